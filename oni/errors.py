@@ -1,0 +1,446 @@
+"""Every public exception of Oni. All of them are an :class:`OniError`.
+
+Each one also inherits the built-in that its caller would catch, states a fact, and carries the
+parts of that fact as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from oni.values import EventResult, PendingEvent
+
+__all__ = [
+    "BadRequestError",
+    "ChannelNameError",
+    "DispatcherStateError",
+    "DispatcherStoppedError",
+    "DuplicatePhaseError",
+    "EventAbortedError",
+    "EventCycleError",
+    "EventWaitTimeoutError",
+    "ForkedProcessError",
+    "FrameTooLargeError",
+    "HandlerTimeoutError",
+    "InvalidHandlerError",
+    "InvalidKeywordError",
+    "InvalidMatchSpecError",
+    "InvalidPhaseError",
+    "InvalidTimeoutError",
+    "InvalidTimesError",
+    "KeywordInUseError",
+    "MissingExtraError",
+    "NotRunningError",
+    "OniError",
+    "PhaseInUseError",
+    "QueueFullError",
+    "ReactorThreadError",
+    "Refused",
+    "SettingsError",
+    "StopTimeoutError",
+    "UnhashableDetailError",
+    "UnknownHandlerError",
+    "UnknownKeywordError",
+    "UnknownPhaseError",
+    "WrongThreadError",
+]
+
+
+class OniError(Exception):
+    """The root of every error that Oni raises on purpose."""
+
+
+# --- What is wrong with a registration or a fire ---------------------------------------------
+
+
+class InvalidKeywordError(OniError, ValueError):
+    """A match spec keyword that no dispatcher may have: reserved, or not an identifier.
+
+    Attributes:
+        keyword: The offending keyword.
+    """
+
+    def __init__(self, keyword: object, reason: str) -> None:
+        super().__init__(f"{keyword!r} cannot be a match spec keyword: {reason}")
+        self.keyword = keyword
+
+
+class UnknownKeywordError(OniError, ValueError):
+    """Match spec or details name keywords that the dispatcher does not allow.
+
+    Attributes:
+        keywords: The unknown ones, sorted.
+        allowed: The allowed ones, in the dispatcher's order.
+    """
+
+    def __init__(self, keywords: Iterable[str], allowed: Iterable[str]) -> None:
+        self.keywords = tuple(sorted(keywords))
+        self.allowed = tuple(allowed)
+        unknown = ", ".join(map(repr, self.keywords))
+        known = ", ".join(map(repr, self.allowed)) or "none"
+        super().__init__(f"unknown match spec keyword {unknown}; allowed: {known}")
+
+
+class KeywordInUseError(OniError, ValueError):
+    """A match spec keyword cannot be removed while it is used.
+
+    Attributes:
+        keyword: The keyword.
+        handler_ids: The handlers whose match spec names it.
+    """
+
+    def __init__(self, keyword: str, users: str, handler_ids: Sequence[int] = ()) -> None:
+        super().__init__(f"match spec keyword {keyword!r} is still used by {users}")
+        self.keyword = keyword
+        self.handler_ids = tuple(handler_ids)
+
+
+class InvalidMatchSpecError(OniError, ValueError):
+    """A match spec holds a value that no handler can be found by.
+
+    Attributes:
+        keyword: The keyword whose value is refused.
+    """
+
+    def __init__(self, keyword: str, reason: str) -> None:
+        super().__init__(f"match spec value of {keyword!r}: {reason}")
+        self.keyword = keyword
+
+
+class UnhashableDetailError(OniError, TypeError):
+    """A detail that ``order_by`` names has an unhashable value, so it has no place in an order.
+
+    Attributes:
+        keyword: The detail's name.
+    """
+
+    def __init__(self, keyword: str, value: object) -> None:
+        super().__init__(
+            f"detail {keyword!r} is a {type(value).__name__}, which is unhashable; "
+            f"events are ordered by it (order_by), so it must be hashable"
+        )
+        self.keyword = keyword
+
+
+class UnknownPhaseError(OniError, ValueError):
+    """There is no phase of this name.
+
+    Attributes:
+        phase: The name that was asked for.
+        phases: The names that exist, in order.
+    """
+
+    def __init__(self, phase: object, phases: Iterable[str]) -> None:
+        self.phase = phase
+        self.phases = tuple(phases)
+        super().__init__(f"unknown phase {phase!r}; phases: {', '.join(map(repr, self.phases))}")
+
+
+class InvalidPhaseError(OniError, ValueError):
+    """A phase is described by something that is not a name or a proper :class:`oni.values.Phase`."""
+
+
+class DuplicatePhaseError(OniError, ValueError):
+    """Two phases have one name.
+
+    Attributes:
+        phase: The name.
+    """
+
+    def __init__(self, phase: str) -> None:
+        super().__init__(f"there is already a phase {phase!r}")
+        self.phase = phase
+
+
+class PhaseInUseError(OniError, ValueError):
+    """A phase cannot be removed while handlers are registered in it.
+
+    Attributes:
+        phase: The name.
+        handler_ids: The handlers in it.
+    """
+
+    def __init__(self, phase: str, users: str, handler_ids: Sequence[int]) -> None:
+        super().__init__(f"phase {phase!r} is still used by {users}")
+        self.phase = phase
+        self.handler_ids = tuple(handler_ids)
+
+
+class InvalidHandlerError(OniError, TypeError):
+    """A handler cannot be called, can never run, or cannot be held weakly.
+
+    Attributes:
+        handler: What was given.
+    """
+
+    def __init__(self, handler: object, reason: str) -> None:
+        super().__init__(f"{handler!r} cannot be an event handler: {reason}")
+        self.handler = handler
+
+
+class InvalidTimesError(OniError, ValueError):
+    """``times`` is not a positive integer.
+
+    Attributes:
+        times: What was given.
+    """
+
+    def __init__(self, times: object) -> None:
+        super().__init__(f"times must be a positive integer or None, not {times!r}")
+        self.times = times
+
+
+class InvalidTimeoutError(OniError, ValueError):
+    """A time limit is not a positive number of seconds.
+
+    Attributes:
+        name: The argument's name.
+        value: What was given.
+    """
+
+    def __init__(self, name: str, value: object) -> None:
+        super().__init__(f"{name} must be a positive number of seconds or None, not {value!r}")
+        self.name = name
+        self.value = value
+
+
+class UnknownHandlerError(OniError, LookupError):
+    """No handler is registered under this id (it may have removed itself, or been removed).
+
+    Attributes:
+        handler_id: The id that was asked for.
+    """
+
+    def __init__(self, handler_id: object) -> None:
+        super().__init__(f"no handler is registered under id {handler_id!r}")
+        self.handler_id = handler_id
+
+
+# --- What can happen to an event ---------------------------------------------------------------
+
+
+class EventAbortedError(OniError):
+    """A handler failed in a phase whose ``on_error`` is ``"abort"``: later phases were skipped.
+
+    Attributes:
+        event: The event.
+        phase: The phase that ended it.
+        failures: Every failure of the event so far, as ``Failure``, in call order.
+        result: The whole :class:`oni.values.EventResult`, ``always`` phases included.
+    """
+
+    def __init__(self, phase: str, failures: Sequence[Failure], result: EventResult) -> None:
+        reasons = "; ".join(f"{f.type.__name__}: {f.getErrorMessage()}" for f in failures)
+        super().__init__(f"the event was aborted in phase {phase!r}: {reasons}")
+        self.event = result.event
+        self.phase = phase
+        self.failures = tuple(failures)
+        self.result = result
+
+
+class HandlerTimeoutError(OniError, TimeoutError):
+    """A handler took longer than its own or its phase's time limit, and was cancelled.
+
+    Attributes:
+        handler: The handler's description.
+        phase: The phase's name.
+        seconds: The time limit.
+    """
+
+    def __init__(self, handler: str, phase: str, seconds: float) -> None:
+        super().__init__(f"{handler} in phase {phase!r} did not end within {seconds:g} s")
+        self.handler = handler
+        self.phase = phase
+        self.seconds = seconds
+
+
+class EventCycleError(OniError, RuntimeError):
+    """A queued event could never start: what must end before it waits for the event itself.
+
+    Attributes:
+        event: The queued event, the newest of the cycle.
+        chain: What waits for what, in words, from this event round to itself.
+    """
+
+    def __init__(self, event: object, chain: Sequence[str]) -> None:
+        super().__init__(
+            "the event waits for itself: " + ", which waits for ".join(chain) + ". "
+            "Fire it without waiting, or inside the handler's own call (a coroutine handler, or "
+            "`with dispatcher.inside(event):` around the fire), so that it is nested"
+        )
+        self.event = event
+        self.chain = tuple(chain)
+
+
+class EventWaitTimeoutError(OniError, TimeoutError):
+    """A queued event did not get its turn within ``max_wait`` seconds, and was taken out.
+
+    Attributes:
+        event: The event.
+        seconds: The limit.
+    """
+
+    def __init__(self, event: object, seconds: float) -> None:
+        super().__init__(f"the event waited {seconds:g} s for its turn and was given up")
+        self.event = event
+        self.seconds = seconds
+
+
+class QueueFullError(OniError, RuntimeError):
+    """A bounded queue is full; what was offered was not taken.
+
+    Attributes:
+        queue: What the queue holds.
+        limit: Its bound.
+    """
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(f"{queue}: {limit} are waiting, which is the limit")
+        self.queue = queue
+        self.limit = limit
+
+
+# --- Life cycle and threads --------------------------------------------------------------------
+
+
+class DispatcherStateError(OniError, RuntimeError):
+    """The dispatcher is in a state that does not allow this call.
+
+    Attributes:
+        state: The state's name.
+    """
+
+    def __init__(self, state: str, reason: str) -> None:
+        super().__init__(f"the dispatcher is {state}: {reason}")
+        self.state = state
+
+
+class DispatcherStoppedError(OniError, RuntimeError):
+    """The dispatcher stopped before what was waited for could happen."""
+
+
+class StopTimeoutError(OniError, TimeoutError):
+    """``stop`` gave its handlers up: they did not end within the time limit.
+
+    Attributes:
+        seconds: The limit.
+        hung: The events that were cancelled, as :class:`oni.values.PendingEvent`.
+    """
+
+    def __init__(self, seconds: float, hung: Sequence[PendingEvent]) -> None:
+        names = "; ".join(map(str, hung))
+        super().__init__(f"{len(hung)} event(s) did not end within {seconds:g} s: {names}")
+        self.seconds = seconds
+        self.hung = tuple(hung)
+
+
+class WrongThreadError(OniError, RuntimeError):
+    """A dispatcher was called while one of its events is active in another thread."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an event of this dispatcher is active in another thread; several threads go "
+            "through oni.blocking.BlockingEventDispatcher"
+        )
+
+
+class ReactorThreadError(OniError, RuntimeError):
+    """A blocking call was made on the reactor's own thread, where it would wait for ever."""
+
+
+class NotRunningError(OniError, RuntimeError):
+    """A blocking call was made before the reactor runs."""
+
+
+class ForkedProcessError(OniError, RuntimeError):
+    """A process was forked after the reactor's thread was started, and that thread stayed behind."""
+
+
+# --- Channels, protocol, server ----------------------------------------------------------------
+
+
+class Refused(OniError):  # noqa: N818 - the design's name: a handler's verdict, not a fault
+    """Raised by a ``before`` handler of the server to refuse an act; the client is told.
+
+    Attributes:
+        code: The error code that the client gets. 100 to 399 are the protocol's, 400 to 1999 are
+            the application's.
+        message: The text that the client gets.
+        temporary: Whether the client may try the same again.
+    """
+
+    def __init__(self, code: int, message: str, temporary: bool = False) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.temporary = temporary
+
+    def __str__(self) -> str:
+        """Say code and message."""
+        return f"refused with {self.code}: {self.message}"
+
+
+class BadRequestError(OniError, ValueError):
+    """Bytes from outside are not a command of the protocol.
+
+    Attributes:
+        field: The path of the wrong field, or ``""``.
+        command_id: The id of the command it belongs to, 0 when unknown.
+    """
+
+    def __init__(self, reason: str, field: str = "", command_id: int = 0) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.command_id = command_id
+
+
+class FrameTooLargeError(OniError, ValueError):
+    """A frame or body is longer than its limit.
+
+    Attributes:
+        limit: The limit in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"larger than {limit} bytes")
+        self.limit = limit
+
+
+class ChannelNameError(OniError, ValueError):
+    """A channel name is empty, too long, or has characters that no name may have.
+
+    Attributes:
+        name: What was given.
+    """
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(f"channel name {name!r}: {reason}")
+        self.name = name
+
+
+class SettingsError(OniError, ValueError):
+    """Settings are wrong. All that is wrong is said at once.
+
+    Attributes:
+        problems: One line each, beginning with the path of the setting.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("the settings are wrong:\n" + "\n".join(f"  {p}" for p in problems))
+        self.problems = tuple(problems)
+
+
+class MissingExtraError(OniError, ImportError):
+    """A part was asked for whose optional dependency is not installed.
+
+    Attributes:
+        extra: The extra to install.
+    """
+
+    def __init__(self, part: str, extra: str, cause: Any = None) -> None:
+        super().__init__(f"{part} needs: pip install 'oni-dispatcher[{extra}]' ({cause})")
+        self.extra = extra

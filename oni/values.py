@@ -1,0 +1,264 @@
+"""The values that Oni's rooms exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from twisted.python.failure import Failure
+
+from oni.errors import InvalidPhaseError, InvalidTimeoutError
+
+__all__ = [
+    "EventResult",
+    "HandlerInfo",
+    "Outcome",
+    "PendingEvent",
+    "Phase",
+    "Position",
+    "Publication",
+    "SKIPPED",
+]
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step of an event's way through its handlers.
+
+    Attributes:
+        name: The phase's name.
+        on_error: ``"continue"``: a failure is logged and kept in the result, the rest runs.
+            ``"abort"``: a concurrent phase finishes, a sequential one stops at its first failure;
+            later phases are skipped and the fire fails.
+        concurrent: Start all handlers at once, in registration order; else one after another.
+        timeout: Seconds after which what still runs of this phase is cancelled, or None.
+        always: Run this phase also after an abort or a cancellation.
+        holds_turn: Whether the event keeps its place in the order while this phase runs. From
+            the first phase that does not, the next event of the same order may start.
+
+    Raises:
+        InvalidPhaseError: The name is empty or not a string, or ``on_error`` is unknown.
+        InvalidTimeoutError: ``timeout`` is not a positive number.
+    """
+
+    name: str
+    on_error: Literal["continue", "abort"] = "continue"
+    concurrent: bool = True
+    timeout: float | None = None
+    always: bool = False
+    holds_turn: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a phase."""
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidPhaseError(f"a phase's name is a non-empty string, not {self.name!r}")
+        if self.on_error not in ("continue", "abort"):
+            raise InvalidPhaseError(
+                f"on_error of phase {self.name!r} is 'continue' or 'abort', not {self.on_error!r}"
+            )
+        if self.timeout is not None and not _is_seconds(self.timeout):
+            raise InvalidTimeoutError(f"timeout of phase {self.name!r}", self.timeout)
+
+
+class _Skipped:
+    """What stands in a result's place for a handler that was removed before its turn came."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "SKIPPED"
+
+
+SKIPPED = _Skipped()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one handler did with one event.
+
+    Attributes:
+        handler_id: The handler's id.
+        phase: The name of the phase in which it was called.
+        value: What it returned, or what its Deferred or coroutine ended with: a value, or a
+            :class:`twisted.python.failure.Failure`.
+    """
+
+    handler_id: int
+    phase: str
+    value: Any
+
+    @property
+    def failed(self) -> bool:
+        """Whether :attr:`value` is a Failure."""
+        return isinstance(self.value, Failure)
+
+
+class EventResult:
+    """What became of one fired event: the event, and each called handler's outcome in call order.
+
+    It is made for every fired event, so it keeps what the dispatcher has anyway (the phases' ids,
+    and only those results that are not None) and is laid out when it is looked at.
+
+    Attributes:
+        event: The event, as it was fired.
+        state: The dispatcher's state when it refused the event: ``"new"``, ``"stopping"`` or
+            ``"stopped"``. ``"started"`` when the event was dispatched.
+    """
+
+    __slots__ = ("_parts", "event", "state")
+
+    def __init__(
+        self,
+        event: Any,
+        parts: list[tuple[str, tuple[int, ...], list[tuple[int, Any]]]],
+        state: str = "started",
+    ) -> None:
+        """Keep what the dispatcher collected.
+
+        Args:
+            event: The event.
+            parts: For each phase that was entered: its name, the ids of its handlers in call
+                order as far as they were called, and (place, value) of each result that is not
+                None.
+            state: See the class.
+        """
+        self.event = event
+        self._parts = parts
+        self.state = state
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether handlers were looked for: False if the dispatcher was not started."""
+        return self.state == "started"
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One outcome per called handler, in call order."""
+        return tuple(self)
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What the handlers that did not fail returned, in call order."""
+        return tuple(o.value for o in self if not o.failed)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The failures, in call order."""
+        return tuple(o.value for o in self if o.failed)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Give each outcome, in call order."""
+        for phase, ids, kept in self._parts:
+            values = dict(kept)
+            for place, handler_id in enumerate(ids):
+                value = values.get(place)
+                if value is not SKIPPED:
+                    yield Outcome(handler_id, phase, value)
+
+    def __len__(self) -> int:
+        """Count the called handlers."""
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        """Be true: a result without outcomes is a result."""
+        return True
+
+    def __repr__(self) -> str:
+        """Show event and outcomes."""
+        state = "" if self.dispatched else f", state={self.state!r}"
+        return f"EventResult({self.event!r}, {list(self)!r}{state})"
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerInfo:
+    """A registered handler, as ``handlers()`` and ``matching()`` show it.
+
+    Attributes:
+        handler_id: Its id.
+        handler: Its name, and where it is defined.
+        phase: Its phase's name.
+        match_spec: Its keywords and values.
+        weak: Whether the dispatcher holds it weakly.
+        remaining: How many calls are left, or None for any number.
+        timeout: Its time limit in seconds, or None.
+        calls: How often it was called so far.
+        registered_at: Where it was registered, as ``file:line``.
+    """
+
+    handler_id: int
+    handler: str
+    phase: str
+    match_spec: Mapping[str, Any]
+    weak: bool
+    remaining: int | None
+    timeout: float | None
+    calls: int
+    registered_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """An event that has not ended yet, as ``pending()`` shows it.
+
+    Attributes:
+        event: The event.
+        details: What it is matched by.
+        state: ``"queued"`` (waits for its turn), ``"running"`` (is in its turn) or ``"nested"``
+            (runs inside another event's turn).
+        phase: The phase it is in, ``""`` while queued.
+        waits_for: What it waits for: handlers by name, or the event ahead.
+        age: Seconds since it was fired, or None where it never had to wait (it is being called
+            right now).
+    """
+
+    event: Any
+    details: Mapping[str, Any]
+    state: Literal["queued", "running", "nested"]
+    phase: str
+    waits_for: tuple[str, ...]
+    age: float | None
+
+    def __str__(self) -> str:
+        """Say it in one line for a log."""
+        waits = f", waits for {', '.join(self.waits_for)}" if self.waits_for else ""
+        where = f" in phase {self.phase!r}" if self.phase else ""
+        return f"{self.event!r} ({self.state}{where}{waits})"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where a publication stands in its channel.
+
+    Attributes:
+        epoch: Names one life of the stream. Offsets of different epochs cannot be compared.
+        offset: Grows within an epoch; it may leave numbers out. 0 is before the first one.
+    """
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One entry of a channel.
+
+    Attributes:
+        event: The event's name.
+        data: What was published, JSON.
+        tags: Short strings that travel beside the data.
+        position: Where it stands, None until it is published.
+        prev: The offset of the publication before it in its channel, 0 if there is none.
+        info: Who published it, where a client did; None else.
+    """
+
+    event: str
+    data: Any
+    tags: Mapping[str, str] = field(default_factory=dict)
+    position: Position | None = None
+    prev: int = 0
+    info: Mapping[str, Any] | None = None
