@@ -1,0 +1,336 @@
+"""The daemon's settings: what there is, what it means and what holds where nothing is said.
+
+The defaults are safe and useless on purpose: the daemon listens on loopback and nobody may
+connect. :mod:`oni.server._settings_file` reads them from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from oni.errors import OniError
+from oni.server._tables import words_for
+from oni.values import Phase
+
+__all__ = [
+    "ACT_DETAILS",
+    "ACT_PHASES",
+    "ApiSettings",
+    "AppSettings",
+    "AuthSettings",
+    "ChannelRules",
+    "ChannelsSettings",
+    "DispatcherSettings",
+    "SECTIONS",
+    "ServerSettings",
+    "SettingInfo",
+    "Settings",
+    "ZcaSettings",
+    "describe",
+]
+
+ACT_DETAILS = ("action", "channel", "namespace", "event", "user", "client")
+"""The details that every act has, and so the keywords that are always allowed."""
+
+ACT_PHASES = (
+    Phase("before", on_error="abort", concurrent=False),
+    Phase("during"),
+    Phase("after", always=True, holds_turn=False),
+)
+"""The phases of an act. A settings file may add others between them, never move them."""
+
+_LOOPBACK = ("127.", "localhost", "::1", r"\:\:1")
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[server]``: where the daemon listens, whom it answers, and its limits."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, description="Where to listen, as Twisted endpoint descriptions."),
+    ] = ("tcp:8000:interface=127.0.0.1",)
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Origins besides the page's own from which a browser may connect, like "
+            "'https://example.org'."
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Host names, without port, under which a request may reach the daemon."),
+    ] = ("localhost", "127.0.0.1", "[::1]")
+    max_message_bytes: Annotated[
+        int, Meta(ge=1, description="Bytes in a websocket message, at most.")
+    ] = 65536
+    max_request_head_bytes: Annotated[
+        int, Meta(ge=1, description="Bytes in a request's line and headers, at most.")
+    ] = 16384
+    max_body_bytes: Annotated[
+        int, Meta(ge=1, description="Bytes in the body of an HTTP request, at most.")
+    ] = 1048576
+    handshake_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds in which a request's head must be complete.")
+    ] = 5.0
+    connect_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds in which a websocket client must send its connect."),
+    ] = 10.0
+    ping_interval: Annotated[
+        int, Meta(ge=1, description="Seconds between two pings to a client.")
+    ] = 25
+    pong_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds in which a client must answer a ping; less than that."),
+    ] = 10.0
+    close_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds in which a closed connection must end.")
+    ] = 5.0
+    stop_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds in which the whole daemon ends after SIGTERM."),
+    ] = 10.0
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Connections open at once, at most.")
+    ] = 1000
+    max_channels_per_connection: Annotated[
+        int, Meta(ge=1, description="Channels that one connection is subscribed to, at most.")
+    ] = 128
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[auth]``: who may connect."""
+
+    anonymous: Annotated[
+        bool, Meta(description="Whether a client may connect without saying who it is.")
+    ] = False
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[api]``: the HTTP API."""
+
+    key: Annotated[
+        Annotated[str, Meta(min_length=16)] | None,
+        Meta(description="What the header X-API-Key must say. Without it the API is off."),
+    ] = None
+
+    def __repr__(self) -> str:
+        """Say whether there is a key, not which."""
+        return f"ApiSettings(key={'...' if self.key else None})"
+
+
+class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
+    """``[channels]`` and ``[channels.NAMESPACE]``: what clients may do on these channels."""
+
+    publish: Annotated[bool, Meta(description="Whether clients may publish.")] = False
+    subscribe: Annotated[bool, Meta(description="Whether clients may subscribe.")] = False
+    event_from: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="The string field of a client's data that names the event. Without it "
+            "the event is 'message'."
+        ),
+    ] = None
+
+
+class ChannelsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules of all channels.
+
+    Attributes:
+        defaults: Hold for names without a colon, and for what a namespace does not say.
+        namespaces: The rules by namespace, complete.
+    """
+
+    defaults: ChannelRules = ChannelRules()
+    namespaces: Mapping[str, ChannelRules] = MappingProxyType({})
+
+
+class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[dispatcher]``: how the server's dispatcher is made.
+
+    Attributes:
+        phases: All phases, in order.
+    """
+
+    allowed_match_spec_keywords: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Keywords for the application's own events, besides those of an act: "
+            + ", ".join(ACT_DETAILS)
+            + "."
+        ),
+    ] = ()
+    phases: Annotated[
+        tuple[Phase, ...],
+        Meta(
+            description="The phases, in order: names or tables (name, on_error, concurrent, "
+            "timeout, always, holds_turn). 'before', 'during' and 'after' are kept, in this "
+            "order; of them only the timeout can be set."
+        ),
+    ] = ACT_PHASES
+    order_by: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Events with equal details in these keywords are handled one at a time. "
+            "An empty list: all events are."
+        ),
+    ] = ("channel", "client")
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Every keyword that match specs and details may name."""
+        return tuple(dict.fromkeys((*ACT_DETAILS, *self.allowed_match_spec_keywords)))
+
+
+class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[app]``: the application."""
+
+    configure: Annotated[
+        str | None,
+        Meta(
+            description="The function that registers the application's handlers, as "
+            "'module:function'. It is called once, with the Oni, before anything listens. The "
+            "module may lie beside the settings file."
+        ),
+    ] = None
+
+
+class ZcaSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[zca]``: the Zope component architecture."""
+
+    name: Annotated[
+        str,
+        Meta(description="The name of the dispatcher's and the channels' utility registration."),
+    ] = ""
+    zcml: Annotated[
+        str | None,
+        Meta(
+            description="A ZCML file to load, relative to the settings file. It is loaded before "
+            "configure is called."
+        ),
+    ] = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set.
+
+    Attributes:
+        folder: Where the settings file lies, None without one. Relative names start there.
+    """
+
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    api: ApiSettings = ApiSettings()
+    channels: ChannelsSettings = ChannelsSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    app: AppSettings = AppSettings()
+    zca: ZcaSettings = ZcaSettings()
+    folder: str | None = None
+
+    def rules_for(self, channel: str) -> ChannelRules | None:
+        """Give the rules of a channel, by the part of its name before the first colon.
+
+        Returns:
+            The rules, or None: it is in a namespace that the settings do not name.
+        """
+        namespace, colon, _ = channel.partition(":")
+        return self.channels.namespaces.get(namespace) if colon else self.channels.defaults
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say what is allowed but probably not meant, one sentence each."""
+        found = []
+        if not all(map(_is_loopback, self.server.listen)):
+            hosts = self.server.allowed_hosts
+            if hosts == ServerSettings().allowed_hosts:
+                found.append(
+                    "server.listen reaches beyond loopback, but server.allowed_hosts only has "
+                    "loopback's names: requests that name another host are refused"
+                )
+            if self.auth.anonymous:
+                found.append(
+                    "server.listen reaches beyond loopback and auth.anonymous is true: everyone "
+                    "who reaches the port may connect"
+                )
+        return tuple(found)
+
+
+def _is_loopback(description: str) -> bool:
+    if description.startswith(("unix:", "fd:")):
+        return True
+    _, _, interface = description.partition("interface=")
+    return interface.startswith(_LOOPBACK)
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "auth": AuthSettings,
+    "api": ApiSettings,
+    "channels": ChannelRules,
+    "dispatcher": DispatcherSettings,
+    "app": AppSettings,
+    "zca": ZcaSettings,
+}
+"""What each section of a file is; ``[channels]`` holds tables of the same kind besides."""
+
+
+# --- Describing ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """What there is to know about one key.
+
+    Attributes:
+        path: Section and key, like ``server.listen``.
+        kind: Which values it takes, in words.
+        default: The default, as TOML; ``""`` where the key is simply absent.
+        help: What it means.
+    """
+
+    path: str
+    kind: str
+    default: str
+    help: str
+
+
+def describe() -> Sequence[SettingInfo]:
+    """List every key there is, in the order of the sections."""
+    return tuple(
+        SettingInfo(
+            path=f"{section}.{field.name}",
+            kind=_kind(field),
+            default=_toml(field.default),
+            help=_help(field.type),
+        )
+        for section, struct in SECTIONS.items()
+        for field in msgspec.structs.fields(struct)
+    )
+
+
+def _kind(field: msgspec.structs.FieldInfo) -> str:
+    return "a list of names and tables" if field.name == "phases" else words_for(field.type)
+
+
+def _help(kind: Any) -> str:
+    for note in kind.__metadata__:
+        if note.description:
+            return str(note.description)
+    raise OniError(f"a setting without description: {kind}")
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, Phase):
+        return _toml(value.name)
+    return f'"{value}"' if isinstance(value, str) else repr(value)
