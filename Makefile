@@ -1,0 +1,42 @@
+# `make run` and `make test` do all set-up by themselves. PYTHON=path chooses an interpreter.
+
+# What is installed into .venv for each of them. Both reuse what is there.
+RUN_EXTRAS = server,zcml
+TEST_EXTRAS = all,dev
+
+.PHONY: help run test bench soak docs clean
+
+help:
+	@echo "make run     start the daemon, with a page to try it on"
+	@echo "make test    check everything: lint, types, docs, doctests, tests, wheel"
+	@echo "make bench   compare with other dispatchers"
+	@echo "make soak    long runs under load"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove everything that was made, .venv too"
+
+run:
+	@tools/venv.sh $(RUN_EXTRAS)
+	@test -f oni.toml || .venv/bin/python -m oni.server.quickstart oni.toml
+	@.venv/bin/twistd -n --pidfile= oni --config oni.toml
+
+test:
+	@tools/venv.sh $(TEST_EXTRAS)
+	@tools/debian_packages.sh
+	@.venv/bin/python tools/check.py
+
+bench:
+	@tools/venv.sh $(TEST_EXTRAS)
+	@set -e; for script in benchmarks/[!_]*.py; do .venv/bin/python "$$script"; done
+
+soak:
+	@echo "There is nothing to soak yet: no part of Oni has a long run of its own."
+
+docs:
+	@tools/venv.sh $(TEST_EXTRAS)
+	@.venv/bin/python tools/check.py docs
+	@echo "See docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv .tox build dist docs/_build *.egg-info .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache twistd.pid twisted/plugins/dropin.cache
+	find oni tests tools twisted benchmarks examples docs -name __pycache__ -prune -exec rm -rf {} +
