@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadRequestError",
+    "CallTimeoutError",
     "ChannelNameError",
     "DispatcherStateError",
     "DispatcherStoppedError",
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidTimesError",
     "KeywordInUseError",
     "MissingExtraError",
+    "NoDispatcherError",
     "NotRunningError",
     "OniError",
     "PhaseInUseError",
@@ -47,6 +49,7 @@ __all__ = [
     "UnknownKeywordError",
     "UnknownPhaseError",
     "WrongThreadError",
+    "ZcmlError",
 ]
 
 
@@ -352,12 +355,59 @@ class ReactorThreadError(OniError, RuntimeError):
     """A blocking call was made on the reactor's own thread, where it would wait for ever."""
 
 
+class CallTimeoutError(OniError, TimeoutError):
+    """A blocking call had no answer within its time limit, and was cancelled.
+
+    Attributes:
+        call: The name of the method that was called.
+        seconds: The limit.
+    """
+
+    def __init__(self, call: str, seconds: float) -> None:
+        super().__init__(f"{call}() had no answer within {seconds:g} s and was cancelled")
+        self.call = call
+        self.seconds = seconds
+
+
 class NotRunningError(OniError, RuntimeError):
     """A blocking call was made before the reactor runs."""
 
 
 class ForkedProcessError(OniError, RuntimeError):
     """A process was forked after the reactor's thread was started, and that thread stayed behind."""
+
+
+# --- The component registry --------------------------------------------------------------------
+
+
+class NoDispatcherError(OniError, LookupError):
+    """No event dispatcher is registered under a name.
+
+    Attributes:
+        name: The name that was asked for.
+        names: The names under which there is one, sorted.
+    """
+
+    def __init__(self, name: str, names: Iterable[str]) -> None:
+        self.name = name
+        self.names = tuple(sorted(names))
+        known = ", ".join(map(repr, self.names)) or "none"
+        super().__init__(
+            f"no event dispatcher is registered under the name {name!r}; registered: {known}. "
+            f"Register one with oni.zca.provide(dispatcher, name={name!r}) or in ZCML"
+        )
+
+
+class ZcmlError(OniError, ValueError):
+    """A ZCML file cannot be loaded. The text names file, line and cause.
+
+    Attributes:
+        path: The file that was to be loaded; the cause may be in one that it includes.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
 
 
 # --- Channels, protocol, server ----------------------------------------------------------------
