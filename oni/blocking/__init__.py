@@ -1,0 +1,11 @@
+"""The synchronous face of a dispatcher: plain calls from any thread but the reactor's.
+
+A program that is not written for Twisted (a Flask application, a script) calls :func:`setup`
+once, which runs the reactor in a thread of its own by way of crochet, and then talks to a
+dispatcher through :class:`BlockingEventDispatcher`.
+"""
+
+from oni.blocking._event_dispatcher import BlockingEventDispatcher
+from oni.blocking._reactor_thread import setup
+
+__all__ = ["BlockingEventDispatcher", "setup"]
