@@ -626,7 +626,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for table in tables(outcome):
         layout = table.rst if chosen.rst else table.markdown if chosen.markdown else table.text
         print(layout(), end="\n\n")
-    print("\n".join(said))
+    bullet = "- " if chosen.rst or chosen.markdown else ""
+    print("\n".join(bullet + sentence for sentence in said))
     if chosen.json:
         chosen.json.write_text(json.dumps(as_json(outcome, said), indent=1) + "\n")
 
