@@ -23,6 +23,7 @@ __all__ = [
     "DuplicatePhaseError",
     "EventAbortedError",
     "EventCycleError",
+    "EventNameError",
     "EventWaitTimeoutError",
     "ForkedProcessError",
     "FrameTooLargeError",
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidTimeoutError",
     "InvalidTimesError",
     "KeywordInUseError",
+    "ListenError",
     "MissingExtraError",
     "NoDispatcherError",
     "NotRunningError",
@@ -469,6 +471,33 @@ class ChannelNameError(OniError, ValueError):
 
     def __init__(self, name: object, reason: str) -> None:
         super().__init__(f"channel name {name!r}: {reason}")
+        self.name = name
+
+
+class ListenError(OniError, OSError):
+    """The daemon cannot listen where its settings say.
+
+    Attributes:
+        listen: The endpoint descriptions.
+    """
+
+    def __init__(self, listen: Sequence[str], cause: object) -> None:
+        super().__init__(
+            f"{cause} Is another process using the port? The settings say "
+            f"server.listen = {list(listen)}"
+        )
+        self.listen = tuple(listen)
+
+
+class EventNameError(OniError, ValueError):
+    """An event name is empty, too long, or has characters that no name may have.
+
+    Attributes:
+        name: What was given.
+    """
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(f"event name {name!r}: {reason}")
         self.name = name
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, Position
+from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, Position, Publication
 
 __all__ = [
     "IBackgroundUtility",
     "ICarrier",
     "IChannel",
     "IChannels",
+    "IEntry",
     "IEventDispatcher",
 ]
 
@@ -200,8 +201,29 @@ class IChannels(Interface):
         """Give the names of the channels that live, sorted."""
 
 
+class IEntry(Interface):
+    """A publication on its way to carriers. It is encoded once for each protocol."""
+
+    channel = Attribute("The channel's name.")
+    event = Attribute("The event's name.")
+    data = Attribute("What was published: JSON, as bytes.")
+    tags = Attribute("Short strings that travel beside the data.")
+    position = Attribute("Where it stands, a :class:`oni.values.Position`.")
+    prev = Attribute("The offset of the publication before it in its channel, 0 if there is none.")
+    info = Attribute("Who published it, where a client did; None else.")
+
+    def publication() -> Publication:
+        """Give it as a value, with the data decoded anew."""
+
+    def encoded(encode: Callable[[IEntry], bytes]) -> bytes:
+        """Give what an encoder makes of it. Each encoder is called once, whoever asks."""
+
+
 class ICarrier(Interface):
     """One connection that delivers publications. Carriers of one connection are equal."""
 
-    def deliver(channel: str, publication: Any) -> None:
-        """Send one publication. A carrier whose connection ended raises, and is detached."""
+    def deliver(entry: IEntry) -> None:
+        """Send one publication. It must not wait: what cannot be sent now is the carrier's.
+
+        A carrier whose connection ended raises, and is detached from the channel.
+        """

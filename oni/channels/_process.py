@@ -1,0 +1,42 @@
+"""The channels of this process: those that are registered, or memory ones made at first use."""
+
+from __future__ import annotations
+
+from zope.component import getGlobalSiteManager
+
+from oni.channels._channels import Channels
+from oni.interfaces import IChannel, IChannels
+
+__all__ = ["MemoryChannel", "get", "process_channels"]
+
+
+def process_channels() -> IChannels:
+    """Give the process's channels: the global :class:`oni.interfaces.IChannels` utility.
+
+    Where none is registered, channels in memory are made and registered, so that everybody in the
+    process has the same ones.
+    """
+    registry = getGlobalSiteManager()
+    channels: IChannels | None = registry.queryUtility(IChannels)
+    if channels is None:
+        channels = Channels()
+        registry.registerUtility(channels, IChannels)
+    return channels
+
+
+def get(name: str) -> IChannel:
+    """Give the process's channel of this name.
+
+    Raises:
+        ChannelNameError: No channel may have this name.
+    """
+    return process_channels().get(name)
+
+
+def MemoryChannel(name: str) -> IChannel:
+    """Give the process's channel of this name: the same object that :func:`get` gives.
+
+    Raises:
+        ChannelNameError: No channel may have this name.
+    """
+    return get(name)
