@@ -94,7 +94,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
     stop_timeout: Annotated[
         float,
-        Meta(gt=0, description="Seconds in which the whole daemon ends after SIGTERM."),
+        Meta(
+            gt=0,
+            description="Seconds in which the daemon has stopped after SIGTERM. A second later "
+            "a process that still runs is ended, and says on standard error what it was doing.",
+        ),
     ] = 10.0
     max_connections: Annotated[
         int, Meta(ge=1, description="Connections open at once, at most.")

@@ -245,7 +245,7 @@ def _listen_problem(description: str) -> str | None:
     try:
         # Building an endpoint only stores its reactor.
         serverFromString(cast(Any, None), description)  # type: ignore[no-untyped-call]
-    except Exception as error:  # each kind of endpoint has errors of its own
+    except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own errors
         return f"{path}, got {article(description)} ({type(error).__name__}: {error})"
     kind, _, rest = description.partition(":")
     port = rest.partition(":")[0].removeprefix("port=")

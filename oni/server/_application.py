@@ -1,0 +1,88 @@
+"""Find the application that the settings name: its ``configure`` function and its ZCML file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any
+
+from oni.errors import SettingsError
+from oni.server._settings import Settings
+from oni.server._tables import suggest
+
+__all__ = ["Application", "find_application"]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the daemon runs besides itself.
+
+    Attributes:
+        configure: Registers the application's handlers, or None.
+        zcml: The absolute path of a ZCML file to load, or None.
+    """
+
+    configure: Callable[[Any], object] | None = None
+    zcml: str | None = None
+
+
+def find_application(settings: Settings) -> Application:
+    """Import the configure function's module, and look for the ZCML file.
+
+    The settings file's folder joins the end of ``sys.path``, so that a module may lie there.
+
+    Raises:
+        SettingsError: There is no such module, function or file.
+        Exception: Whatever importing the module raises.
+    """
+    if settings.folder and settings.folder not in sys.path:
+        sys.path.append(settings.folder)
+    problems: list[str] = []
+    application = Application(_find_configure(settings, problems), _find_zcml(settings, problems))
+    if problems:
+        raise SettingsError(problems)
+    return application
+
+
+def _find_zcml(settings: Settings, problems: list[str]) -> str | None:
+    if settings.zca.zcml is None:
+        return None
+    path = os.path.abspath(os.path.join(settings.folder or "", settings.zca.zcml))
+    if not os.path.isfile(path):
+        problems.append(f"zca.zcml: there is no file {path}")
+    return path
+
+
+def _find_configure(settings: Settings, problems: list[str]) -> Callable[[Any], object] | None:
+    if settings.app.configure is None:
+        return None
+    module_name, _, names = settings.app.configure.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not _is_part_of(error.name, module_name):
+            raise
+        where = f" or in {settings.folder}" if settings.folder else ""
+        problems.append(
+            f"app.configure: there is no module {error.name!r} on Python's path{where}"
+        )
+        return None
+    for name in names.split("."):
+        if not hasattr(found, name):
+            meant = suggest(name, dir(found))
+            problems.append(f"app.configure: {module_name} has no {name!r}{meant}")
+            return None
+        found = getattr(found, name)
+    if not callable(found) or iscoroutinefunction(found):
+        problems.append(f"app.configure: {names!r} of {module_name} is not a plain function")
+        return None
+    return found  # type: ignore[no-any-return]
+
+
+def _is_part_of(missing: str | None, module_name: str) -> bool:
+    """Tell a module that is missing itself from one that misses another."""
+    return missing is not None and f"{module_name}.".startswith(f"{missing}.")

@@ -1,0 +1,82 @@
+"""Services that are started in order, and stopped in the opposite order, one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.logger import Logger
+
+__all__ = ["OrderedServices"]
+
+_log = Logger()
+
+
+class OrderedServices(Service):
+    """Some services as one, where the order matters.
+
+    Twisted's ``MultiService`` stops its children all at once, and says nothing of one that fails.
+    This one stops the last started first, waits for each, and gives all of them together no more
+    than a time limit. One that fails or takes too long is logged, and the next one's turn comes.
+
+    Args:
+        parts: The services, in the order of starting.
+        stop_timeout: Seconds in which all of them stop.
+        clock: Measures that, an ``IReactorTime``.
+    """
+
+    def __init__(self, parts: list[IService], stop_timeout: float, clock: Any) -> None:
+        self._parts = parts
+        self._stop_timeout = stop_timeout
+        self._clock = clock
+        self._started: list[IService] = []
+
+    def privilegedStartService(self) -> None:
+        """Let each part do what needs privileges, as binding a low port does."""
+        super().privilegedStartService()
+        self._each("privilegedStartService", self._parts)
+
+    def startService(self) -> None:
+        """Start each part. If one fails, those before it are stopped, and it raises."""
+        super().startService()
+        self._each("startService", self._parts)
+
+    def _each(self, step: str, parts: list[IService]) -> None:
+        for part in parts:
+            try:
+                getattr(part, step)()
+            except BaseException:
+                self.stopService()
+                raise
+            if part not in self._started:
+                self._started.append(part)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop what was started, last first.
+
+        Returns:
+            A Deferred that fires with None when all have stopped or the time is over.
+        """
+        super().stopService()
+        until = self._clock.seconds() + self._stop_timeout
+        return Deferred.fromCoroutine(self._stop(until))
+
+    async def _stop(self, until: float) -> None:
+        while self._started:
+            part = self._started.pop()
+            left = max(until - self._clock.seconds(), 0.0)
+            try:
+                await maybeDeferred(part.stopService).addTimeout(left, self._clock)
+            except TimeoutError:
+                _log.error(
+                    "{part} did not stop within {seconds} s",
+                    part=_name(part),
+                    seconds=self._stop_timeout,
+                )
+            except Exception:  # noqa: BLE001 - the next service's turn must come
+                _log.failure("{part} failed to stop", part=_name(part))
+
+
+def _name(part: Any) -> str:
+    return part.name or type(part).__name__

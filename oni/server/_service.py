@@ -1,0 +1,206 @@
+"""The daemon as a tree of Twisted services.
+
+Started in this order: the Oni with the application's handlers, then each listener. Stopped in the
+opposite order, so that nobody comes in while the Oni ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application import strports
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.component import getGlobalSiteManager
+
+from oni.errors import ListenError
+from oni.interfaces import IChannels, IEventDispatcher
+from oni.server._application import Application
+from oni.server._deadline import ExitDeadline
+from oni.server._ordered import OrderedServices
+from oni.server._settings import Settings
+
+__all__ = ["Daemon", "OniService"]
+
+_log = Logger()
+_EXIT_GRACE = 1.0  # seconds from the services' time limit to the end of the process
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("Oni failed to start", failure)
+
+
+class OniService(Service):
+    """The Oni's own life: utilities, application, start and stop.
+
+    Args:
+        oni: An :class:`oni.server.Oni`.
+        application: What to run on it.
+        utility_name: The name under which its dispatcher and channels are registered.
+        registry: Where, the global registry if None.
+        on_late_failure: Is called if the Oni fails to start after ``startService`` has returned.
+    """
+
+    name = "oni"
+
+    def __init__(
+        self,
+        oni: Any,
+        application: Application | None = None,
+        utility_name: str = "",
+        registry: Any = None,
+        on_late_failure: Callable[[Failure], None] = _log_failure,
+    ) -> None:
+        self.oni = oni
+        self._application = application or Application()
+        self._utility_name = utility_name
+        self._registry = registry if registry is not None else getGlobalSiteManager()
+        self._on_late_failure = on_late_failure
+        self._provided: list[tuple[Any, Any]] = []
+
+    def startService(self) -> None:
+        """Register the utilities, load ZCML, call configure, start the Oni: in this order.
+
+        Raises:
+            Exception: Whatever of these fails first. The utilities are taken back then.
+        """
+        super().startService()
+        try:
+            self._provide()
+            if self._application.zcml is not None:
+                from oni.zca import load_zcml
+
+                load_zcml(self._application.zcml)
+            if self._application.configure is not None:
+                self._application.configure(self.oni)
+            self._start_oni()
+        except BaseException:
+            self._withdraw()
+            raise
+
+    def _start_oni(self) -> None:
+        """Start it. What fails at once is raised; what fails later goes to ``on_late_failure``."""
+        failures: list[Failure] = []
+        late = failures.append
+        self.oni.start().addErrback(lambda failure: late(failure))
+        if failures:
+            failures[0].raiseException()
+        late = self._on_late_failure
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the Oni, where it was started, then take the utilities back.
+
+        Returns:
+            A Deferred that fires when both is done; cancelling it hurries the Oni.
+        """
+        if not self.running:
+            return succeed(None)
+        super().stopService()
+
+        def withdraw(result: Any) -> Any:
+            self._withdraw()
+            return result
+
+        return maybeDeferred(self.oni.stop).addBoth(withdraw)
+
+    def _provide(self) -> None:
+        for utility, interface in (
+            (self.oni.dispatcher, IEventDispatcher),
+            (self.oni.channels, IChannels),
+        ):
+            self._registry.registerUtility(utility, interface, self._utility_name)
+            self._provided.append((utility, interface))
+
+    def _withdraw(self) -> None:
+        while self._provided:
+            utility, interface = self._provided.pop()
+            self._registry.unregisterUtility(utility, interface, self._utility_name)
+
+
+class Daemon(OrderedServices):
+    """Everything that ``twistd oni`` runs. Nothing listens before it is started.
+
+    Args:
+        oni: The service of the Oni.
+        factory: What each listener serves.
+        settings: Where to listen, and in which time to stop.
+        reactor: The reactor.
+        deadline: Ends the process if nothing else does; None never does.
+    """
+
+    def __init__(
+        self,
+        oni: OniService,
+        factory: Any,
+        settings: Settings,
+        reactor: Any,
+        deadline: ExitDeadline | None = None,
+    ) -> None:
+        listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
+        super().__init__([oni, *listeners], settings.server.stop_timeout, reactor)
+        self._settings = settings
+        self._reactor = reactor
+        self._deadline = deadline
+
+    @classmethod
+    def build(cls, settings: Settings, application: Application, reactor: Any) -> Daemon:
+        """Make the whole daemon from its settings."""
+        from oni.server import Oni, make_factory
+
+        oni = Oni(settings, reactor)
+
+        def end(failure: Failure) -> None:
+            _log_failure(failure)
+            reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+            reactor.stop()
+
+        service = OniService(oni, application, settings.zca.name, on_late_failure=end)
+        deadline = ExitDeadline(settings.server.stop_timeout + _EXIT_GRACE)
+        return cls(service, make_factory(oni, reactor), settings, reactor, deadline)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while there may still be the privileges for low ones.
+
+        Nobody is answered before the reactor runs, and so not before everything has started.
+
+        Raises:
+            ListenError: A port cannot be had.
+        """
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise ListenError(self._settings.server.listen, error) from None
+
+    def startService(self) -> None:
+        """Start, and say what is odd about the settings.
+
+        Raises:
+            ListenError: A port cannot be had.
+        """
+        for warning in self._settings.warnings():
+            _log.warn("{warning}", warning=warning)
+        try:
+            super().startService()
+        except CannotListenError as error:
+            raise ListenError(self._settings.server.listen, error) from None
+        if self._deadline is not None:
+            self._reactor.callWhenRunning(self._deadline.watch_signals)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, then the Oni, within the time limit."""
+        if self._deadline is not None and self.running:
+            _log.info("Oni stops")
+            self._deadline.begin()
+        return super().stopService()
+
+
+def _listener(description: str, factory: Any, reactor: Any) -> IService:
+    """Make a listener whose start fails when its port is taken."""
+    listener = strports.service(description, factory, reactor)
+    listener.setName(description)
+    return listener  # type: ignore[no-any-return]

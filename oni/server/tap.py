@@ -1,0 +1,127 @@
+"""The command ``twistd oni``: its options, and the service that it makes."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import textwrap
+from typing import ClassVar
+
+import crochet
+from twisted.application.service import IService
+from twisted.python import usage
+
+import twisted
+from oni import __version__
+from oni.errors import SettingsError
+from oni.server._application import Application, find_application
+from oni.server._service import Daemon
+from oni.server._settings import SettingInfo, Settings, describe
+from oni.server._settings_file import load_settings
+
+__all__ = ["Options", "makeService"]
+
+_WIDTH = 78
+
+
+class Options(usage.Options):
+    """The command line of ``twistd oni``.
+
+    Attributes:
+        settings: The settings, once the command line is parsed.
+    """
+
+    synopsis = "[--config FILE] [--check]"
+    longdesc = (
+        "Serves channels to websocket clients, an HTTP API and a page, all on one port. Without "
+        "a settings file it listens on loopback and nobody may connect; "
+        "`python -m oni.server.quickstart oni.toml` writes a file to begin with."
+    )
+    optParameters: ClassVar = [
+        ["config", "c", None, "The settings file, TOML."],
+    ]
+    optFlags: ClassVar = [
+        ["check", None, "Only check the settings, and import what they name: exit with 0 or 1."],
+    ]
+    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = Settings()
+
+    def opt_version(self) -> None:
+        """Say which version this is, and exit."""
+        print(
+            f"Oni {__version__} (Twisted {twisted.__version__}, "
+            f"Python {platform.python_version()})"
+        )
+        raise SystemExit(0)
+
+    def opt_help(self) -> None:
+        """Say what can be given here and set in the file, and exit."""
+        print(self)
+        print(_settings_help())
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Read the settings file.
+
+        Raises:
+            UsageError: The settings are wrong; it names all problems.
+            SystemExit: This was only a check.
+        """
+        try:
+            if self["config"] is not None:
+                self.settings = load_settings(self["config"])
+        except SettingsError as error:
+            raise usage.UsageError(f"{self['config']}: {error}") from error
+        if self["check"]:
+            _application(self.settings)
+            for warning in self.settings.warnings():
+                print(f"warning: {warning}", file=sys.stderr)
+            print(f"{self['config'] or 'the defaults'}: the settings are right")
+            raise SystemExit(0)
+
+
+def makeService(options: Options) -> IService:
+    """Make the daemon's service. It listens and registers nothing before it is started.
+
+    Raises:
+        SystemExit: The settings name an application that is not there.
+    """
+    application = _application(options.settings)
+    from twisted.internet import reactor
+
+    return Daemon.build(options.settings, application, reactor)
+
+
+def _application(settings: Settings) -> Application:
+    """Find the application, after saying that nobody but twistd runs the reactor."""
+    crochet.no_setup()
+    try:
+        return find_application(settings)
+    except SettingsError as error:
+        raise SystemExit(f"twistd oni: {error}") from error
+
+
+def _settings_help() -> str:
+    """List every setting, section by section."""
+    lines = ["Settings:"]
+    section = ""
+    for info in describe():
+        heading = info.path.rpartition(".")[0]
+        if heading != section:
+            section = heading
+            lines += ["", f"  [{section}]"]
+        lines += _lines_of(info)
+    lines += ["", "  [channels.NAMESPACE] has the keys of [channels], for NAMESPACE:name."]
+    return "\n".join(lines)
+
+
+def _lines_of(info: SettingInfo) -> list[str]:
+    default = f" = {info.default}" if info.default else ""
+    about = f"{info.help} ({info.kind})"
+    return [
+        f"  {info.path}{default}",
+        *textwrap.wrap(about, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
