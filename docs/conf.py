@@ -1,0 +1,62 @@
+"""How Sphinx builds the documentation. The pages of the API are written from the public modules."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+
+import oni
+
+project = "Oni"
+author = "The Oni developers"
+release = version = oni.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.zopeext.autointerface",
+]
+exclude_patterns = ["_build"]
+root_doc = "index"
+html_theme = "alabaster"
+html_theme_options = {"description": "Events for Twisted, phase by phase", "page_width": "1100px"}
+html_show_copyright = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+API = Path(__file__).parent / "reference" / "api"
+DOOR = "oni.twisted_event_dispatcher"
+
+
+def public_modules() -> list[str]:
+    """Give the dotted name of every public module, the door first."""
+    found = pkgutil.walk_packages(oni.__path__, "oni.", onerror=lambda name: None)
+    names = [item.name for item in found if not any(p[0] == "_" for p in item.name.split("."))]
+    return sorted(names, key=lambda name: (name != DOOR, name))
+
+
+def write_api_pages() -> None:
+    """Write one page for each public module; each tells what its ``__all__`` names."""
+    API.mkdir(exist_ok=True)
+    wanted = {}
+    for name in public_modules():
+        title = f"``{name}``"
+        # What the door hands on is told where it is at home, and named here.
+        index = "   :no-index:\n" if name == DOOR else ""
+        wanted[API / f"{name}.rst"] = (
+            f"{title}\n{'=' * len(title)}\n\n"
+            f".. automodule:: {name}\n   :imported-members:\n   :members:\n{index}"
+        )
+    for path in set(API.glob("*.rst")) - set(wanted):
+        path.unlink()
+    for path, text in wanted.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+write_api_pages()
