@@ -19,10 +19,12 @@ __all__ = [
     "Position",
     "Publication",
     "SKIPPED",
+    "is_seconds",
 ]
 
 
-def _is_seconds(value: object) -> bool:
+def is_seconds(value: object) -> bool:
+    """Say whether a value is a positive number of seconds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
@@ -61,7 +63,7 @@ class Phase:
             raise InvalidPhaseError(
                 f"on_error of phase {self.name!r} is 'continue' or 'abort', not {self.on_error!r}"
             )
-        if self.timeout is not None and not _is_seconds(self.timeout):
+        if self.timeout is not None and not is_seconds(self.timeout):
             raise InvalidTimeoutError(f"timeout of phase {self.name!r}", self.timeout)
 
 

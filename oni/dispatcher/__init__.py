@@ -1,0 +1,19 @@
+"""Who hears what, in which order.
+
+No module of this room opens sockets or imports a reactor before it is needed.
+"""
+
+from oni.dispatcher._dispatcher import EventDispatcher
+from oni.dispatcher._matchers import Matcher, absent, one_of, regex, where
+from oni.dispatcher._threads import ThreadLimit, in_thread
+
+__all__ = [
+    "EventDispatcher",
+    "Matcher",
+    "ThreadLimit",
+    "absent",
+    "in_thread",
+    "one_of",
+    "regex",
+    "where",
+]

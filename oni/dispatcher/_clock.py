@@ -1,0 +1,82 @@
+"""Time limits: a reactor's delayed calls, asked for from whichever thread uses the dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.python import threadable
+
+__all__ = ["Clock", "Timer"]
+
+
+class Clock:
+    """Reads the time and sets timers on a reactor, the global one when first needed."""
+
+    __slots__ = ("_reactor",)
+
+    def __init__(self, reactor: IReactorTime | None = None) -> None:
+        self._reactor = reactor
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor. Asking for the global one installs the default one if there is none."""
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = IReactorTime(reactor)
+        return self._reactor
+
+    def seconds(self) -> float:
+        """Give the reactor's time in seconds."""
+        return float(self.reactor.seconds())
+
+    def timer(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Call something in the reactor's thread after so many seconds."""
+        return Timer(self.reactor, delay, call, args)
+
+
+class Timer:
+    """One delayed call that may be made and cancelled from outside the reactor's thread."""
+
+    __slots__ = ("_args", "_call", "_cancelled", "_delayed", "_reactor")
+
+    def __init__(
+        self, reactor: Any, delay: float, call: Callable[..., object], args: tuple[Any, ...]
+    ) -> None:
+        self._reactor = reactor
+        self._call = call
+        self._args = args
+        self._cancelled = False
+        self._delayed: IDelayedCall | None = None
+        self._in_reactor(self._start, delay)
+
+    def cancel(self) -> None:
+        """Call it no more. Nothing happens if it was called already."""
+        self._cancelled = True
+        self._in_reactor(self._stop)
+
+    def _in_reactor(self, call: Callable[..., object], *args: Any) -> None:
+        if (
+            threadable.ioThread is None
+            or threadable.isInIOThread()
+            or not IReactorFromThreads.providedBy(self._reactor)
+        ):
+            call(*args)
+        else:
+            self._reactor.callFromThread(call, *args)
+
+    def _start(self, delay: float) -> None:
+        if not self._cancelled:
+            self._delayed = self._reactor.callLater(delay, self._fire)
+
+    def _stop(self) -> None:
+        if self._delayed is not None and self._delayed.active():
+            self._delayed.cancel()
+        self._delayed = None
+
+    def _fire(self) -> None:
+        self._delayed = None
+        if not self._cancelled:
+            self._call(*self._args)

@@ -1,0 +1,101 @@
+"""Proves that a queued event waits for itself: what cannot end before what.
+
+The search goes upwards. While an event has the turn of a lane, the events queued behind it cannot
+start, so their Deferreds cannot fire. Neither can what waits for these: chained Deferreds,
+DeferredLists, coroutines, and so the events whose handlers those are, and what is queued behind
+them. If that reaches a handler of the event that has the turn, nothing can ever end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from oni.dispatcher._run import EventRun
+from oni.dispatcher._turns import Lane
+from oni.dispatcher._twisted_private import undecided, waiters
+
+__all__ = ["find_cycle"]
+
+
+class _Search:
+    """One search: what is known to be stuck, each thing with what it waits for."""
+
+    def __init__(self, holder: EventRun) -> None:
+        self.holder = holder
+        self.stuck: dict[Any, Any] = {}
+        self.news: deque[Any] = deque()
+        self.lists: dict[DeferredList[Any], None] = {}
+
+    def learn(self, thing: Any, because_of: Any) -> None:
+        """Note that something waits for something that is stuck."""
+        if thing not in self.stuck:
+            self.stuck[thing] = because_of
+            self.news.append(thing)
+
+    def spread(self) -> bool:
+        """Follow everything known upwards; say whether a handler of the holder is reached."""
+        while self.news:
+            thing = self.news.popleft()
+            later = self._after_run if isinstance(thing, EventRun) else self._after_deferred
+            for each in later(thing):
+                self.learn(each, thing)
+                if each is self.holder:
+                    return True
+            if not self.news:
+                self._decide_lists()
+        return False
+
+    def _after_run(self, run: EventRun) -> Iterator[Any]:
+        yield run.deferred
+        lane = run.lane
+        if lane is not None and run.frame is not None and lane.active is run.frame:
+            yield from lane.waiting
+
+    def _after_deferred(self, deferred: Deferred[Any]) -> Iterator[Any]:
+        for waiter, args in waiters(deferred):
+            if isinstance(waiter, DeferredList):
+                if undecided(waiter) is None:
+                    yield waiter
+                else:
+                    self.lists[waiter] = None
+            elif isinstance(waiter, Deferred):
+                yield waiter
+            elif isinstance(waiter.__self__, EventRun) and waiter.__self__.is_held_up_by(*args):
+                yield waiter.__self__
+
+    def _decide_lists(self) -> None:
+        """A list that any of its Deferreds could fire is stuck when all that are left are."""
+        for each in self.lists:
+            left = undecided(each) or []
+            if left and all(deferred in self.stuck for deferred in left):
+                self.learn(each, left[-1])
+
+
+def find_cycle(lane: Lane) -> list[EventRun] | None:
+    """Look for a cycle through the event that has a lane's turn.
+
+    Returns:
+        The runs on the way round, the newest queued one first: each waits for the next, the last
+        for the first. None if nothing is proven.
+    """
+    holder = lane.active.run if lane.active is not None else None
+    if holder is None:
+        return None
+    search = _Search(holder)
+    for queued in lane.waiting:
+        search.learn(queued, holder)
+    if not search.spread():
+        return None
+    runs = [holder]
+    thing = search.stuck[holder]
+    while thing is not holder:
+        if isinstance(thing, EventRun):
+            runs.append(thing)
+        thing = search.stuck[thing]
+    newest = max((r for r in runs if r.frame is None), key=lambda r: r.number)
+    start = runs.index(newest)
+    return runs[start:] + runs[:start]

@@ -1,0 +1,306 @@
+"""The running part of a dispatcher: its state, its turns, and the fire itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextvars import copy_context
+from threading import get_ident
+from typing import Any, Literal
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+
+from oni.dispatcher._clock import Clock
+from oni.dispatcher._frames import Frame, ancestors, current_frame
+from oni.dispatcher._index import HandlerIndex
+from oni.dispatcher._plan import NO_PLAN, call_all, only_plain
+from oni.dispatcher._run import EventRun
+from oni.dispatcher._stops import Stops
+from oni.dispatcher._turns import Lane, Turns
+from oni.dispatcher._watch import Watch
+from oni.errors import (
+    DispatcherStoppedError,
+    EventWaitTimeoutError,
+    QueueFullError,
+    UnhashableDetailError,
+    UnknownKeywordError,
+    WrongThreadError,
+)
+from oni.values import EventResult, PendingEvent
+
+__all__ = ["Engine"]
+
+_log = Logger()
+_COUNTERS = (
+    "events_fired",
+    "events_refused",
+    "event_cycles",
+    "handler_failures",
+    "handlers_died",
+)
+
+
+class Engine:
+    """Runs events.
+
+    Attributes:
+        state: ``"new"``, ``"started"``, ``"stopping"`` or ``"stopped"``.
+        running: The frames of all events that run, nested ones too.
+        trailing: How many of them gave their turn away before their end.
+        thread: The thread in which an event was last active.
+        awaiting: The Deferreds of ``next_event``, by handler id.
+    """
+
+    def __init__(
+        self,
+        index: HandlerIndex,
+        turns: Turns,
+        clock: Clock,
+        *,
+        max_trailing: int | None,
+        max_wait: float | None,
+        stall_warning: float | None,
+    ) -> None:
+        self.index = index
+        self.turns = turns
+        self.clock = clock
+        self.state = "new"
+        self.running: dict[Frame, None] = {}
+        self.trailing = 0
+        self.thread = 0
+        self.counters: Counter[str] = Counter()
+        self.awaiting: dict[int, Deferred[Any]] = {}
+        self.watch = Watch(self, stall_warning)
+        self.stops = Stops(self)
+        self._only_lane = turns.only
+        self._max_trailing = max_trailing
+        self._max_wait = max_wait
+        self._refused_in = ""
+        self._runs = 0
+
+    # --- The fire, which is the hot path (benchmarks/dispatch.py) -----------------------------
+
+    def fire(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
+        """Run an event now, or queue it until its turn."""
+        index = self.index
+        if index.dead:
+            self.bury()
+        running = self.running
+        if running and self.thread != get_ident():
+            raise WrongThreadError
+        parent = current_frame.get()
+        nested = parent is not None and self.is_nested(parent)
+        if self.state != "started" and not (nested and self.state == "stopping"):
+            return self._refuse(event)
+        lane = None
+        try:
+            if not nested:
+                lane = self._only_lane or self.turns.lane(details)
+                if lane is not None and (lane.active is not None or lane.waiting):
+                    return self._queue(event, details, lane)
+            plan = index.plan(details)
+        except (UnknownKeywordError, UnhashableDetailError, QueueFullError):
+            self._leave_lane(lane)
+            return fail()
+        self.counters["events_fired"] += 1
+        if plan is NO_PLAN:
+            self._leave_lane(lane)
+            return succeed(EventResult(event, []))
+        frame = Frame(self, event, details, parent)
+        running[frame] = None
+        self.thread = get_ident()
+        if lane is not None:
+            lane.active = frame
+        plan.runs += 1
+        token = current_frame.set(frame)
+        try:
+            if not plan.simple:
+                run = self._new_run(event, details, lane)
+                run.begin(frame, plan)
+                return run.deferred
+            parts = frame.parts
+            for number, part in enumerate(plan.phases):
+                kept = call_all(part, event)
+                parts.append((part.name, part.ids, kept))
+                if kept and not only_plain(kept):
+                    run = self._new_run(event, details, lane)
+                    run.take_over(frame, plan, number, kept)
+                    return run.deferred
+        finally:
+            current_frame.reset(token)
+        self.leave(frame, lane)
+        self.next_turn(lane)
+        return succeed(EventResult(event, parts))
+
+    def is_nested(self, frame: Frame | None) -> bool:
+        """Say whether this frame's event runs inside an event of this dispatcher."""
+        return any(each.dispatcher is self for each in ancestors(frame))
+
+    def _leave_lane(self, lane: Lane | None) -> None:
+        if lane is not None and lane is not self._only_lane:
+            self.turns.leave(lane)
+
+    def _new_run(self, event: Any, details: dict[str, Any], lane: Lane | None) -> EventRun:
+        self._runs += 1
+        return EventRun(self, event, details, lane, self._runs)
+
+    # --- Turns --------------------------------------------------------------------------------
+
+    def _queue(self, event: Any, details: dict[str, Any], lane: Lane) -> Deferred[EventResult]:
+        self.index.check(details)
+        run = self._new_run(event, details, lane)
+        self.turns.put(lane, run)
+        run.since = self.clock.seconds()
+        run.context = copy_context()
+        if self._max_wait is not None:
+            error = EventWaitTimeoutError(event, self._max_wait)
+            run.patience = self.clock.timer(self._max_wait, run.refuse, error)
+        self.watch.look()
+        return run.deferred
+
+    def next_turn(self, lane: Lane | None) -> None:
+        """Start who waits in a lane whose turn is free, one after the other."""
+        if lane is not None and lane.waiting and not lane.draining:
+            lane.draining = True
+            try:
+                while lane.waiting and lane.active is None:
+                    run = self.turns.take(lane)
+                    run.context.run(self._begin, run, lane)
+            finally:
+                lane.draining = False
+        self._leave_lane(lane)
+        if self.stops.waiting:
+            self.stops.check()
+
+    def _begin(self, run: EventRun, lane: Lane) -> None:
+        if run.patience is not None:
+            run.patience.cancel()
+        frame = Frame(self, run.event, run.details, current_frame.get())
+        current_frame.set(frame)
+        try:
+            plan = self.index.plan(run.details)
+        except UnknownKeywordError as error:  # the keyword was removed while the event waited
+            run.refuse(error)
+            return
+        self.counters["events_fired"] += 1
+        self.running[frame] = None
+        self.thread = get_ident()
+        lane.active = frame
+        plan.runs += 1
+        run.begin(frame, plan)
+
+    def release_turn(self, run: EventRun) -> Lane | None:
+        """Take the turn from an event that goes on without it; give the lane that is free now.
+
+        Beyond the bound of events that go on so, the event keeps its turn.
+        """
+        if self._max_trailing is not None and self.trailing >= self._max_trailing:
+            return None
+        lane = run.lane
+        assert lane is not None
+        lane.active = None
+        run.lane = None
+        run.trailing = True
+        self.trailing += 1
+        return lane
+
+    def leave(self, frame: Frame, lane: Lane | None) -> None:
+        """Note that an event has ended."""
+        del self.running[frame]
+        if lane is not None:
+            lane.active = None
+        frame.empty()
+
+    # --- Threads, life cycle ------------------------------------------------------------------
+
+    def check_thread(self) -> None:
+        """Refuse a call while an event is active in another thread, and clean up the dead.
+
+        Raises:
+            WrongThreadError: One is.
+        """
+        if self.running and self.thread != get_ident():
+            raise WrongThreadError
+        if self.index.dead:
+            self.bury()
+
+    def enter_thread(self) -> None:
+        """Note that an event goes on in this thread."""
+        self.thread = get_ident()
+
+    def set_state(self, state: str) -> None:
+        """Change the state."""
+        self.state = state
+        self._refused_in = ""
+
+    def stop(self, timeout: float | None) -> Deferred[None]:
+        """Take no new events, and wait for quiescence."""
+        if self.state == "started":
+            self.set_state("stopping")
+        return self.stops.add(timeout)
+
+    def set_stopped(self) -> None:
+        """Note that nothing runs any more, and let those who wait for events know."""
+        self.set_state("stopped")
+        awaiting, self.awaiting = self.awaiting, {}
+        for handler_id, deferred in awaiting.items():
+            self.index.remove(self.index.by_id[handler_id])
+            deferred.errback(DispatcherStoppedError("the dispatcher stopped before such an event"))
+
+    def _refuse(self, event: Any) -> Deferred[EventResult]:
+        self.counters["events_refused"] += 1
+        if self._refused_in != self.state:
+            self._refused_in = self.state
+            _log.warn(
+                "an event was fired at a dispatcher that is {state}: no handler is called "
+                "(said once until the state changes)",
+                state=self.state,
+            )
+        return succeed(EventResult(event, [], self.state))
+
+    def check_quiet(self) -> None:
+        """Let those who wait for the end know, if it has come."""
+        if self.stops.waiting:
+            self.stops.check()
+
+    def bury(self) -> None:
+        """Remove the registrations whose handlers have died."""
+        dead = self.index.dead
+        while dead:
+            registration = self.index.by_id.get(dead.popleft().handler_id)
+            if registration is None:
+                continue
+            self.counters["handlers_died"] += 1
+            calls = self.index.count_calls(registration)
+            self.index.remove(registration)
+            if not calls:
+                _log.warn(
+                    "{handler} died before any event reached it: nothing else refers to it. "
+                    "Keep a reference to it, or register it with use_weakref=False",
+                    handler=registration,
+                )
+
+    # --- Looking at it ------------------------------------------------------------------------
+
+    def pending(self) -> list[PendingEvent]:
+        """Describe the events that have not ended, oldest first."""
+        running = [_pending(frame, self) for frame in self.running]
+        return running + [r.pending() for lane in self.turns.crowded() for r in lane.waiting]
+
+    def statistics(self) -> dict[str, int]:
+        """Give counters and gauges."""
+        counters = dict.fromkeys(_COUNTERS, 0) | self.counters
+        return counters | {
+            "handlers": len(self.index.by_id),
+            "events_running": len(self.running),
+            "events_queued": self.turns.waiting,
+        }
+
+
+def _pending(frame: Frame, engine: Engine) -> PendingEvent:
+    if frame.run is not None:
+        pending: PendingEvent = frame.run.pending()
+        return pending
+    phase = frame.parts[-1][0] if frame.parts else ""
+    state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
+    return PendingEvent(frame.event, frame.details, state, phase, (), None)

@@ -1,0 +1,354 @@
+"""Finds the handlers that want an event, at a cost that depends on what it finds.
+
+Handlers whose match specs name the same keywords share a table. A table is keyed by the literal
+values, so an event makes one lookup per table whose keywords are all among its details.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
+from typing import Any
+from weakref import ref
+
+from oni.dispatcher._matchers import MISSING, Matcher, OneOf
+from oni.dispatcher._plan import NO_PLAN, Plan, compile_plan
+from oni.dispatcher._registration import HandlerRef, Registration
+from oni.errors import InvalidMatchSpecError, UnknownKeywordError
+from oni.values import Phase
+
+__all__ = ["HandlerIndex"]
+
+_MAX_SHAPES = 1_024
+_MAX_MERGED = 4_096
+_MAX_EXPANSION = 64
+
+Lookup = tuple[Callable[[Mapping[str, Any]], Any], dict[Any, "Bucket"]]
+
+
+class Table:
+    """The handlers whose match specs name the same keywords with literal values."""
+
+    __slots__ = ("buckets", "keywords")
+
+    def __init__(self, keywords: tuple[str, ...]) -> None:
+        self.keywords = keywords
+        self.buckets: dict[Any, Bucket] = {}
+
+
+class Bucket:
+    """The handlers whose match specs are equal; those with matchers have one each, under it."""
+
+    __slots__ = (
+        "condition",
+        "conditional",
+        "key",
+        "merged",
+        "owner",
+        "plan",
+        "plans",
+        "registrations",
+    )
+
+    def __init__(
+        self, owner: Table | Bucket | None, key: Any, condition: Condition | None = None
+    ) -> None:
+        self.owner = owner
+        self.key = key
+        self.condition = condition
+        self.registrations: dict[int, Registration] = {}
+        self.conditional: dict[int, Bucket] = {}
+        self.plan: Plan | None = None
+        # Every plan that may still run, and the keys of the current ones that it shares.
+        self.plans: list[ref[Plan]] = []
+        self.merged: set[tuple[Bucket, ...]] = set()
+
+
+class Condition:
+    """The matchers of one match spec."""
+
+    __slots__ = ("_matchers",)
+
+    def __init__(self, matchers: Mapping[str, Matcher]) -> None:
+        self._matchers = matchers
+
+    def holds(self, details: Mapping[str, Any]) -> bool:
+        """Say whether all of them fit."""
+        return all(m.matches(details.get(k, MISSING)) for k, m in self._matchers.items())
+
+
+class HandlerIndex:
+    """All registrations of a dispatcher, and the way from an event's details to them."""
+
+    def __init__(self, keywords: Iterable[str], phases: Mapping[str, Phase]) -> None:
+        self.keywords = list(keywords)
+        self.by_id: dict[int, Registration] = {}
+        self.dead: deque[HandlerRef] = deque()
+        self._phases = phases
+        self._tables: dict[tuple[str, ...], Table] = {}
+        self._shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
+        self._merged: dict[tuple[Bucket, ...], Plan] = {}
+
+    # --- Registering -----------------------------------------------------------------------
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse keywords that are not allowed.
+
+        Raises:
+            UnknownKeywordError: Some are not.
+        """
+        unknown = [name for name in names if name not in self.keywords]
+        if unknown:
+            raise UnknownKeywordError(unknown, self.keywords)
+
+    def forget_keyword(self, keyword: str) -> None:
+        """Allow a keyword no more that no match spec names."""
+        self.keywords.remove(keyword)
+        self._shapes.clear()
+
+    def add(self, registration: Registration) -> None:
+        """File a registration under its match spec.
+
+        Raises:
+            InvalidMatchSpecError: A value is unhashable.
+        """
+        literals: dict[str, tuple[Any, ...]] = {}
+        matchers: dict[str, Matcher] = {}
+        size = 1
+        for keyword, value in registration.spec.items():
+            if isinstance(value, OneOf) and size * len(value.values) <= _MAX_EXPANSION:
+                literals[keyword] = value.values
+                size *= len(value.values)
+            elif isinstance(value, Matcher):
+                matchers[keyword] = value
+            elif value is not None:
+                _check_hashable(keyword, value)
+                literals[keyword] = (value,)
+        condition = Condition(matchers) if matchers else None
+        keywords = tuple(k for k in self.keywords if k in literals)
+        table = self._tables.get(keywords)
+        if table is None:
+            table = self._tables[keywords] = Table(keywords)
+            self._shapes.clear()
+        buckets = []
+        for values in itertools.product(*(literals[k] for k in keywords)):
+            if all(value == value for value in values):  # NaN equals nothing
+                key = values[0] if len(values) == 1 else values
+                buckets.append(self._file(registration, table, key, condition))
+        registration.buckets = buckets
+        self.by_id[registration.handler_id] = registration
+        if not table.buckets:
+            self._drop(table)
+
+    def _file(
+        self, registration: Registration, table: Table, key: Any, condition: Condition | None
+    ) -> Bucket:
+        bucket = table.buckets.get(key)
+        if bucket is None:
+            bucket = table.buckets[key] = Bucket(table, key)
+        if condition is not None:
+            handler_id = registration.handler_id
+            own = bucket.conditional[handler_id] = Bucket(bucket, handler_id, condition)
+            bucket = own
+        bucket.registrations[registration.handler_id] = registration
+        if bucket.plan is not None or bucket.merged:
+            self._invalidate(bucket)
+        return bucket
+
+    def remove(self, registration: Registration) -> None:
+        """Forget a registration. Lists that are running now pass over it."""
+        if self.by_id.pop(registration.handler_id, None) is None:
+            return
+        for bucket in registration.buckets:
+            del bucket.registrations[registration.handler_id]
+            for plan in _alive(bucket):
+                plan.overwrite(registration)
+            if bucket.plan is not None or bucket.merged:
+                self._invalidate(bucket)
+            self._prune(bucket)
+
+    def _prune(self, bucket: Bucket) -> None:
+        if bucket.registrations or bucket.conditional:
+            return
+        owner = bucket.owner
+        if isinstance(owner, Bucket):
+            del owner.conditional[bucket.key]
+            self._prune(owner)
+        elif owner is not None:
+            del owner.buckets[bucket.key]
+            if not owner.buckets:
+                self._drop(owner)
+
+    def _drop(self, table: Table) -> None:
+        del self._tables[table.keywords]
+        self._shapes.clear()
+
+    # --- Plans -----------------------------------------------------------------------------
+
+    def _invalidate(self, bucket: Bucket) -> None:
+        if bucket.plan is not None:
+            bucket.plan.count_calls()
+            bucket.plan = None
+        for key in bucket.merged.copy():
+            self._unmerge(key)
+
+    def _unmerge(self, key: tuple[Bucket, ...]) -> None:
+        self._merged.pop(key).count_calls()
+        for bucket in key:
+            bucket.merged.discard(key)
+
+    def invalidate_all(self) -> None:
+        """Compile everything anew when it is next needed: the phases changed."""
+        for table in self._tables.values():
+            for bucket in table.buckets.values():
+                for each in (bucket, *bucket.conditional.values()):
+                    self._invalidate(each)
+
+    def plan(self, details: dict[str, Any]) -> Plan:
+        """Give what an event with these details calls. This is the hot path of every fire.
+
+        Raises:
+            UnknownKeywordError: Details have names that are not allowed.
+        """
+        shape = self._shapes.get(tuple(details))
+        if shape is None:
+            shape = self._learn(details)
+        found = None
+        try:
+            for values, buckets in shape:
+                bucket = buckets.get(values(details))
+                if bucket is not None:
+                    if found is not None or bucket.conditional:
+                        return self._merge(self._find(details, shape))
+                    found = bucket
+        except TypeError:
+            return self._merge(self._find(details, shape))
+        if found is None:
+            return NO_PLAN
+        return found.plan or self._compile(found)
+
+    def matching(self, details: Mapping[str, Any]) -> list[Registration]:
+        """Give the registrations that an event with these details reaches, in call order.
+
+        Raises:
+            UnknownKeywordError: Details have names that are not allowed.
+        """
+        self.check(details)
+        found = self._find(details, self._learn(details))
+        order = {name: place for place, name in enumerate(self._phases)}
+        everyone = [r for bucket in found for r in bucket.registrations.values()]
+        return sorted(everyone, key=lambda r: (order[r.phase], r.handler_id))
+
+    def _learn(self, details: Mapping[str, Any]) -> tuple[Lookup, ...]:
+        """Find the tables for details of these names."""
+        names = tuple(details)
+        self.check(names)
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        present = set(names)
+        shape = tuple(
+            (_values_of(keywords), table.buckets)
+            for keywords, table in self._tables.items()
+            if present.issuperset(keywords)
+        )
+        self._shapes[names] = shape
+        return shape
+
+    def _find(self, details: Mapping[str, Any], shape: tuple[Lookup, ...]) -> list[Bucket]:
+        found: list[Bucket] = []
+        for values, buckets in shape:
+            wanted = values(details)
+            try:
+                bucket = buckets.get(wanted)
+            except TypeError:  # an unhashable detail: compare with each
+                bucket = next((b for key, b in buckets.items() if key == wanted), None)
+            if bucket is not None:
+                if bucket.registrations:
+                    found.append(bucket)
+                found.extend(_holding(bucket.conditional.values(), details))
+        return found
+
+    def _merge(self, found: list[Bucket]) -> Plan:
+        if not found:
+            return NO_PLAN
+        if len(found) == 1:
+            return found[0].plan or self._compile(found[0])
+        key = tuple(found)
+        plan = self._merged.get(key)
+        if plan is None:
+            if any(bucket.owner is None for bucket in found):
+                return self._compile_for(found)  # made for this event only
+            if len(self._merged) >= _MAX_MERGED:
+                for old in list(self._merged):
+                    self._unmerge(old)
+            plan = self._merged[key] = self._compile_for(found)
+            for bucket in found:
+                bucket.merged.add(key)
+        return plan
+
+    def _compile(self, bucket: Bucket) -> Plan:
+        plan = bucket.plan = self._compile_for([bucket])
+        return plan
+
+    def _compile_for(self, buckets: list[Bucket]) -> Plan:
+        registrations = [r for bucket in buckets for r in bucket.registrations.values()]
+        if len(buckets) > 1:
+            registrations.sort(key=lambda r: r.handler_id)
+        plan = compile_plan(registrations, self._phases.values())
+        for bucket in buckets:
+            bucket.plans = [each for each in bucket.plans if each() is not None]
+            bucket.plans.append(ref(plan))
+        return plan
+
+    def count_calls(self, registration: Registration) -> int:
+        """Give how often a handler was called."""
+        for bucket in registration.buckets:
+            for plan in _alive(bucket):
+                plan.count_calls()
+        return registration.calls
+
+
+def _check_hashable(keyword: str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        raise InvalidMatchSpecError(
+            keyword,
+            f"{value!r} is unhashable; use a hashable value, or where(lambda v: v == ...)",
+        ) from None
+
+
+def _alive(bucket: Bucket) -> Iterator[Plan]:
+    for each in bucket.plans:
+        plan = each()
+        if plan is not None:
+            yield plan
+
+
+def _holding(buckets: Iterable[Bucket], details: Mapping[str, Any]) -> Iterator[Bucket]:
+    """Give the buckets whose condition holds; one whose matcher raises fails in its turn."""
+    for bucket in list(buckets):
+        try:
+            holds = bucket.condition is None or bucket.condition.holds(details)
+        except Exception as error:
+            yield _failing(bucket, error)
+        else:
+            if holds:
+                yield bucket
+
+
+def _failing(bucket: Bucket, error: Exception) -> Bucket:
+    """Give a bucket that is not in the index, whose handlers fail with the matcher's error."""
+    failing = Bucket(None, None)
+    failing.registrations = {i: r.failing(error) for i, r in bucket.registrations.items()}
+    return failing
+
+
+def _nothing(details: Mapping[str, Any]) -> tuple[()]:
+    return ()
+
+
+def _values_of(keywords: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
+    return itemgetter(*keywords) if keywords else _nothing

@@ -1,0 +1,43 @@
+"""What a handler returned: a value, or something to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from types import CoroutineType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from oni.dispatcher._plan import PLAIN_TYPES, start_coroutine
+
+__all__ = ["settled"]
+
+_MAX_TYPES = 10_000
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def settled(value: Any) -> Any:
+    """Give the value itself, or the Deferred that has to be waited for.
+
+    Coroutines that a plain function returned are started, futures of the asyncio loop are
+    adapted. Types that are never waited for are remembered, so that they cost nothing next time.
+    """
+    kind = type(value)
+    if kind in PLAIN_TYPES or isinstance(value, Deferred | Failure):
+        return value
+    if "_asyncio" in sys.modules and asyncio.isfuture(value):
+        return Deferred.fromFuture(value)
+    if isinstance(value, Awaitable):
+        try:
+            return start_coroutine(value if kind is CoroutineType else _wait_for(value))  # type: ignore[arg-type]
+        except BaseException:
+            return Failure()
+    if len(PLAIN_TYPES) < _MAX_TYPES:
+        PLAIN_TYPES.add(kind)
+    return value

@@ -1,0 +1,252 @@
+"""One registered handler: how it is held, how it is called, when it is used up."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Mapping
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType
+from typing import Any
+
+from oni.dispatcher._threads import InThread
+from oni.errors import InvalidHandlerError
+from oni.values import SKIPPED, HandlerInfo
+
+__all__ = ["COROUTINE", "METHOD", "REMOVED", "STRONG", "WEAK", "HandlerRef", "Registration"]
+
+# How a place in a compiled phase is called. What the place holds for each of them:
+STRONG = 0  # the handler itself
+WEAK = 1  # a callable without arguments that gives the handler, or None when it is gone
+METHOD = 2  # (reference to the instance, function)
+COROUTINE = 3  # as WEAK; the handler returns a coroutine
+
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_UNUSABLE = "it is a generator function, which would never run; decorate it with inlineCallbacks"
+
+
+class HandlerRef(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference that knows whose death it announces."""
+
+    __slots__ = ("handler_id",)
+
+    handler_id: int
+
+
+def _skip(event: Any) -> Any:
+    return SKIPPED
+
+
+def _give_skip() -> Callable[[Any], Any]:
+    return _skip
+
+
+# What a removal puts into a place of a list that may be running, by the place's kind.
+REMOVED: tuple[Any, ...] = (_skip, _give_skip, (_give_skip, lambda nothing, event: SKIPPED), _give_skip)
+
+
+class Registration:
+    """A handler with its match spec, phase and limits."""
+
+    __slots__ = (
+        "_call",
+        "_place",
+        "buckets",
+        "calls",
+        "handler_id",
+        "kind",
+        "label",
+        "phase",
+        "remaining",
+        "slot",
+        "spec",
+        "timeout",
+        "weak",
+    )
+
+    def __init__(
+        self,
+        handler_id: int,
+        handler: Callable[[Any], Any],
+        phase: str,
+        spec: Mapping[str, Any],
+        weak: bool,
+        times: int | None,
+        timeout: float | None,
+        place: tuple[CodeType, int],
+        on_death: Callable[[HandlerRef], object],
+    ) -> None:
+        """Take a handler.
+
+        Raises:
+            InvalidHandlerError: It can never run, or cannot be held weakly.
+        """
+        self.handler_id = handler_id
+        self.phase = phase
+        self.spec = spec
+        self.weak = weak
+        self.remaining = times
+        self.timeout = timeout
+        self.calls = 0
+        self.buckets: Any = ()
+        self._place = place
+        self.label, is_coroutine = _describe(handler)
+        if weak:
+            self._hold_weakly(handler, on_death)
+        else:
+            self.kind, self.slot = STRONG, handler
+        if is_coroutine:
+            self.kind, self.slot = COROUTINE, self._getter()
+
+    def _hold_weakly(
+        self, handler: Callable[[Any], Any], on_death: Callable[[HandlerRef], object]
+    ) -> None:
+        try:
+            if type(handler) is MethodType:
+                ref = HandlerRef(handler.__self__, on_death)
+                self.kind, self.slot = METHOD, (ref, handler.__func__)
+            elif isinstance(handler, InThread):
+                ref = self._hold_in_thread(handler, on_death)
+            elif (
+                isinstance(handler, BuiltinMethodType)
+                and getattr(handler, "__self__", None) is not None
+                and not inspect.ismodule(handler.__self__)
+            ):
+                ref = HandlerRef(handler.__self__, on_death)
+                self.kind, self.slot = METHOD, (ref, getattr(type(handler.__self__), handler.__name__))
+            else:
+                ref = HandlerRef(handler, on_death)
+                self.kind, self.slot = WEAK, ref
+        except (TypeError, AttributeError) as error:
+            raise InvalidHandlerError(
+                handler, f"it cannot be held weakly ({error}); register it with use_weakref=False"
+            ) from error
+        ref.handler_id = self.handler_id
+
+    def _hold_in_thread(
+        self, handler: InThread, on_death: Callable[[HandlerRef], object]
+    ) -> HandlerRef:
+        function = handler.function
+        pool = handler.pool
+        if type(function) is MethodType:
+            ref = HandlerRef(function.__self__, on_death)
+            unbound = function.__func__
+
+            def give() -> Callable[[Any], Any] | None:
+                instance = ref()
+                if instance is None:
+                    return None
+                return InThread(MethodType(unbound, instance), pool)
+
+        else:
+            ref = HandlerRef(function, on_death)
+
+            def give() -> Callable[[Any], Any] | None:
+                function = ref()
+                return None if function is None else InThread(function, pool)
+
+        self.kind, self.slot = WEAK, give
+        return ref
+
+    def _getter(self) -> Callable[[], Callable[[Any], Any] | None]:
+        """Give what gives the handler, or None when it is gone: any kind as if it were WEAK."""
+        kind, slot = self.kind, self.slot
+        if kind == STRONG:
+            return lambda: slot
+        if kind == METHOD:
+            ref, function = slot
+
+            def give() -> Callable[[Any], Any] | None:
+                instance = ref()
+                return None if instance is None else MethodType(function, instance)
+
+            return give
+        return slot
+
+    def claim_before_call(self, used_up: Callable[[Registration], object]) -> None:
+        """Make each call claim one of the remaining times first.
+
+        The claim is made before the handler is called, so that nested and concurrent events never
+        call it more often.
+        """
+        give = self._getter()
+
+        def claim() -> Callable[[Any], Any] | None:
+            if not self.remaining:
+                return _skip
+            handler = give()
+            if handler is None:
+                return None
+            self.remaining -= 1
+            if not self.remaining:
+                used_up(self)
+            return handler
+
+        self.kind, self.slot = (COROUTINE if self.kind == COROUTINE else WEAK), claim
+
+    def failing(self, error: Exception) -> Registration:
+        """Give a stand-in for one event: a matcher raised, which counts as the handler's failure."""
+
+        def fail(event: Any) -> Any:
+            raise error
+
+        stand_in = copy.copy(self)
+        stand_in.kind, stand_in.slot = STRONG, fail
+        return stand_in
+
+    @property
+    def registered_at(self) -> str:
+        """Where it was registered, as ``file:line``."""
+        code, line = self._place
+        return f"{code.co_filename}:{line}"
+
+    def info(self) -> HandlerInfo:
+        """Describe it."""
+        return HandlerInfo(
+            handler_id=self.handler_id,
+            handler=self.label,
+            phase=self.phase,
+            match_spec=dict(self.spec),
+            weak=self.weak,
+            remaining=self.remaining,
+            timeout=self.timeout,
+            calls=self.calls,
+            registered_at=self.registered_at,
+        )
+
+    def __str__(self) -> str:
+        """Name the handler and where it was registered."""
+        return f"{self.label} (registered at {self.registered_at})"
+
+
+def _describe(handler: Callable[[Any], Any]) -> tuple[str, bool]:
+    """Give a handler's name, and whether it is a coroutine function."""
+    function = handler.__func__ if type(handler) is MethodType else handler
+    if type(function) is FunctionType:  # the common case, without inspect's cost
+        flags = function.__code__.co_flags
+        if flags & _GENERATOR:
+            raise InvalidHandlerError(handler, _UNUSABLE)
+        coroutine = bool(flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(function)
+        return function.__qualname__, coroutine
+    if not callable(handler):
+        raise InvalidHandlerError(handler, "it cannot be called")
+    return _describe_other(handler)
+
+
+def _describe_other(handler: Callable[[Any], Any]) -> tuple[str, bool]:
+    inner: Any = handler
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if isinstance(inner, InThread):
+        name, coroutine = _describe(inner.function)
+        if coroutine:
+            raise InvalidHandlerError(handler, "a coroutine function cannot run in a thread")
+        return f"in_thread({name})", False
+    called = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise InvalidHandlerError(handler, _UNUSABLE)
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    if inner is not handler:
+        name = f"partial({name})"
+    return name, inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(handler)

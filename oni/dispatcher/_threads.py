@@ -1,0 +1,109 @@
+"""Blocking handlers: called in a pool of threads of their own, not in the reactor's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.threadpool import ThreadPool
+
+from oni.errors import InvalidHandlerError, QueueFullError
+
+__all__ = ["InThread", "ThreadLimit", "in_thread"]
+
+
+class ThreadLimit:
+    """A bounded pool of threads with a bounded queue, started when first used.
+
+    Its threads end when the reactor stops.
+
+    Args:
+        threads: How many calls run at once at most.
+        queue: How many more may wait for a thread. One more fails with
+            :class:`oni.errors.QueueFullError`.
+        reactor: Where results are handed over; the global one when first needed.
+    """
+
+    def __init__(self, threads: int = 10, queue: int = 1_000, reactor: Any = None) -> None:
+        if threads < 1 or queue < 0:
+            raise ValueError(f"at least one thread and no negative queue: {threads}, {queue}")
+        self._reactor = reactor
+        self._threads = threads
+        self._queue = queue
+        self._busy = 0
+        self._pool: ThreadPool | None = None
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Call a function in one of the threads. Call this in the reactor's thread only.
+
+        Returns:
+            A Deferred that fires, in the reactor's thread, with what the function returned.
+            Cancelling it only stops waiting: a thread cannot be stopped.
+        """
+        if self._busy >= self._threads + self._queue:
+            raise QueueFullError("queue of the threads for blocking handlers", self._queue)
+        pool = self._pool or self._start()
+        self._busy += 1
+        deferred: Deferred[Any] = Deferred()
+
+        def ended(success: bool, result: Any) -> None:  # called in the pool's thread
+            self._reactor.callFromThread(self._done, deferred, result)
+
+        pool.callInThreadWithCallback(ended, function, *args)
+        return deferred
+
+    def _done(self, deferred: Deferred[Any], result: Any) -> None:
+        self._busy -= 1
+        if not deferred.called:
+            deferred.callback(result)
+
+    def _start(self) -> ThreadPool:
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = IReactorFromThreads(reactor)
+        pool = self._pool = ThreadPool(0, self._threads, name="oni-handlers")
+        pool.start()
+        self._reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
+        return pool
+
+    def statistics(self) -> dict[str, int]:
+        """Give the numbers of running and waiting calls, and the limits."""
+        return {"calls": self._busy, "threads_max": self._threads, "queue_max": self._queue}
+
+
+_shared = ThreadLimit()
+
+
+class InThread:
+    """A handler that runs another function in a thread."""
+
+    __slots__ = ("__weakref__", "function", "pool")
+
+    def __init__(self, function: Callable[[Any], Any], pool: ThreadLimit) -> None:
+        self.function = function
+        self.pool = pool
+
+    def __call__(self, event: Any) -> Deferred[Any]:
+        """Call the function in a thread, in a copy of this context."""
+        return self.pool.call(copy_context().run, self.function, event)
+
+
+def in_thread(function: Callable[[Any], Any], pool: ThreadLimit | None = None) -> InThread:
+    """Make a handler of a function that blocks: it is called in a thread.
+
+    Registered weakly, as handlers are by default, it lives as long as the function.
+
+    Args:
+        function: Is called with the event, in a copy of the context of the event.
+        pool: Whose threads; those that all such handlers share, if None.
+
+    Raises:
+        InvalidHandlerError: The function cannot be called.
+    """
+    if not callable(function):
+        raise InvalidHandlerError(function, "it cannot be called")
+    return InThread(function, pool or _shared)

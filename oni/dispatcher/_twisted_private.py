@@ -1,0 +1,62 @@
+"""What waits for a Deferred: the one place that reads Twisted's private fields.
+
+Twisted offers no public way to ask. Where these fields are missing (a later Twisted), nothing is
+known, and of the search for cycles only the stall warning remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MethodType
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, DeferredList
+
+__all__ = ["AVAILABLE", "undecided", "waiters"]
+
+_CONTINUE: Any = getattr(defer, "_CONTINUE", None)
+_RESUME: Any = getattr(defer, "_gotResultInlineCallbacks", None)
+_FIRES = frozenset({Deferred.callback, Deferred.errback})
+
+AVAILABLE = (
+    _CONTINUE is not None and _RESUME is not None and hasattr(Deferred(), "_callbacks")
+)
+
+
+def waiters(deferred: Deferred[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Give what cannot go on before a Deferred has fired.
+
+    Yields:
+        A Deferred (chained to it, or of a coroutine that awaits it) or a DeferredList that counts
+        it, with no arguments; or another bound method that is called with its result, and its
+        further arguments.
+    """
+    if not AVAILABLE:
+        return
+    for (callback, args, _), _errback in deferred._callbacks:  # type: ignore[attr-defined]
+        if callback is _CONTINUE:
+            yield args[0], ()
+        elif callback is _RESUME:
+            yield args[2].deferred, ()
+        elif type(callback) is MethodType:
+            owner = callback.__self__
+            if not isinstance(owner, Deferred):
+                yield callback, args
+            elif callback.__func__ not in _FIRES:
+                if isinstance(owner, DeferredList):
+                    yield owner, ()
+            elif owner._chainedTo is deferred:
+                yield owner, ()
+
+
+def undecided(deferreds: DeferredList[Any]) -> list[Deferred[Any]] | None:
+    """Give the Deferreds that each could still fire a DeferredList alone.
+
+    Returns:
+        None if it needs every one of its Deferreds, so that one stuck is enough.
+    """
+    if not (deferreds.fireOnOneCallback or deferreds.fireOnOneErrback):
+        return None
+    pairs = zip(deferreds._deferredList, deferreds.resultList, strict=True)
+    return [each for each, result in pairs if result is None]

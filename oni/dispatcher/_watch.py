@@ -1,0 +1,82 @@
+"""Watches over queued events while there are any: cycles are ended, stalls are warned of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from oni.dispatcher._clock import Timer
+from oni.dispatcher._cycles import find_cycle
+from oni.dispatcher._turns import Lane
+from oni.errors import EventCycleError
+
+if TYPE_CHECKING:
+    from oni.dispatcher._engine import Engine
+
+__all__ = ["Watch"]
+
+_log = Logger()
+_FIRST_LOOK = 0.01  # seconds
+_LONGEST_PAUSE = 1.0
+
+
+class Watch:
+    """Looks at the lanes in which somebody waits, again and again, less and less often.
+
+    A lane whose turn has changed hands since the last look is getting on and is not searched, so
+    a long but healthy queue costs next to nothing.
+    """
+
+    def __init__(self, engine: Engine, stall_warning: float | None) -> None:
+        self._engine = engine
+        self._stall_warning = stall_warning
+        self._timer: Timer | None = None
+        self._pause = _FIRST_LOOK
+
+    def look(self) -> None:
+        """Look soon: an event was queued."""
+        if self._timer is not None:
+            if self._pause <= _FIRST_LOOK * 4:
+                return
+            self._timer.cancel()
+        self._pause = _FIRST_LOOK
+        self._timer = self._engine.clock.timer(0, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        engine = self._engine
+        for lane in list(engine.turns.crowded()):
+            if lane.active is lane.suspect:
+                self._examine(lane)
+            else:
+                lane.suspect = lane.active
+        if engine.turns.waiting and self._timer is None:
+            self._timer = engine.clock.timer(self._pause, self._look)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _examine(self, lane: Lane) -> None:
+        cycle = find_cycle(lane)
+        if cycle is not None:
+            newest = cycle[0]
+            chain = [run.describe() for run in [*cycle, newest]]
+            self._engine.counters["event_cycles"] += 1
+            self._engine.enter_thread()
+            newest.refuse(EventCycleError(newest.event, chain))
+        elif self._stall_warning is not None and lane.warned is not lane.active:
+            self._warn(lane, self._stall_warning)
+
+    def _warn(self, lane: Lane, limit: float) -> None:
+        oldest = next(iter(lane.waiting))
+        holder = lane.active.run if lane.active is not None else None
+        if self._engine.clock.seconds() - oldest.since < limit or holder is None:
+            return
+        lane.warned = lane.active
+        _log.warn(
+            "{count} event(s) have waited over {seconds} s for their turn: {holder} waits for "
+            "{handlers}",
+            count=len(lane.waiting),
+            seconds=limit,
+            holder=holder.describe(),
+            handlers=", ".join(holder.waits_for()) or "nothing that is known",
+        )
