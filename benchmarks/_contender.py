@@ -45,7 +45,8 @@ class Handlers:
 
     def methods(self, count: int) -> list[Any]:
         """Make bound methods, each of an object of its own."""
-        return self.keep([_Listener().hear for _ in range(count)])
+        kind = _Listener if self.value is None else _AnsweringListener
+        return self.keep([kind().hear for _ in range(count)])
 
     def coroutines(self, count: int) -> list[Any]:
         """Make coroutine functions that do not suspend."""
@@ -94,6 +95,15 @@ class _Listener:
 
     def hear(self, event: object) -> object:
         """Do nothing with an event."""
+        return None
+
+
+class _AnsweringListener:
+    """An object with a method that listens and returns something."""
+
+    def hear(self, event: object) -> object:
+        """Answer an event."""
+        return "a value"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
