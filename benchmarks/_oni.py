@@ -89,6 +89,6 @@ def oni() -> Iterator[Contender]:
         name=STRONG, distribution="oni-dispatcher", does=does, connect=connect_strongly, emit=emit
     )
     yield Contender(
-        name=METHODS, distribution="oni-dispatcher", does=does, handlers=lambda handlers, number: handlers.methods(number),
-        connect=connect, emit=emit,
+        name=METHODS, distribution="oni-dispatcher", does=does,
+        handlers=lambda handlers, number: handlers.methods(number), connect=connect, emit=emit,
     )  # fmt: skip
