@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import TIMEOUT_MAX
 from typing import Any, cast
 
 from zope.interface.verify import verifyObject
@@ -11,7 +12,7 @@ from zope.interface.verify import verifyObject
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
 from oni.errors import InvalidTimeoutError
 from oni.interfaces import IEventDispatcher
-from oni.values import EventResult, HandlerInfo, PendingEvent, Phase
+from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, is_seconds
 
 __all__ = ["BlockingEventDispatcher"]
 
@@ -57,12 +58,7 @@ class BlockingEventDispatcher:
             InvalidTimeoutError: ``timeout`` is not a positive number.
         """
         verifyObject(IEventDispatcher, dispatcher)
-        # `not (a > b)` refuses NaN too.
-        if timeout is not None and (
-            isinstance(timeout, bool)
-            or not isinstance(timeout, int | float)
-            or not (0 < timeout < float("inf"))
-        ):
+        if timeout is not None and not (is_seconds(timeout) and timeout <= TIMEOUT_MAX):
             raise InvalidTimeoutError("timeout", timeout)
         self._dispatcher = dispatcher
         self._timeout = timeout

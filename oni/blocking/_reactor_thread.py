@@ -69,10 +69,11 @@ class ReactorThread:
             ForkedProcessError: The reactor belongs to the process that this one was forked from.
         """
         if not self._is_ours():
-            reactor = self._get_reactor()
-            if not reactor.running:
+            if self._get_reactor().running:
+                self._adopt()
+            else:
                 self._start()
-            self._pid = os.getpid()
+                self._pid = os.getpid()
 
     def forked(self, reactor_made: bool) -> None:
         """Learn that this process is a fork of the one in which everything so far was done.
@@ -137,15 +138,19 @@ class ReactorThread:
         if not ours:
             if not reactor.running:
                 raise _not_running(name)
-            if cast("int | None", threadable.ioThread) not in sys._current_frames():
-                raise ForkedProcessError(_FORKED.format(parent="unknown"))
-            self._pid = os.getpid()
+            self._adopt()
         if threadable.ioThread == get_ident():
             raise ReactorThreadError(
                 f"{name}() blocks, and was called in the reactor's own thread, which would have "
                 f"to answer it. Use the dispatcher itself there, and its Deferred"
             )
         return reactor
+
+    def _adopt(self) -> None:
+        """Use a reactor that somebody else has started, if its thread is in this process."""
+        if cast("int | None", threadable.ioThread) not in sys._current_frames():
+            raise ForkedProcessError(_FORKED.format(parent="unknown"))
+        self._pid = os.getpid()
 
     def _expect(self, call: Call) -> None:
         """Remember a call, so that it is answered when the reactor stops."""
