@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -112,6 +113,12 @@ def _write(path: str, port: int) -> None:
         file.write(settings_text(port, secrets.token_urlsafe(24)))
 
 
+def _twistd() -> str:
+    """Give the command ``twistd``, with its folder where a shell would not find it."""
+    beside = os.path.join(os.path.dirname(sys.executable), "twistd")
+    return beside if shutil.which("twistd") is None and os.path.exists(beside) else "twistd"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the file, or leave the one that is there, and say how to use it.
 
@@ -140,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"{options.path}: {error}", file=sys.stderr)
         return 1
-    print(hints(settings, f"twistd -n oni --config {shlex.quote(options.path)}"))
+    command = [_twistd(), "-n", "oni", "--config", options.path]
+    print(hints(settings, shlex.join(command)))
     return 0
 
 

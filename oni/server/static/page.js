@@ -141,9 +141,20 @@ $("clear").addEventListener("click", () => {
   $("channel").focus();
 });
 
-function pretty(data) {
-  const short = JSON.stringify(data);
-  return short.length <= 72 ? short : JSON.stringify(data, null, 2);
+/** Write JSON over as few lines as are still easy to read. */
+function pretty(value, room = 72, indent = "") {
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  const list = Array.isArray(value);
+  const [open, close] = list ? "[]" : "{}";
+  const parts = (inner, write) =>
+    Object.entries(value).map(([key, part]) =>
+      list ? inner + write(part) : `${inner}${JSON.stringify(key)}: ${write(part)}`,
+    );
+  const short = `${open}${parts("", (part) => pretty(part, Infinity)).join(", ")}${close}`;
+  if (short.length <= room - indent.length) return short;
+  const deeper = `${indent}  `;
+  const lines = parts(deeper, (part) => pretty(part, room, deeper));
+  return `${open}\n${lines.join(",\n")}\n${indent}${close}`;
 }
 
 function clock(date) {
