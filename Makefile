@@ -16,7 +16,7 @@ help:
 
 run:
 	@tools/venv.sh $(RUN_EXTRAS)
-	@test -f oni.toml || .venv/bin/python -m oni.server.quickstart oni.toml
+	@.venv/bin/python -m oni.server.quickstart oni.toml
 	@.venv/bin/twistd -n --pidfile= oni --config oni.toml
 
 test:

@@ -49,7 +49,7 @@ DEVELOPMENT = {
     ],
     "lint": ["ruff>=0.14"],
     "types": ["mypy>=2", "mypy-zope>=1.0.15", "types-requests"],
-    "docs": ["Sphinx>=8", "towncrier>=24"],
+    "docs": ["Sphinx>=8", "sphinxcontrib-zopeext>=0.4.3", "towncrier>=24"],
     "bench": [
         "aiosignal>=1.3",
         "blinker>=1.9",
