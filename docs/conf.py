@@ -1,9 +1,12 @@
-"""How Sphinx builds the documentation. The pages of the API are written from the public modules."""
+"""How Sphinx builds the documentation, and the API's pages from the public modules."""
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 import oni
 
@@ -60,3 +63,33 @@ def write_api_pages() -> None:
 
 
 write_api_pages()
+
+
+def interface_signatures() -> dict[str, tuple[str, str]]:
+    """Give arguments and result of every interface's method as they are written.
+
+    zope.interface keeps no keyword-only arguments, so what it says of them is wrong.
+    """
+    source = Path(oni.__path__[0], "interfaces.py").read_text(encoding="utf-8")
+    return {
+        f"oni.interfaces.{interface.name}.{method.name}": (
+            f"({ast.unparse(method.args)})",
+            ast.unparse(method.returns) if method.returns else "",
+        )
+        for interface in ast.parse(source).body
+        if isinstance(interface, ast.ClassDef)
+        for method in interface.body
+        if isinstance(method, ast.FunctionDef)
+    }
+
+
+def setup(app: Sphinx) -> None:
+    """Show interfaces' methods with their own signatures."""
+    signatures = interface_signatures()
+
+    def signature_of(
+        app: Sphinx, what: str, name: str, item: object, options: object, old: str, returns: str
+    ) -> tuple[str, str] | None:
+        return signatures.get(name)
+
+    app.connect("autodoc-process-signature", signature_of)
