@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import Struct
 from twisted.python.failure import Failure
 
 from oni.errors import InvalidPhaseError, InvalidTimeoutError
@@ -100,7 +101,7 @@ class Outcome:
         return isinstance(self.value, Failure)
 
 
-class EventResult:
+class EventResult(Struct, frozen=True, eq=False):
     """What became of one fired event: the event, and each called handler's outcome in call order.
 
     It is made for every fired event, so it keeps what the dispatcher has anyway (the phases' ids,
@@ -112,26 +113,11 @@ class EventResult:
             ``"stopped"``. ``"started"`` when the event was dispatched.
     """
 
-    __slots__ = ("_parts", "event", "state")
-
-    def __init__(
-        self,
-        event: Any,
-        parts: list[tuple[str, tuple[int, ...], list[tuple[int, Any]]]],
-        state: str = "started",
-    ) -> None:
-        """Keep what the dispatcher collected.
-
-        Args:
-            event: The event.
-            parts: For each phase that was entered: its name, the ids of its handlers in call
-                order as far as they were called, and (place, value) of each result that is not
-                None.
-            state: See the class.
-        """
-        self.event = event
-        self._parts = parts
-        self.state = state
+    event: Any
+    # For each phase that was entered: its name, the ids of its handlers in call order as far as
+    # they were called, and (place, value) of each result that is not None.
+    parts: Sequence[tuple[str, tuple[int, ...], list[tuple[int, Any]]]] = ()
+    state: str = "started"
 
     @property
     def dispatched(self) -> bool:
@@ -155,7 +141,7 @@ class EventResult:
 
     def __iter__(self) -> Iterator[Outcome]:
         """Give each outcome, in call order."""
-        for phase, ids, kept in self._parts:
+        for phase, ids, kept in self.parts:
             values = dict(kept)
             for place, handler_id in enumerate(ids):
                 value = values.get(place)

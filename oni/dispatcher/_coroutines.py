@@ -24,9 +24,7 @@ def finish_later(
 
 
 @inlineCallbacks
-def _rest(
-    coroutine: Coroutine[Any, Any, Any], awaited: Any
-) -> Generator[Deferred[Any], Any, Any]:
+def _rest(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Deferred[Any], Any, Any]:
     try:
         while True:
             try:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from oni.dispatcher._clock import Clock
 from oni.dispatcher._engine import Engine
+from oni.dispatcher._firing import Firing
 from oni.dispatcher._frames import ancestors, current_frame
 from oni.dispatcher._index import HandlerIndex
 from oni.dispatcher._keywords import check_keyword, checked_keywords
@@ -36,7 +37,7 @@ __all__ = ["EventDispatcher"]
 
 
 @implementer(IEventDispatcher)
-class EventDispatcher:
+class EventDispatcher(Firing):
     """Calls the handlers whose match spec fits a fired event, phase by phase.
 
     It may be made, and handlers added, before any reactor runs. See
@@ -177,10 +178,6 @@ class EventDispatcher:
 
     # --- Events -------------------------------------------------------------------------------
 
-    def fire_event(self, event: Any, /, **details: Any) -> Deferred[EventResult]:
-        """Give an event to every handler that fits; see the interface."""
-        return self._engine.fire(event, details)
-
     @contextmanager
     def inside(self, event: Any) -> Iterator[None]:
         """Mark what is fired in a ``with`` block as nested in an event that still runs.
@@ -206,7 +203,7 @@ class EventDispatcher:
             LookupError: No event of this dispatcher is being handled in this context.
         """
         for frame in ancestors(current_frame.get()):
-            if frame.dispatcher is self._engine:
+            if frame.engine is self._engine:
                 parts = [(name, ids, list(kept)) for name, ids, kept in frame.parts]
                 return EventResult(frame.event, parts)
         raise LookupError("no event of this dispatcher is being handled here")

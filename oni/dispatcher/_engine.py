@@ -1,8 +1,9 @@
-"""The running part of a dispatcher: its state, its turns, and the fire itself."""
+"""The running part of a dispatcher: its state, who runs, who may run next."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextvars import copy_context
 from threading import get_ident
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from twisted.logger import Logger
 from oni.dispatcher._clock import Clock
 from oni.dispatcher._frames import Frame, ancestors, current_frame
 from oni.dispatcher._index import HandlerIndex
-from oni.dispatcher._plan import NO_PLAN, call_all, only_plain
 from oni.dispatcher._run import EventRun
 from oni.dispatcher._stops import Stops
 from oni.dispatcher._turns import Lane, Turns
@@ -32,7 +32,6 @@ __all__ = ["Engine"]
 
 _log = Logger()
 _COUNTERS = (
-    "events_fired",
     "events_refused",
     "event_cycles",
     "handler_failures",
@@ -72,75 +71,48 @@ class Engine:
         self.awaiting: dict[int, Deferred[Any]] = {}
         self.watch = Watch(self, stall_warning)
         self.stops = Stops(self)
-        self._only_lane = turns.only
+        self.fired = 0
+        # What the hot path looks at: the lane of all events, who waits in it, whether it may
+        # take the short way at all.
+        self.lane = turns.only
+        self.queue: Mapping[Any, None] = {} if turns.only is None else turns.only.waiting
+        self.direct = False
         self._max_trailing = max_trailing
         self._max_wait = max_wait
         self._refused_in = ""
         self._runs = 0
 
-    # --- The fire, which is the hot path (benchmarks/dispatch.py) -----------------------------
+    # --- Coming in ----------------------------------------------------------------------------
 
-    def fire(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
-        """Run an event now, or queue it until its turn."""
-        index = self.index
-        if index.dead:
-            self.bury()
-        running = self.running
-        if running and self.thread != get_ident():
-            raise WrongThreadError
-        parent = current_frame.get()
-        nested = parent is not None and self.is_nested(parent)
+    def admit(
+        self, event: Any, details: dict[str, Any]
+    ) -> tuple[Lane | None, Deferred[EventResult] | None]:
+        """Decide what a fired event has to do: the careful way.
+
+        Returns:
+            The lane whose turn it takes (None: it needs none) and nothing else, if it may run
+            now; else what its fire returns.
+        """
+        self.check_thread()
+        nested = self.is_nested(current_frame.get())
         if self.state != "started" and not (nested and self.state == "stopping"):
-            return self._refuse(event)
-        lane = None
+            return None, self._refuse(event)
+        if nested:
+            return None, None
         try:
-            if not nested:
-                lane = self._only_lane or self.turns.lane(details)
-                if lane is not None and (lane.active is not None or lane.waiting):
-                    return self._queue(event, details, lane)
-            plan = index.plan(details)
+            lane = self.turns.lane(details)
+            if lane is None or (lane.active is None and not lane.waiting):
+                return lane, None
+            return None, self._queue(event, details, lane)
         except (UnknownKeywordError, UnhashableDetailError, QueueFullError):
-            self._leave_lane(lane)
-            return fail()
-        self.counters["events_fired"] += 1
-        if plan is NO_PLAN:
-            self._leave_lane(lane)
-            return succeed(EventResult(event, []))
-        frame = Frame(self, event, details, parent)
-        running[frame] = None
-        self.thread = get_ident()
-        if lane is not None:
-            lane.active = frame
-        plan.runs += 1
-        token = current_frame.set(frame)
-        try:
-            if not plan.simple:
-                run = self._new_run(event, details, lane)
-                run.begin(frame, plan)
-                return run.deferred
-            parts = frame.parts
-            for number, part in enumerate(plan.phases):
-                kept = call_all(part, event)
-                parts.append((part.name, part.ids, kept))
-                if kept and not only_plain(kept):
-                    run = self._new_run(event, details, lane)
-                    run.take_over(frame, plan, number, kept)
-                    return run.deferred
-        finally:
-            current_frame.reset(token)
-        self.leave(frame, lane)
-        self.next_turn(lane)
-        return succeed(EventResult(event, parts))
+            return None, fail()
 
     def is_nested(self, frame: Frame | None) -> bool:
         """Say whether this frame's event runs inside an event of this dispatcher."""
-        return any(each.dispatcher is self for each in ancestors(frame))
+        return any(each.engine is self for each in ancestors(frame))
 
-    def _leave_lane(self, lane: Lane | None) -> None:
-        if lane is not None and lane is not self._only_lane:
-            self.turns.leave(lane)
-
-    def _new_run(self, event: Any, details: dict[str, Any], lane: Lane | None) -> EventRun:
+    def new_run(self, event: Any, details: dict[str, Any], lane: Lane | None) -> EventRun:
+        """Make the record of an event that is queued or not simple."""
         self._runs += 1
         return EventRun(self, event, details, lane, self._runs)
 
@@ -148,7 +120,7 @@ class Engine:
 
     def _queue(self, event: Any, details: dict[str, Any], lane: Lane) -> Deferred[EventResult]:
         self.index.check(details)
-        run = self._new_run(event, details, lane)
+        run = self.new_run(event, details, lane)
         self.turns.put(lane, run)
         run.since = self.clock.seconds()
         run.context = copy_context()
@@ -168,21 +140,22 @@ class Engine:
                     run.context.run(self._begin, run, lane)
             finally:
                 lane.draining = False
-        self._leave_lane(lane)
+        if lane is not None:
+            self.turns.leave(lane)
         if self.stops.waiting:
             self.stops.check()
 
     def _begin(self, run: EventRun, lane: Lane) -> None:
         if run.patience is not None:
             run.patience.cancel()
-        frame = Frame(self, run.event, run.details, current_frame.get())
+        frame = Frame(self, run.event, run.details, current_frame.get(), [])
         current_frame.set(frame)
         try:
             plan = self.index.plan(run.details)
         except UnknownKeywordError as error:  # the keyword was removed while the event waited
             run.refuse(error)
             return
-        self.counters["events_fired"] += 1
+        self.fired += 1
         self.running[frame] = None
         self.thread = get_ident()
         lane.active = frame
@@ -231,6 +204,7 @@ class Engine:
     def set_state(self, state: str) -> None:
         """Change the state."""
         self.state = state
+        self.direct = state == "started" and not self.turns.order_by
         self._refused_in = ""
 
     def stop(self, timeout: float | None) -> Deferred[None]:
@@ -291,6 +265,7 @@ class Engine:
         """Give counters and gauges."""
         counters = dict.fromkeys(_COUNTERS, 0) | self.counters
         return counters | {
+            "events_fired": self.fired,
             "handlers": len(self.index.by_id),
             "events_running": len(self.running),
             "events_queued": self.turns.waiting,

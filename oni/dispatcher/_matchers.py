@@ -96,7 +96,9 @@ def one_of(*values: Any) -> Matcher:
     try:
         distinct = tuple(dict.fromkeys(values))
     except TypeError:
-        raise InvalidMatchSpecError("one_of", f"every value must be hashable: {values!r}") from None
+        raise InvalidMatchSpecError(
+            "one_of", f"every value must be hashable: {values!r}"
+        ) from None
     if not distinct:
         raise InvalidMatchSpecError("one_of", "at least one value is needed")
     return OneOf(distinct)

@@ -45,9 +45,7 @@ class Phases(Mapping[str, Phase]):
         """Count them."""
         return len(self._phases)
 
-    def add(
-        self, phase: str | Phase, before: str | None = None, after: str | None = None
-    ) -> None:
+    def add(self, phase: str | Phase, before: str | None = None, after: str | None = None) -> None:
         """Add a phase at the end, or before or after a named one."""
         if not isinstance(phase, Phase):
             phase = Phase(phase)

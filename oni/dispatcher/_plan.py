@@ -7,9 +7,10 @@ have no test whether a handler is still registered. A removal overwrites its pla
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from operator import itemgetter
 from types import CoroutineType
 from typing import Any
@@ -20,7 +21,16 @@ from oni.dispatcher._coroutines import finish_later
 from oni.dispatcher._registration import COROUTINE, METHOD, REMOVED, STRONG, WEAK, Registration
 from oni.values import SKIPPED, Phase
 
-__all__ = ["NO_PLAN", "PhasePlan", "Plan", "call_all", "call_one", "compile_plan", "only_plain", "start_coroutine", "PLAIN_TYPES"]
+__all__ = [
+    "NO_PLAN",
+    "PLAIN_TYPES",
+    "Kept",
+    "PhasePlan",
+    "Plan",
+    "compile_plan",
+    "only_plain",
+    "start_coroutine",
+]
 
 Kept = list[tuple[int, Any]]
 
@@ -28,31 +38,53 @@ Kept = list[tuple[int, Any]]
 class PhasePlan:
     """The handlers of one phase, in call order.
 
-    A segment is (kind, place of its first handler, list of slots): neighbours of one kind.
+    Attributes:
+        call: Calls them all with an event and gives what is not None, each with its place: the
+            value, a Failure where a handler raised, a Deferred where a coroutine has to wait,
+            ``SKIPPED`` where a handler was removed or died meanwhile.
     """
 
-    __slots__ = ("ids", "name", "phase", "registrations", "segments")
+    __slots__ = ("_segments", "call", "ids", "name", "phase", "registrations")
 
     def __init__(self, phase: Phase, registrations: Sequence[Registration]) -> None:
         self.phase = phase
         self.name = phase.name
         self.registrations = tuple(registrations)
         self.ids = tuple(r.handler_id for r in registrations)
-        self.segments: list[tuple[int, int, list[Any]]] = []
-        last = None
+        # Neighbours of one kind: (kind, place of the first, what is called).
+        self._segments: list[tuple[int, int, list[Any]]] = []
+        kind = None
         for place, registration in enumerate(registrations):
-            if registration.kind != last:
-                last = registration.kind
-                self.segments.append((last, place, []))
-            self.segments[-1][2].append(registration.slot)
+            if registration.kind != kind:
+                kind = registration.kind
+                self._segments.append((kind, place, []))
+            self._segments[-1][2].append(registration.slot)
+        calls = [
+            partial(_LOOPS[kind], slots, start + len(slots) - 1)
+            for kind, start, slots in self._segments
+        ]
+        self.call: Callable[[Any], Kept] = (
+            calls[0] if len(calls) == 1 else partial(_call_in_turn, calls)
+        )
+
+    def _find(self, place: int) -> tuple[int, list[Any], int]:
+        """Give a place's kind, the list that holds it, and where it is in that list."""
+        starts = [start for _, start, _ in self._segments]
+        kind, start, slots = self._segments[bisect_right(starts, place) - 1]
+        return kind, slots, place - start
 
     def overwrite(self, handler_id: int) -> None:
         """Let running and later loops pass over a handler."""
         place = bisect_left(self.ids, handler_id)
         if place < len(self.ids) and self.ids[place] == handler_id:
-            for kind, start, slots in self.segments:
-                if start <= place < start + len(slots):
-                    slots[place - start] = REMOVED[kind]
+            kind, slots, offset = self._find(place)
+            slots[offset] = REMOVED[kind]
+
+    def call_one(self, place: int, event: Any) -> Any:
+        """Call one handler; give what :attr:`call` would have kept of it, or None."""
+        kind, slots, offset = self._find(place)
+        kept = _LOOPS[kind](slots[offset : offset + 1], 0, event)
+        return kept[0][1] if kept else None
 
 
 class Plan:
@@ -105,92 +137,90 @@ def compile_plan(registrations: Iterable[Registration], phases: Iterable[Phase])
     return Plan(parts, simple)
 
 
-def call_all(part: PhasePlan, event: Any) -> Kept:
-    """Call every handler of a phase and give what is not None, with its place.
+# In the loops, a place is only worked out where it is wanted: from what the iterator has left.
 
-    A handler that raised has a Failure; a coroutine that has to wait has a Deferred; a handler
-    that was removed or died meanwhile has ``SKIPPED``.
-    """
+
+def _call_weak(slots: list[Any], last: int, event: Any) -> Kept:
     kept: Kept = []
-    keep = kept.append
-    for kind, start, slots in part.segments:
-        # The place is only worked out where it is wanted: from what the iterator has left.
-        last = start + len(slots) - 1
-        rest = iter(slots)
-        left = rest.__length_hint__
-        if kind == WEAK:
-            for give in rest:
-                try:
-                    handler = give()
-                    if handler is None:
-                        keep((last - left(), SKIPPED))
-                    else:
-                        value = handler(event)
-                        if value is not None:
-                            keep((last - left(), value))
-                except BaseException:
-                    keep((last - left(), Failure()))
-            handler = None
-        elif kind == STRONG:
-            for handler in rest:
-                try:
-                    value = handler(event)
-                    if value is not None:
-                        keep((last - left(), value))
-                except BaseException:
-                    keep((last - left(), Failure()))
-        elif kind == METHOD:
-            for ref, function in rest:
-                try:
-                    instance = ref()
-                    if instance is None:
-                        keep((last - left(), SKIPPED))
-                    else:
-                        value = function(instance, event)
-                        if value is not None:
-                            keep((last - left(), value))
-                except BaseException:
-                    keep((last - left(), Failure()))
-            instance = None
-        else:
-            for give in rest:
-                value = _call_coroutine(give, event)
+    rest = iter(slots)
+    for give in rest:
+        try:
+            handler = give()
+            if handler is None:
+                kept.append((last - rest.__length_hint__(), SKIPPED))
+            else:
+                value = handler(event)
                 if value is not None:
-                    keep((last - left(), value))
+                    kept.append((last - rest.__length_hint__(), value))
+        except BaseException:
+            kept.append((last - rest.__length_hint__(), Failure()))
     return kept
 
 
-def call_one(part: PhasePlan, place: int, event: Any) -> Any:
-    """Call one handler of a phase; give what :func:`call_all` would have kept, or None."""
-    for kind, start, slots in part.segments:
-        if place - start < len(slots):
-            slot = slots[place - start]
-            break
-    if kind == COROUTINE:
-        return _call_coroutine(slot, event)
-    try:
-        if kind == STRONG:
-            return slot(event)
-        if kind == METHOD:
-            instance = slot[0]()
-            return SKIPPED if instance is None else slot[1](instance, event)
-        handler = slot()
-        return SKIPPED if handler is None else handler(event)
-    except BaseException:
-        return Failure()
+def _call_strong(slots: list[Any], last: int, event: Any) -> Kept:
+    kept: Kept = []
+    rest = iter(slots)
+    for handler in rest:
+        try:
+            value = handler(event)
+            if value is not None:
+                kept.append((last - rest.__length_hint__(), value))
+        except BaseException:
+            kept.append((last - rest.__length_hint__(), Failure()))
+    return kept
 
 
-def _call_coroutine(give: Any, event: Any) -> Any:
-    try:
-        handler = give()
-        if handler is None:
-            return SKIPPED
-        coroutine = handler(event)
-        if type(coroutine) is not CoroutineType:
-            return coroutine
-        return start_coroutine(coroutine)
-    except BaseException:
-        return Failure()
+def _call_methods(slots: list[Any], last: int, event: Any) -> Kept:
+    kept: Kept = []
+    rest = iter(slots)
+    for ref, function in rest:
+        try:
+            instance = ref()
+            if instance is None:
+                kept.append((last - rest.__length_hint__(), SKIPPED))
+            else:
+                value = function(instance, event)
+                if value is not None:
+                    kept.append((last - rest.__length_hint__(), value))
+        except BaseException:
+            kept.append((last - rest.__length_hint__(), Failure()))
+    return kept
+
+
+def _call_coroutines(slots: list[Any], last: int, event: Any) -> Kept:
+    kept: Kept = []
+    rest = iter(slots)
+    for give in rest:
+        try:
+            handler = give()
+            if handler is None:
+                kept.append((last - rest.__length_hint__(), SKIPPED))
+                continue
+            coroutine = handler(event)
+            context = copy_context()
+            try:
+                awaited = context.run(coroutine.send, None)
+            except StopIteration as stop:
+                value = stop.value
+            else:
+                value = finish_later(coroutine, awaited, context)
+            if value is not None:
+                kept.append((last - rest.__length_hint__(), value))
+        except BaseException:
+            kept.append((last - rest.__length_hint__(), Failure()))
+    return kept
+
+
+def _call_in_turn(calls: list[Callable[[Any], Kept]], event: Any) -> Kept:
+    return [each for call in calls for each in call(event)]
+
+
+_LOOPS: dict[int, Callable[[list[Any], int, Any], Kept]] = {
+    WEAK: _call_weak,
+    STRONG: _call_strong,
+    METHOD: _call_methods,
+    COROUTINE: _call_coroutines,
+}
 
 
 def start_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:
@@ -211,7 +241,19 @@ def start_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:
 
 
 _value_of = itemgetter(1)
-PLAIN_TYPES: set[type] = {bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(SKIPPED)}
+PLAIN_TYPES: set[type] = {
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    tuple,
+    list,
+    dict,
+    set,
+    frozenset,
+    type(SKIPPED),
+}
 
 
 def only_plain(kept: Kept) -> bool:

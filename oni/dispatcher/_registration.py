@@ -43,7 +43,12 @@ def _give_skip() -> Callable[[Any], Any]:
 
 
 # What a removal puts into a place of a list that may be running, by the place's kind.
-REMOVED: tuple[Any, ...] = (_skip, _give_skip, (_give_skip, lambda nothing, event: SKIPPED), _give_skip)
+REMOVED: tuple[Any, ...] = (
+    _skip,
+    _give_skip,
+    (_give_skip, lambda nothing, event: SKIPPED),
+    _give_skip,
+)
 
 
 class Registration:
@@ -114,7 +119,10 @@ class Registration:
                 and not inspect.ismodule(handler.__self__)
             ):
                 ref = HandlerRef(handler.__self__, on_death)
-                self.kind, self.slot = METHOD, (ref, getattr(type(handler.__self__), handler.__name__))
+                self.kind, self.slot = (
+                    METHOD,
+                    (ref, getattr(type(handler.__self__), handler.__name__)),
+                )
             else:
                 ref = HandlerRef(handler, on_death)
                 self.kind, self.slot = WEAK, ref

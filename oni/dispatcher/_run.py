@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from oni.dispatcher._clock import Timer
 from oni.dispatcher._frames import Frame
 from oni.dispatcher._kinds import settled
-from oni.dispatcher._plan import Kept, PhasePlan, Plan, call_all, call_one, only_plain
+from oni.dispatcher._plan import Kept, PhasePlan, Plan, only_plain
 from oni.dispatcher._turns import Lane
 from oni.errors import EventAbortedError, HandlerTimeoutError
 from oni.values import EventResult, PendingEvent
@@ -86,14 +86,17 @@ class EventRun:
 
     # --- Going through the phases -------------------------------------------------------------
 
-    def begin(self, frame: Frame, plan: Plan) -> None:
+    def begin(self, frame: Frame, plan: Plan) -> Deferred[EventResult]:
         """Run a plan from its first phase on."""
         self.frame = frame
         frame.run = self
         self._plan = plan
         self.advance()
+        return self.deferred
 
-    def take_over(self, frame: Frame, plan: Plan, number: int, kept: Kept) -> None:
+    def take_over(
+        self, frame: Frame, plan: Plan, number: int, kept: Kept
+    ) -> Deferred[EventResult]:
         """Go on with a plan whose phase of this number has been called and kept these results."""
         self.frame = frame
         frame.run = self
@@ -106,6 +109,7 @@ class EventRun:
         self._absorb(kept)
         self._advancing = False
         self.advance()
+        return self.deferred
 
     def advance(self) -> None:
         """Go on until something must be waited for, or the event has ended."""
@@ -159,7 +163,7 @@ class EventRun:
         if phase.concurrent:
             self._place = self._stop
             frame.parts.append((part.name, part.ids, kept))
-            kept.extend(call_all(part, self.event))
+            kept.extend(part.call(self.event))
             self._absorb(kept)
         else:
             self._place = 0
@@ -173,7 +177,7 @@ class EventRun:
         part, place = self._part, self._place
         self._place = place + 1
         frame.parts[-1] = (part.name, part.ids[: place + 1], self._kept)
-        value = call_one(part, place, self.event)
+        value = part.call_one(place, self.event)
         if value is not None:
             self._receive(place, value)
 
@@ -410,6 +414,4 @@ class EventRun:
             state = "queued"
             waits_for.append("its turn")
         age = None if self.since is None else now() - self.since
-        return PendingEvent(
-            self.event, self.details, state, self.phase, tuple(waits_for), age
-        )
+        return PendingEvent(self.event, self.details, state, self.phase, tuple(waits_for), age)

@@ -39,7 +39,7 @@ class Stops:
     def add(self, timeout: float | None) -> Deferred[None]:
         """Wait until nothing runs but the events that this is called from."""
         callers = frozenset(
-            frame for frame in ancestors(current_frame.get()) if frame.dispatcher is self._engine
+            frame for frame in ancestors(current_frame.get()) if frame.engine is self._engine
         )
         stop = _Stop(callers)
         self.waiting.append(stop)

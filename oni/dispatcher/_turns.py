@@ -112,7 +112,12 @@ class Turns:
 
     def leave(self, lane: Lane) -> None:
         """Forget a lane that nobody is in."""
-        if lane is not self.only and lane.active is None and not lane.waiting and not lane.draining:
+        if (
+            lane is not self.only
+            and lane.active is None
+            and not lane.waiting
+            and not lane.draining
+        ):
             self._lanes.pop(lane.key, None)
 
     def crowded(self) -> Iterator[Lane]:

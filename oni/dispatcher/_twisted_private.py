@@ -19,9 +19,7 @@ _CONTINUE: Any = getattr(defer, "_CONTINUE", None)
 _RESUME: Any = getattr(defer, "_gotResultInlineCallbacks", None)
 _FIRES = frozenset({Deferred.callback, Deferred.errback})
 
-AVAILABLE = (
-    _CONTINUE is not None and _RESUME is not None and hasattr(Deferred(), "_callbacks")
-)
+AVAILABLE = _CONTINUE is not None and _RESUME is not None and hasattr(Deferred(), "_callbacks")
 
 
 def waiters(deferred: Deferred[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:

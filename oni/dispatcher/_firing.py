@@ -1,0 +1,72 @@
+"""The fire itself: the hot path of every event. Its benchmark is ``benchmarks/dispatch.py``.
+
+An event whose handlers are all called and done at once goes through :func:`Firing.fire_event`
+alone. Whatever else there may be (a queue, a turn by details, Deferreds, limits) is
+:class:`oni.dispatcher._run.EventRun`'s and the engine's.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from oni.dispatcher._engine import Engine
+from oni.dispatcher._frames import Frame, current_frame
+from oni.dispatcher._index import HandlerIndex
+from oni.dispatcher._plan import NO_PLAN, only_plain
+from oni.errors import UnknownKeywordError
+from oni.values import EventResult
+
+__all__ = ["Firing"]
+
+
+class Firing:
+    """What fires events: an index and an engine."""
+
+    _engine: Engine
+    _index: HandlerIndex
+
+    def fire_event(self, event: Any, /, **details: Any) -> Deferred[EventResult]:
+        """Give an event to every handler that fits; see the interface."""
+        engine = self._engine
+        index = self._index
+        lane = engine.lane
+        if engine.running or engine.queue or index.dead or not engine.direct:
+            lane, answer = engine.admit(event, details)
+            if answer is not None:
+                return answer
+        try:
+            plan = index.plan(details)
+        except UnknownKeywordError:
+            engine.next_turn(lane)
+            return fail()
+        engine.fired += 1
+        if plan is NO_PLAN:
+            if lane is not engine.lane:
+                engine.next_turn(lane)
+            return succeed(EventResult(event))
+        parts: list[Any] = []
+        frame = Frame(engine, event, details, current_frame.get(), parts)
+        engine.running[frame] = None
+        engine.thread = get_ident()
+        if lane is not None:
+            lane.active = frame
+        plan.runs += 1
+        token = current_frame.set(frame)
+        try:
+            if not plan.simple:
+                return engine.new_run(event, details, lane).begin(frame, plan)
+            for part in plan.phases:
+                kept = part.call(event)
+                parts.append((part.name, part.ids, kept))
+                if kept and not only_plain(kept):
+                    run = engine.new_run(event, details, lane)
+                    return run.take_over(frame, plan, len(parts) - 1, kept)
+        finally:
+            current_frame.reset(token)
+        engine.leave(frame, lane)
+        if engine.queue or engine.stops.waiting or lane is not engine.lane:
+            engine.next_turn(lane)
+        return succeed(EventResult(event, parts))
