@@ -1,0 +1,24 @@
+"""Carriers: connections that deliver publications. Here: websockets, on Autobahn."""
+
+from __future__ import annotations
+
+from oni.carriers._frames import publication_frame, text_frame
+from oni.carriers._origin import origin_is_allowed
+from oni.carriers._websocket import (
+    MAX_WAITING,
+    CarrierLimits,
+    CarrierOwner,
+    WebSocketCarrier,
+    WebSocketCarrierFactory,
+)
+
+__all__ = [
+    "CarrierLimits",
+    "CarrierOwner",
+    "MAX_WAITING",
+    "WebSocketCarrier",
+    "WebSocketCarrierFactory",
+    "origin_is_allowed",
+    "publication_frame",
+    "text_frame",
+]

@@ -1,0 +1,333 @@
+"""A websocket connection, on Autobahn, that delivers publications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ISSLTransport
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oni.carriers._frames import pong_frame, publication_frame, text_frame
+from oni.carriers._origin import origin_is_allowed
+from oni.interfaces import ICarrier, IEntry
+from oni.protocol import CloseCode
+
+__all__ = [
+    "MAX_WAITING",
+    "CarrierLimits",
+    "CarrierOwner",
+    "WebSocketCarrier",
+    "WebSocketCarrierFactory",
+]
+
+_log = Logger()
+
+#: Bytes that may wait for a client that does not read; with more it is too slow.
+MAX_WAITING = 1024 * 1024
+
+_FLUSH_AT = 64 * 1024  # bytes that are written before the reactor turn ends
+_JSON = "centrifuge-json"
+
+
+class CarrierOwner(Protocol):
+    """What a connection belongs to, and reports to."""
+
+    def received(self, frame: bytes) -> None:
+        """Take the payload of a message."""
+
+    def connection_lost(self) -> None:
+        """Learn that the connection has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierLimits:
+    """What a connection may do.
+
+    Attributes:
+        max_message_bytes: The longest message that is taken.
+        max_connections: How many there may be at once.
+        open_timeout: Seconds until the handshake must be over.
+        close_timeout: Seconds until a closed connection must have ended.
+        allowed_origins: Origins besides the own one whose pages may connect.
+    """
+
+    max_message_bytes: int = 64 * 1024
+    max_connections: int = 1000
+    open_timeout: float = 5.0
+    close_timeout: float = 5.0
+    allowed_origins: Sequence[str] = ()
+
+
+@implementer(ICarrier, IPushProducer)
+class WebSocketCarrier(WebSocketServerProtocol):
+    """One client's connection.
+
+    What is sent within one reactor turn leaves in one write. While the transport asks to pause,
+    frames wait here, up to :data:`MAX_WAITING` bytes; then the client is disconnected as slow.
+    """
+
+    factory: WebSocketCarrierFactory
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner: CarrierOwner | None = None
+        self._outbox: list[bytes] = []
+        self._waiting = 0
+        self._flush_is_due = False
+        self._write_paused = False
+        self._read_paused = False
+        self._producing = False
+        self._end: IDelayedCall | None = None
+
+    # --- What the owner calls -----------------------------------------------------------------
+
+    def send(self, payload: bytes) -> None:
+        """Send a text message. Nothing happens where the connection is closing or closed."""
+        self._put(text_frame(payload))
+
+    def deliver(self, entry: IEntry) -> None:
+        """See :class:`oni.interfaces.ICarrier`.
+
+        Raises:
+            ConnectionError: The connection is closing or closed.
+        """
+        if self.state != self.STATE_OPEN:
+            raise ConnectionError("the websocket is closed")
+        self._put(entry.encoded(publication_frame))
+
+    def close(self, code: CloseCode) -> None:
+        """Say why, and close. What was sent before still leaves, unless the client is too slow."""
+        if self.state != self.STATE_OPEN:
+            return
+        self._flush()
+        self._forget()
+        self.resume_reading()  # or the client's answer would never be seen
+        self.sendClose(code.code, code.reason)
+
+    def pause_reading(self) -> None:
+        """Take no more from the client; what has arrived already may still be handed over."""
+        if not self._read_paused:
+            self._read_paused = True
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Take more from the client."""
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resumeProducing()
+
+    # --- The outbox ---------------------------------------------------------------------------
+
+    def _put(self, frame: bytes) -> None:
+        if self.state != self.STATE_OPEN:
+            return
+        self._outbox.append(frame)
+        self._waiting += len(frame)
+        if self._write_paused:
+            if self._waiting > MAX_WAITING:
+                self._too_slow()
+        elif self._waiting >= _FLUSH_AT:
+            self._flush()
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            self.factory.flush_soon(self)
+
+    def flush_now(self) -> None:
+        """Write what waits: the reactor turn is over."""
+        self._flush_is_due = False
+        if self.state == self.STATE_OPEN:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._write_paused or not self._outbox:
+            return
+        data = b"".join(self._outbox)
+        self._forget()
+        self.transport.write(data)
+
+    def _forget(self) -> None:
+        self._outbox.clear()
+        self._waiting = 0
+
+    def _too_slow(self) -> None:
+        _log.warn(
+            "closing {peer}: it does not read, and {waiting} bytes wait for it",
+            peer=self.peer,
+            waiting=self._waiting,
+        )
+        self.close(CloseCode.SLOW)
+
+    # --- What the transport calls ---------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Write no more for now. The transport may say so repeatedly."""
+        self._write_paused = True
+
+    def resumeProducing(self) -> None:
+        """Write again."""
+        self._write_paused = False
+        if self.state == self.STATE_OPEN:
+            self._flush()
+
+    def stopProducing(self) -> None:
+        """Write no more at all."""
+        self._write_paused = True
+        self._forget()
+
+    # --- What Autobahn and the transport call ---------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Begin the handshake."""
+        super().connectionMade()
+        self._producing = True
+        self.transport.registerProducer(self, True)
+
+    def unregisterProducer(self) -> None:
+        """Let the transport go; Autobahn says so more than once."""
+        if self._producing:
+            self._producing = False
+            self.transport.unregisterProducer()
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        """Let the client in, or refuse it before there is a websocket.
+
+        Raises:
+            ConnectionDeny: It comes from a page of another site, or speaks another protocol.
+        """
+        headers = request.headers
+        secure = ISSLTransport(self.transport, None) is not None
+        if not origin_is_allowed(
+            headers.get("origin"), headers["host"].strip(), secure, self.factory.allowed_origins
+        ):
+            raise _denial(ConnectionDeny.FORBIDDEN, "origin not allowed")
+        if not request.protocols or _JSON in request.protocols:
+            return _JSON if request.protocols else None
+        raise _denial(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
+
+    def onOpen(self) -> None:
+        """Begin: the owner is made now."""
+        self._owner = self.factory.open(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Hand a message to the owner."""
+        if self._owner is not None and self.state == self.STATE_OPEN:
+            self._owner.received(payload)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer in the same order and within the same bound as everything else."""
+        self._put(pong_frame(payload))
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """End the connection, also where what is still to be written never leaves."""
+        super().dropConnection(abort)
+        if not abort and self._end is None and self.connected:
+            seconds = self.factory.closeHandshakeTimeout
+            self._end = self.factory.reactor.callLater(seconds, self.transport.abortConnection)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Tell the owner that it is over."""
+        self._forget()
+        if self._end is not None and self._end.active():
+            self._end.cancel()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.connection_lost()
+
+
+class WebSocketCarrierFactory(WebSocketServerFactory):
+    """Makes websocket connections, with every option of Autobahn set.
+
+    Its defaults are open: no limits, any origin. A page's own origin is checked against the Host
+    header by the carrier, so Autobahn's list of patterns lets everything pass but ``null``.
+
+    Autobahn's own pings are off: the protocol has pings that every client answers, and they take
+    into account that the server itself may have stopped reading.
+    """
+
+    protocol = WebSocketCarrier  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        open_owner: Callable[[WebSocketCarrier], CarrierOwner],
+        limits: CarrierLimits,
+        reactor: Any,
+    ) -> None:
+        """Set the options.
+
+        Args:
+            open_owner: Is called with each connection that is open, and gives what it belongs to.
+            limits: What a connection may do.
+            reactor: The reactor.
+        """
+        super().__init__(server="Oni", reactor=reactor)  # type: ignore[no-untyped-call]
+        # Autobahn's timers use one reactor for the whole process, whatever a factory was given.
+        self._batched_timer = _Timer(reactor)
+        self.open = open_owner
+        self.allowed_origins = tuple(limits.allowed_origins)
+        self._unflushed: list[WebSocketCarrier] = []
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+            versions=[13],
+            webStatus=False,
+            utf8validateIncoming=True,
+            maskServerFrames=False,
+            requireMaskedClientFrames=True,
+            applyMask=True,
+            maxFramePayloadSize=limits.max_message_bytes,
+            maxMessagePayloadSize=limits.max_message_bytes,
+            autoFragmentSize=0,
+            failByDrop=False,
+            echoCloseCodeReason=True,
+            openHandshakeTimeout=limits.open_timeout,
+            closeHandshakeTimeout=limits.close_timeout,
+            tcpNoDelay=True,
+            perMessageCompressionAccept=_no_compression,
+            autoPingInterval=0,
+            autoPingTimeout=0,
+            autoPingSize=12,
+            autoPingRestartOnAnyTraffic=True,
+            serveFlashSocketPolicy=False,
+            flashSocketPolicy="",
+            allowedOrigins=["*"],
+            allowNullOrigin=False,
+            maxConnections=limits.max_connections,
+            trustXForwardedFor=0,
+        )
+
+    def flush_soon(self, carrier: WebSocketCarrier) -> None:
+        """Let a carrier write when this reactor turn is over."""
+        self._unflushed.append(carrier)
+        if len(self._unflushed) == 1:
+            self.reactor.callLater(0, self._flush_all)
+
+    def _flush_all(self) -> None:
+        carriers, self._unflushed = self._unflushed, []
+        for carrier in carriers:
+            try:
+                carrier.flush_now()
+            except Exception:  # noqa: BLE001 - one connection's fault must not reach the others
+                _log.failure("a connection could not be written to")
+                carrier.transport.abortConnection()
+
+
+class _Timer:
+    """Autobahn's timers, on one reactor."""
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
+        return self._reactor.callLater(delay, call, *args)
+
+
+def _denial(status: int, reason: str) -> ConnectionDeny:
+    return ConnectionDeny(status, reason)  # type: ignore[no-untyped-call]
+
+
+def _no_compression(offers: Sequence[Any]) -> None:
+    """Accept no offer to compress: it costs memory, and has had holes."""
