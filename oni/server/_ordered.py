@@ -31,6 +31,7 @@ class OrderedServices(Service):
         self._stop_timeout = stop_timeout
         self._clock = clock
         self._started: list[IService] = []
+        self._waiting: list[Deferred[None]] = []
 
     def privilegedStartService(self) -> None:
         """Let each part do what needs privileges, as binding a low port does."""
@@ -56,11 +57,21 @@ class OrderedServices(Service):
         """Stop what was started, last first.
 
         Returns:
-            A Deferred that fires with None when all have stopped or the time is over.
+            A Deferred that fires with None when all have stopped or the time is over. A second
+            call waits for the same.
         """
         super().stopService()
-        until = self._clock.seconds() + self._stop_timeout
-        return Deferred.fromCoroutine(self._stop(until))
+        stopped: Deferred[None] = Deferred()
+        self._waiting.append(stopped)
+        if len(self._waiting) == 1:
+            until = self._clock.seconds() + self._stop_timeout
+            Deferred.fromCoroutine(self._stop(until)).addBoth(self._all_stopped)
+        return stopped
+
+    def _all_stopped(self, result: None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for stopped in waiting:
+            stopped.callback(result)
 
     async def _stop(self, until: float) -> None:
         while self._started:

@@ -8,10 +8,10 @@ import textwrap
 from typing import ClassVar
 
 import crochet
+from twisted import __version__ as twisted_version
 from twisted.application.service import IService
 from twisted.python import usage
 
-import twisted
 from oni import __version__
 from oni.errors import SettingsError
 from oni.server._application import Application, find_application
@@ -52,7 +52,7 @@ class Options(usage.Options):
     def opt_version(self) -> None:
         """Say which version this is, and exit."""
         print(
-            f"Oni {__version__} (Twisted {twisted.__version__}, "
+            f"Oni {__version__} (Twisted {twisted_version}, "
             f"Python {platform.python_version()})"
         )
         raise SystemExit(0)

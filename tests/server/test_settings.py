@@ -46,9 +46,7 @@ class Defaults(SettingsCase):
         settings = Settings()
         self.assertFalse(settings.auth.anonymous)
         self.assertIsNone(settings.api.key)
-        self.assertEqual(
-            ChannelRules(publish=False, subscribe=False), settings.rules_for("news")
-        )
+        self.assertEqual(ChannelRules(publish=False, subscribe=False), settings.rules_for("news"))
         self.assertIsNone(settings.rules_for("chat:1"))
 
     def test_an_empty_file_says_the_same(self) -> None:
@@ -468,9 +466,7 @@ class Warnings(SettingsCase):
 
     def test_open_to_the_world(self) -> None:
         """Beyond loopback, the host names and anonymous clients are asked about."""
-        settings = settings_from(
-            {"server": {"listen": ["tcp:8000"]}, "auth": {"anonymous": True}}
-        )
+        settings = settings_from({"server": {"listen": ["tcp:8000"]}, "auth": {"anonymous": True}})
         hosts, anonymous = settings.warnings()
         self.assertIn("server.allowed_hosts", hosts)
         self.assertIn("auth.anonymous", anonymous)

@@ -4,6 +4,8 @@ import { Client } from "./client.js";
 
 const KEPT = 500; // lines; older ones go
 
+const roomy = matchMedia("(min-width: 30rem)");
+
 const $ = (id) => document.getElementById(id);
 
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
@@ -142,7 +144,7 @@ $("clear").addEventListener("click", () => {
 });
 
 /** Write JSON over as few lines as are still easy to read. */
-function pretty(value, room = 72, indent = "") {
+function pretty(value, room = roomy.matches ? 60 : 34, indent = "") {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   const list = Array.isArray(value);
   const [open, close] = list ? "[]" : "{}";

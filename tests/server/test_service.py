@@ -1,0 +1,250 @@
+"""The daemon's services: what is done in which order, and what is taken back."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.component import getUtility, queryUtility
+from zope.interface import implementer
+from zope.interface.registry import Components
+
+from oni.errors import ListenError
+from oni.interfaces import IChannels, IEventDispatcher
+from oni.server._application import Application
+from oni.server._deadline import ExitDeadline
+from oni.server._service import Daemon, OniService
+from oni.server._settings_file import settings_from
+
+
+@implementer(IEventDispatcher)
+class SomeDispatcher:
+    """Stands for the server's dispatcher."""
+
+
+@implementer(IChannels)
+class SomeChannels:
+    """Stands for the server's channels."""
+
+
+class SomeOni:
+    """Stands for the Oni: it starts and stops as the test says."""
+
+    def __init__(self) -> None:
+        self.dispatcher = SomeDispatcher()
+        self.channels = SomeChannels()
+        self.told: list[str] = []
+        self.started: Deferred[None] = succeed(None)
+        self.stopped: Deferred[None] = succeed(None)
+
+    def start(self) -> Deferred[None]:
+        """Write it down."""
+        self.told.append("start")
+        return self.started
+
+    def stop(self) -> Deferred[None]:
+        """Write it down."""
+        self.told.append("stop")
+        return self.stopped
+
+
+class OniServiceTests(SynchronousTestCase):
+    """The Oni's life: utilities first, then the application, then the start."""
+
+    def setUp(self) -> None:
+        """Make an Oni and a registry."""
+        self.oni = SomeOni()
+        self.registry = Components()
+
+    def service(self, name: str = "", **arguments: Any) -> OniService:
+        """Make the service."""
+        arguments.setdefault("registry", self.registry)
+        return OniService(
+            self.oni, Application(arguments.pop("configure", None)), name, **arguments
+        )
+
+    def provided(self, name: str = "") -> tuple[Any, Any]:
+        """Give what is registered."""
+        return (
+            self.registry.queryUtility(IEventDispatcher, name),
+            self.registry.queryUtility(IChannels, name),
+        )
+
+    def test_building_does_nothing(self) -> None:
+        """Before it is started nothing is registered, called or started."""
+        self.service(configure=self.fail)
+        self.assertEqual((None, None), self.provided())
+        self.assertEqual([], self.oni.told)
+
+    def test_configure_finds_the_utilities(self) -> None:
+        """When configure is called, both utilities are there and nothing has started."""
+        seen: list[Any] = []
+        service = self.service(
+            "shop", configure=lambda oni: seen.append((oni, self.provided("shop"), *oni.told))
+        )
+        service.startService()
+        self.assertEqual([(self.oni, (self.oni.dispatcher, self.oni.channels))], seen)
+        self.assertEqual(["start"], self.oni.told)
+        self.assertEqual((None, None), self.provided())
+
+    def test_the_global_registry(self) -> None:
+        """Where none is given, the process' registry is used, and left as it was."""
+        service = self.service("oni.tests", registry=None)
+        service.startService()
+        self.assertIs(self.oni.dispatcher, getUtility(IEventDispatcher, "oni.tests"))
+        self.successResultOf(service.stopService())
+        self.assertIsNone(queryUtility(IEventDispatcher, "oni.tests"))
+
+    def test_stop(self) -> None:
+        """The utilities are taken back after the Oni has stopped."""
+        self.oni.stopped = Deferred()
+        service = self.service()
+        service.startService()
+        stopped = service.stopService()
+        self.assertEqual((self.oni.dispatcher, self.oni.channels), self.provided())
+        self.oni.stopped.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual((None, None), self.provided())
+
+    def test_stop_that_fails(self) -> None:
+        """They are taken back also where it fails to stop, and the failure goes on."""
+        self.oni.stopped = fail(ValueError())
+        service = self.service()
+        service.startService()
+        self.failureResultOf(service.stopService(), ValueError)
+        self.assertEqual((None, None), self.provided())
+
+    def test_stop_without_start(self) -> None:
+        """What was never started is not stopped."""
+        self.successResultOf(self.service().stopService())
+        self.assertEqual([], self.oni.told)
+
+    def test_another_utility_stays(self) -> None:
+        """What somebody else has registered meanwhile is not taken back."""
+        service = self.service()
+        service.startService()
+        other = SomeDispatcher()
+        self.registry.registerUtility(other, IEventDispatcher)
+        self.successResultOf(service.stopService())
+        self.assertEqual((other, None), self.provided())
+
+    def test_configure_that_fails(self) -> None:
+        """Its own error fails the start; nothing stays registered and nothing starts."""
+
+        def configure(oni: Any) -> None:
+            raise KeyError("shop")
+
+        self.assertRaises(KeyError, self.service(configure=configure).startService)
+        self.assertEqual((None, None), self.provided())
+        self.assertEqual([], self.oni.told)
+
+    def test_start_that_fails_at_once(self) -> None:
+        """A start that has failed raises."""
+        self.oni.started = fail(ValueError("no backend"))
+        self.assertRaises(ValueError, self.service().startService)
+        self.assertEqual((None, None), self.provided())
+
+    def test_start_that_fails_later(self) -> None:
+        """A start that fails later is handed on."""
+        self.oni.started = Deferred()
+        failures: list[Failure] = []
+        self.service(on_late_failure=failures.append).startService()
+        self.oni.started.errback(ValueError("no backend"))
+        self.assertEqual([ValueError], [failure.type for failure in failures])
+
+    def test_zcml(self) -> None:
+        """The ZCML file comes before configure; where it is wrong, nothing else happens."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, "shop.zcml")
+        path.write_text("<configure", encoding="utf-8")
+        service = OniService(self.oni, Application(self.fail, str(path)), registry=self.registry)
+        with self.assertRaises(Exception) as caught:
+            service.startService()
+        self.assertIn("shop.zcml", str(caught.exception))
+        self.assertEqual([], self.oni.told)
+        self.assertEqual((None, None), self.provided())
+
+
+class TakenPort(MemoryReactorClock):
+    """A reactor on which another process has every port."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Fail as the real one does."""
+        raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+
+
+class DaemonTests(SynchronousTestCase):
+    """Everything that ``twistd oni`` runs."""
+
+    def daemon(self, reactor: Any, **server: Any) -> Daemon:
+        """Make a daemon around an Oni that does nothing."""
+        self.oni = SomeOni()
+        self.armed: list[float] = []
+        settings = settings_from({"server": server})
+        service = OniService(self.oni, registry=Components())
+        deadline = ExitDeadline(settings.server.stop_timeout, self.armed.append)
+        return Daemon(service, Factory(), settings, reactor, deadline)
+
+    def test_building_does_nothing(self) -> None:
+        """Nothing listens before it is started."""
+        reactor = MemoryReactorClock()
+        self.daemon(reactor)
+        self.assertEqual([], reactor.tcpServers)
+
+    def test_listens(self) -> None:
+        """It listens on each endpoint once, whether or not privileges come first."""
+        for privileged in (True, False):
+            with self.subTest(privileged=privileged):
+                reactor = MemoryReactorClock()
+                daemon = self.daemon(
+                    reactor, listen=["tcp:81:interface=127.0.0.1", "tcp:82:interface=127.0.0.1"]
+                )
+                if privileged:
+                    daemon.privilegedStartService()
+                    self.assertEqual([], self.oni.told)
+                daemon.startService()
+                self.assertEqual([81, 82], [server[0] for server in reactor.tcpServers])
+                self.assertEqual(["start"], self.oni.told)
+
+    def test_taken_port(self) -> None:
+        """A taken port fails the start, names itself, and the Oni ends again."""
+        for step, told in (
+            ("privilegedStartService", []),
+            ("startService", ["start", "stop"]),
+        ):
+            with self.subTest(step):
+                daemon = self.daemon(TakenPort(), listen=["tcp:81:interface=127.0.0.1"])
+                error = self.assertRaises(ListenError, getattr(daemon, step))
+                self.assertIn("127.0.0.1:81", str(error))
+                self.assertIn("server.listen", str(error))
+                self.assertEqual(told, self.oni.told)
+
+    def test_stops_listening_first(self) -> None:
+        """Nobody comes in any more when the Oni stops."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor)
+        daemon.startService()
+        self.successResultOf(daemon.stopService())
+        self.assertEqual(["start", "stop"], self.oni.told)
+
+    def test_stop_is_bounded(self) -> None:
+        """An Oni that does not stop is given up after the time limit."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor, stop_timeout=3.0)
+        daemon.startService()
+        self.oni.stopped = Deferred(lambda _: self.oni.told.append("cancelled"))
+        stopped = daemon.stopService()
+        self.assertEqual([3.0], self.armed)
+        reactor.advance(2.9)
+        self.assertNoResult(stopped)
+        reactor.advance(0.2)
+        self.successResultOf(stopped)
+        self.assertEqual(["start", "stop", "cancelled"], self.oni.told)
