@@ -509,14 +509,18 @@ def _table_of_targets(outcome: Outcome) -> Table:
     rows = []
     for target in targets(outcome.scale):
         best, median = (target.measured(outcome, which) for which in ("best", "median"))
-        if best is not None:
-            reached = "reached" if best <= target.at_most else "not reached"
+        if best is not None and median is not None:
+            missed = sum(ratio > target.at_most for ratio in (best, median))
+            reached = ("reached", "reached by one of them", "not reached")[missed]
             rows.append((target.row, f"{target.at_most:.1f}", times(best), times(median), reached))
     return Table(
         "Oni's targets, as ratios of this run",
         ("target", "at most", "best", "median", ""),
         rows,
-        (f"Where nothing else is said, the ratio is to the limit {LOOP_AND_SUCCEED!r}.",),
+        (
+            f"Where nothing else is said, the ratio is to the limit {LOOP_AND_SUCCEED!r}. "
+            "best: of the best rounds; median: of the medians of the rounds.",
+        ),
     )
 
 
