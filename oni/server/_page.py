@@ -6,6 +6,7 @@ import hashlib
 from importlib.resources import files
 
 from twisted.web.http import CACHED, Request
+from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 
 __all__ = ["PAGE_HEADERS", "PageFile", "put_page"]
@@ -61,7 +62,7 @@ class PageFile(Resource):
 
 def put_page(root: Resource) -> None:
     """Serve the page at ``/`` of this resource, and its files under ``/static/``."""
-    static = Resource()
+    static = notFound()
     for name in _SERVED:
         static.putChild(name.encode("ascii"), PageFile(name))
     root.putChild(b"static", static)
