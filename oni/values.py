@@ -109,11 +109,13 @@ class EventResult(Struct, frozen=True, eq=False):
 
     Attributes:
         event: The event, as it was fired.
+        details: What it was matched by.
         state: The dispatcher's state when it refused the event: ``"new"``, ``"stopping"`` or
             ``"stopped"``. ``"started"`` when the event was dispatched.
     """
 
     event: Any
+    details: Mapping[str, Any]
     # For each phase that was entered: its name, the ids of its handlers in call order as far as
     # they were called, and (place, value) of each result that is not None.
     parts: Sequence[tuple[str, tuple[int, ...], list[tuple[int, Any]]]] = ()
@@ -159,7 +161,7 @@ class EventResult(Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         """Show event and outcomes."""
         state = "" if self.dispatched else f", state={self.state!r}"
-        return f"EventResult({self.event!r}, {list(self)!r}{state})"
+        return f"EventResult({self.event!r}, {self.details!r}, {list(self)!r}{state})"
 
 
 @dataclass(frozen=True, slots=True)

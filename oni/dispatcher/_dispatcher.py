@@ -187,7 +187,7 @@ class EventDispatcher(Firing):
         Raises:
             LookupError: The event does not run.
         """
-        frame = next((f for f in self._engine.running if f.event is event), None)
+        frame = next((f for f in self._engine.frames() if f.result.event is event), None)
         if frame is None:
             raise LookupError(f"no running event is {event!r}")
         token = current_frame.set(frame)
@@ -204,8 +204,9 @@ class EventDispatcher(Firing):
         """
         for frame in ancestors(current_frame.get()):
             if frame.engine is self._engine:
-                parts = [(name, ids, list(kept)) for name, ids, kept in frame.parts]
-                return EventResult(frame.event, parts)
+                now = frame.result
+                parts = [(name, ids, list(kept)) for name, ids, kept in now.parts]
+                return EventResult(now.event, now.details, parts)
         raise LookupError("no event of this dispatcher is being handled here")
 
     # --- Life cycle ---------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from contextvars import copy_context
 from threading import get_ident
 from typing import Any, Literal
@@ -44,7 +43,7 @@ class Engine:
 
     Attributes:
         state: ``"new"``, ``"started"``, ``"stopping"`` or ``"stopped"``.
-        running: The frames of all events that run, nested ones too.
+        running: The frames of the events that run and may have to wait, nested ones too.
         trailing: How many of them gave their turn away before their end.
         thread: The thread in which an event was last active.
         awaiting: The Deferreds of ``next_event``, by handler id.
@@ -72,11 +71,12 @@ class Engine:
         self.watch = Watch(self, stall_warning)
         self.stops = Stops(self)
         self.fired = 0
-        # What the hot path looks at: the lane of all events, who waits in it, whether it may
-        # take the short way at all.
+        # What the hot path looks at: the frame whose handlers are being called, the lane of all
+        # events, whether an event may take the short way, whether somebody waits for its end.
         self.lane = turns.only
-        self.queue: Mapping[Any, None] = {} if turns.only is None else turns.only.waiting
         self.direct = False
+        self.unsettled = False
+        self.active: Frame | None = None
         self._max_trailing = max_trailing
         self._max_wait = max_wait
         self._refused_in = ""
@@ -96,7 +96,7 @@ class Engine:
         self.check_thread()
         nested = self.is_nested(current_frame.get())
         if self.state != "started" and not (nested and self.state == "stopping"):
-            return None, self._refuse(event)
+            return None, self._refuse(event, details)
         if nested:
             return None, None
         try:
@@ -111,17 +111,18 @@ class Engine:
         """Say whether this frame's event runs inside an event of this dispatcher."""
         return any(each.engine is self for each in ancestors(frame))
 
-    def new_run(self, event: Any, details: dict[str, Any], lane: Lane | None) -> EventRun:
+    def new_run(self, result: EventResult, lane: Lane | None) -> EventRun:
         """Make the record of an event that is queued or not simple."""
         self._runs += 1
-        return EventRun(self, event, details, lane, self._runs)
+        return EventRun(self, result, lane, self._runs)
 
     # --- Turns --------------------------------------------------------------------------------
 
     def _queue(self, event: Any, details: dict[str, Any], lane: Lane) -> Deferred[EventResult]:
         self.index.check(details)
-        run = self.new_run(event, details, lane)
+        run = self.new_run(EventResult(event, details, []), lane)
         self.turns.put(lane, run)
+        self.consider()
         run.since = self.clock.seconds()
         run.context = copy_context()
         if self._max_wait is not None:
@@ -148,15 +149,14 @@ class Engine:
     def _begin(self, run: EventRun, lane: Lane) -> None:
         if run.patience is not None:
             run.patience.cancel()
-        frame = Frame(self, run.event, run.details, current_frame.get(), [])
+        frame = Frame(self, run.result, current_frame.get(), None)
         current_frame.set(frame)
         try:
-            plan = self.index.plan(run.details)
+            plan = self.index.plan(run.result.details)
         except UnknownKeywordError as error:  # the keyword was removed while the event waited
             run.refuse(error)
             return
         self.fired += 1
-        self.running[frame] = None
         self.thread = get_ident()
         lane.active = frame
         plan.runs += 1
@@ -177,12 +177,33 @@ class Engine:
         self.trailing += 1
         return lane
 
+    def enter(self, frame: Frame) -> None:
+        """Note that an event runs that may have to wait."""
+        self.running[frame] = None
+        self.consider()
+
     def leave(self, frame: Frame, lane: Lane | None) -> None:
-        """Note that an event has ended."""
+        """Note that such an event has ended."""
         del self.running[frame]
         if lane is not None:
             lane.active = None
         frame.empty()
+        self.consider()
+
+    def consider(self) -> None:
+        """Find out whether the next event may take the short way, and end on it."""
+        busy = bool(self.running or self.turns.waiting)
+        self.direct = self.state == "started" and not self.turns.order_by and not busy
+        self.unsettled = busy or bool(self.stops.waiting)
+
+    def frames(self) -> list[Frame]:
+        """Give the frames of all events that run, also of those that never have to wait."""
+        frames = dict(self.running)
+        frame = self.active
+        while frame is not None:
+            frames[frame] = None
+            frame = frame.outer
+        return list(frames)
 
     # --- Threads, life cycle ------------------------------------------------------------------
 
@@ -192,7 +213,7 @@ class Engine:
         Raises:
             WrongThreadError: One is.
         """
-        if self.running and self.thread != get_ident():
+        if (self.active is not None or self.running) and self.thread != get_ident():
             raise WrongThreadError
         if self.index.dead:
             self.bury()
@@ -204,8 +225,8 @@ class Engine:
     def set_state(self, state: str) -> None:
         """Change the state."""
         self.state = state
-        self.direct = state == "started" and not self.turns.order_by
         self._refused_in = ""
+        self.consider()
 
     def stop(self, timeout: float | None) -> Deferred[None]:
         """Take no new events, and wait for quiescence."""
@@ -221,7 +242,7 @@ class Engine:
             self.index.remove(self.index.by_id[handler_id])
             deferred.errback(DispatcherStoppedError("the dispatcher stopped before such an event"))
 
-    def _refuse(self, event: Any) -> Deferred[EventResult]:
+    def _refuse(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
         self.counters["events_refused"] += 1
         if self._refused_in != self.state:
             self._refused_in = self.state
@@ -230,7 +251,7 @@ class Engine:
                 "(said once until the state changes)",
                 state=self.state,
             )
-        return succeed(EventResult(event, [], self.state))
+        return succeed(EventResult(event, details, (), self.state))
 
     def check_quiet(self) -> None:
         """Let those who wait for the end know, if it has come."""
@@ -258,7 +279,7 @@ class Engine:
 
     def pending(self) -> list[PendingEvent]:
         """Describe the events that have not ended, oldest first."""
-        running = [_pending(frame, self) for frame in self.running]
+        running = [_pending(frame, self) for frame in self.frames()]
         return running + [r.pending() for lane in self.turns.crowded() for r in lane.waiting]
 
     def statistics(self) -> dict[str, int]:
@@ -267,7 +288,7 @@ class Engine:
         return counters | {
             "events_fired": self.fired,
             "handlers": len(self.index.by_id),
-            "events_running": len(self.running),
+            "events_running": len(self.frames()),
             "events_queued": self.turns.waiting,
         }
 
@@ -276,6 +297,7 @@ def _pending(frame: Frame, engine: Engine) -> PendingEvent:
     if frame.run is not None:
         pending: PendingEvent = frame.run.pending()
         return pending
-    phase = frame.parts[-1][0] if frame.parts else ""
+    result = frame.result
+    phase = result.parts[-1][0] if result.parts else ""
     state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
-    return PendingEvent(frame.event, frame.details, state, phase, (), None)
+    return PendingEvent(result.event, result.details, state, phase, (), None)

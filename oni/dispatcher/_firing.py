@@ -33,12 +33,12 @@ class Firing:
         engine = self._engine
         index = self._index
         lane = engine.lane
-        if engine.running or engine.queue or index.dead or not engine.direct:
+        if engine.active is not None or index.dead or not engine.direct:
             lane, answer = engine.admit(event, details)
             if answer is not None:
                 return answer
         try:
-            plan = index.plan(details)
+            plan = index.plan(details) if details else index.bare or index.plan(details)
         except UnknownKeywordError:
             engine.next_turn(lane)
             return fail()
@@ -46,27 +46,35 @@ class Firing:
         if plan is NO_PLAN:
             if lane is not engine.lane:
                 engine.next_turn(lane)
-            return succeed(EventResult(event))
+            return succeed(EventResult(event, details))
         parts: list[Any] = []
-        frame = Frame(engine, event, details, current_frame.get(), parts)
-        engine.running[frame] = None
+        result = EventResult(event, details, parts)
+        parent = current_frame.get()
+        outer = engine.active
+        engine.active = frame = Frame(engine, result, parent, outer)
         engine.thread = get_ident()
         if lane is not None:
             lane.active = frame
         plan.runs += 1
-        token = current_frame.set(frame)
+        current_frame.set(frame)
         try:
             if not plan.simple:
-                return engine.new_run(event, details, lane).begin(frame, plan)
+                return engine.new_run(result, lane).begin(frame, plan)
             for part in plan.phases:
                 kept = part.call(event)
                 parts.append((part.name, part.ids, kept))
                 if kept and not only_plain(kept):
-                    run = engine.new_run(event, details, lane)
+                    run = engine.new_run(result, lane)
                     return run.take_over(frame, plan, len(parts) - 1, kept)
         finally:
-            current_frame.reset(token)
-        engine.leave(frame, lane)
-        if engine.queue or engine.stops.waiting or lane is not engine.lane:
+            current_frame.set(parent)
+            engine.active = outer
+        if parent is None and outer is None:
+            frame.engine = frame.result = None
+        else:
+            frame.empty()
+        if lane is not None:
+            lane.active = None
+        if engine.unsettled or lane is not engine.lane:
             engine.next_turn(lane)
-        return succeed(EventResult(event, parts))
+        return succeed(result)

@@ -19,18 +19,24 @@ class Frame(Struct, eq=False, gc=True):
     next frame that is not empty.
 
     It is a struct because one is made for every event that has handlers.
+
+    Attributes:
+        engine: The engine that runs the event; None when the frame is empty.
+        result: The event with its details, and what its handlers have done so far.
+        parent: The frame that this one is nested in, or None.
+        outer: The frame whose handlers were being called when this one's were first.
+        run: The record of an event that has to wait, or None.
     """
 
     engine: Any
-    event: Any
-    details: Any
+    result: Any
     parent: Any
-    parts: Any
+    outer: Any
     run: Any = None
 
     def empty(self) -> None:
         """Forget the event: it has ended."""
-        self.engine = self.event = self.details = self.parts = self.run = None
+        self.engine = self.result = self.outer = self.run = None
         parent = self.parent
         while parent is not None and parent.engine is None:
             parent = parent.parent

@@ -85,6 +85,8 @@ class HandlerIndex:
     def __init__(self, keywords: Iterable[str], phases: Mapping[str, Phase]) -> None:
         self.keywords = list(keywords)
         self.by_id: dict[int, Registration] = {}
+        # What an event without details calls, None if it has to be found out again.
+        self.bare: Plan | None = None
         self.dead: deque[HandlerRef] = deque()
         self._phases = phases
         self._tables: dict[tuple[str, ...], Table] = {}
@@ -131,7 +133,7 @@ class HandlerIndex:
         table = self._tables.get(keywords)
         if table is None:
             table = self._tables[keywords] = Table(keywords)
-            self._shapes.clear()
+            self._forget_shapes()
         buckets = []
         for values in itertools.product(*(literals[k] for k in keywords)):
             if all(value == value for value in values):  # NaN equals nothing
@@ -153,8 +155,7 @@ class HandlerIndex:
             own = bucket.conditional[handler_id] = Bucket(bucket, handler_id, condition)
             bucket = own
         bucket.registrations[registration.handler_id] = registration
-        if bucket.plan is not None or bucket.merged:
-            self._invalidate(bucket)
+        self._invalidate(bucket)
         return bucket
 
     def remove(self, registration: Registration) -> None:
@@ -165,8 +166,7 @@ class HandlerIndex:
             del bucket.registrations[registration.handler_id]
             for plan in _alive(bucket):
                 plan.overwrite(registration)
-            if bucket.plan is not None or bucket.merged:
-                self._invalidate(bucket)
+            self._invalidate(bucket)
             self._prune(bucket)
 
     def _prune(self, bucket: Bucket) -> None:
@@ -183,16 +183,22 @@ class HandlerIndex:
 
     def _drop(self, table: Table) -> None:
         del self._tables[table.keywords]
+        self._forget_shapes()
+
+    def _forget_shapes(self) -> None:
         self._shapes.clear()
+        self.bare = None
 
     # --- Plans -----------------------------------------------------------------------------
 
     def _invalidate(self, bucket: Bucket) -> None:
+        self.bare = None
         if bucket.plan is not None:
             bucket.plan.count_calls()
             bucket.plan = None
-        for key in bucket.merged.copy():
-            self._unmerge(key)
+        if bucket.merged:
+            for key in bucket.merged.copy():
+                self._unmerge(key)
 
     def _unmerge(self, key: tuple[Bucket, ...]) -> None:
         self._merged.pop(key).count_calls()
@@ -225,9 +231,10 @@ class HandlerIndex:
                     found = bucket
         except TypeError:
             return self._merge(self._find(details, shape))
-        if found is None:
-            return NO_PLAN
-        return found.plan or self._compile(found)
+        plan = NO_PLAN if found is None else found.plan or self._compile(found)
+        if not details:
+            self.bare = plan
+        return plan
 
     def matching(self, details: Mapping[str, Any]) -> list[Registration]:
         """Give the registrations that an event with these details reaches, in call order.

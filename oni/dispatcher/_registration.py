@@ -8,7 +8,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeGuard
 
 from oni.dispatcher._threads import InThread
 from oni.errors import InvalidHandlerError
@@ -18,7 +18,7 @@ __all__ = ["COROUTINE", "METHOD", "REMOVED", "STRONG", "WEAK", "HandlerRef", "Re
 
 # How a place in a compiled phase is called. What the place holds for each of them:
 STRONG = 0  # the handler itself
-WEAK = 1  # a callable without arguments that gives the handler, or None when it is gone
+WEAK = 1  # a callable that gives the handler; a HandlerRef gives None when it is gone
 METHOD = 2  # (reference to the instance, function)
 COROUTINE = 3  # as WEAK; the handler returns a coroutine
 
@@ -42,12 +42,20 @@ def _give_skip() -> Callable[[Any], Any]:
     return _skip
 
 
+async def _skip_later(event: Any) -> Any:
+    return SKIPPED
+
+
+def _give_skip_later() -> Callable[[Any], Any]:
+    return _skip_later
+
+
 # What a removal puts into a place of a list that may be running, by the place's kind.
 REMOVED: tuple[Any, ...] = (
     _skip,
     _give_skip,
     (_give_skip, lambda nothing, event: SKIPPED),
-    _give_skip,
+    _give_skip_later,
 )
 
 
@@ -102,27 +110,21 @@ class Registration:
         else:
             self.kind, self.slot = STRONG, handler
         if is_coroutine:
-            self.kind, self.slot = COROUTINE, self._getter()
+            self._become_coroutine()
 
     def _hold_weakly(
         self, handler: Callable[[Any], Any], on_death: Callable[[HandlerRef], object]
-    ) -> None:
+    ) -> HandlerRef:
         try:
+            if isinstance(handler, InThread):
+                return self._hold_in_thread(handler, on_death)
             if type(handler) is MethodType:
                 ref = HandlerRef(handler.__self__, on_death)
                 self.kind, self.slot = METHOD, (ref, handler.__func__)
-            elif isinstance(handler, InThread):
-                ref = self._hold_in_thread(handler, on_death)
-            elif (
-                isinstance(handler, BuiltinMethodType)
-                and getattr(handler, "__self__", None) is not None
-                and not inspect.ismodule(handler.__self__)
-            ):
-                ref = HandlerRef(handler.__self__, on_death)
-                self.kind, self.slot = (
-                    METHOD,
-                    (ref, getattr(type(handler.__self__), handler.__name__)),
-                )
+            elif _is_bound_builtin(handler):
+                instance = handler.__self__
+                ref = HandlerRef(instance, on_death)
+                self.kind, self.slot = METHOD, (ref, getattr(type(instance), handler.__name__))
             else:
                 ref = HandlerRef(handler, on_death)
                 self.kind, self.slot = WEAK, ref
@@ -131,28 +133,19 @@ class Registration:
                 handler, f"it cannot be held weakly ({error}); register it with use_weakref=False"
             ) from error
         ref.handler_id = self.handler_id
+        return ref
 
     def _hold_in_thread(
         self, handler: InThread, on_death: Callable[[HandlerRef], object]
     ) -> HandlerRef:
-        function = handler.function
-        pool = handler.pool
-        if type(function) is MethodType:
-            ref = HandlerRef(function.__self__, on_death)
-            unbound = function.__func__
+        inner = Registration.__new__(Registration)  # holds the function as a handler is held
+        inner.handler_id = self.handler_id
+        ref = inner._hold_weakly(handler.function, on_death)
+        give_function = inner._getter()
 
-            def give() -> Callable[[Any], Any] | None:
-                instance = ref()
-                if instance is None:
-                    return None
-                return InThread(MethodType(unbound, instance), pool)
-
-        else:
-            ref = HandlerRef(function, on_death)
-
-            def give() -> Callable[[Any], Any] | None:
-                function = ref()
-                return None if function is None else InThread(function, pool)
+        def give() -> Callable[[Any], Any]:
+            function = give_function()
+            return _skip if function is None else InThread(function, handler.pool)
 
         self.kind, self.slot = WEAK, give
         return ref
@@ -172,6 +165,16 @@ class Registration:
             return give
         return slot
 
+    def _become_coroutine(self) -> None:
+        give_handler = self._getter()
+
+        def give() -> Callable[[Any], Any]:
+            return give_handler() or _skip_later
+
+        # A HandlerRef may stay as it is: the loops know what it means when it gives None.
+        self.slot = self.slot if self.kind == WEAK else give
+        self.kind = COROUTINE
+
     def claim_before_call(self, used_up: Callable[[Registration], object]) -> None:
         """Make each call claim one of the remaining times first.
 
@@ -179,13 +182,12 @@ class Registration:
         call it more often.
         """
         give = self._getter()
+        skip = _skip_later if self.kind == COROUTINE else _skip
 
-        def claim() -> Callable[[Any], Any] | None:
-            if not self.remaining:
-                return _skip
-            handler = give()
-            if handler is None:
-                return None
+        def claim() -> Callable[[Any], Any]:
+            handler = give() if self.remaining else None
+            if handler is None or not self.remaining:
+                return skip
             self.remaining -= 1
             if not self.remaining:
                 used_up(self)
@@ -226,6 +228,12 @@ class Registration:
     def __str__(self) -> str:
         """Name the handler and where it was registered."""
         return f"{self.label} (registered at {self.registered_at})"
+
+
+def _is_bound_builtin(handler: Any) -> TypeGuard[BuiltinMethodType]:
+    if not isinstance(handler, BuiltinMethodType):
+        return False
+    return handler.__self__ is not None and not inspect.ismodule(handler.__self__)
 
 
 def _describe(handler: Callable[[Any], Any]) -> tuple[str, bool]:

@@ -49,6 +49,7 @@ class EventRun:
     """An event, from the moment it is queued or must wait, to its end.
 
     Attributes:
+        result: The event with its details, and what its handlers have done so far.
         deferred: What ``fire_event`` returned.
         lane: The lane it waits in, or whose turn it has. None: it has no turn (any more).
         trailing: Whether it gave its turn away before its end.
@@ -58,11 +59,10 @@ class EventRun:
     """
 
     def __init__(
-        self, engine: Engine, event: Any, details: dict[str, Any], lane: Lane | None, number: int
+        self, engine: Engine, result: EventResult, lane: Lane | None, number: int
     ) -> None:
         self.engine = engine
-        self.event = event
-        self.details = details
+        self.result = result
         self.lane = lane
         self.number = number
         self.since: float | None = None
@@ -73,6 +73,7 @@ class EventRun:
         self.trailing = False
         self.patience: Timer | None = None
         self._plan: Plan
+        self._parts: list[Any] = result.parts  # type: ignore[assignment]
         self._number = -1  # of the phase
         self._part: PhasePlan
         self._kept: Kept = []
@@ -88,8 +89,7 @@ class EventRun:
 
     def begin(self, frame: Frame, plan: Plan) -> Deferred[EventResult]:
         """Run a plan from its first phase on."""
-        self.frame = frame
-        frame.run = self
+        self._enter_frame(frame)
         self._plan = plan
         self.advance()
         return self.deferred
@@ -98,8 +98,7 @@ class EventRun:
         self, frame: Frame, plan: Plan, number: int, kept: Kept
     ) -> Deferred[EventResult]:
         """Go on with a plan whose phase of this number has been called and kept these results."""
-        self.frame = frame
-        frame.run = self
+        self._enter_frame(frame)
         self._plan = plan
         self._number = number
         self._part = plan.phases[number]
@@ -110,6 +109,11 @@ class EventRun:
         self._advancing = False
         self.advance()
         return self.deferred
+
+    def _enter_frame(self, frame: Frame) -> None:
+        self.frame = frame
+        frame.run = self
+        self.engine.enter(frame)
 
     def advance(self) -> None:
         """Go on until something must be waited for, or the event has ended."""
@@ -150,8 +154,6 @@ class EventRun:
 
     def _enter(self, part: PhasePlan) -> None:
         phase = part.phase
-        frame = self.frame
-        assert frame is not None
         self._part = part
         self._stop = len(part.ids)
         self._kept = kept = []
@@ -162,22 +164,20 @@ class EventRun:
             self._timer = self.engine.clock.timer(phase.timeout, self._phase_timed_out)
         if phase.concurrent:
             self._place = self._stop
-            frame.parts.append((part.name, part.ids, kept))
-            kept.extend(part.call(self.event))
+            self._parts.append((part.name, part.ids, kept))
+            kept.extend(part.call(self.result.event))
             self._absorb(kept)
         else:
             self._place = 0
-            frame.parts.append((part.name, (), kept))
+            self._parts.append((part.name, (), kept))
         if lane is not None:
             self.engine.next_turn(lane)
 
     def _call_next(self) -> None:
-        frame = self.frame
-        assert frame is not None
         part, place = self._part, self._place
         self._place = place + 1
-        frame.parts[-1] = (part.name, part.ids[: place + 1], self._kept)
-        value = part.call_one(place, self.event)
+        self._parts[-1] = (part.name, part.ids[: place + 1], self._kept)
+        value = part.call_one(place, self.result.event)
         if value is not None:
             self._receive(place, value)
 
@@ -368,7 +368,7 @@ class EventRun:
         self.ended = True
         frame = self.frame
         assert frame is not None
-        result = EventResult(self.event, frame.parts)
+        result = self.result
         self.engine.leave(frame, self.lane)
         if self.trailing:
             self.engine.trailing -= 1
@@ -400,7 +400,7 @@ class EventRun:
 
     def describe(self) -> str:
         """Name it in a log line: no payload."""
-        return f"event {self.number} ({type(self.event).__name__})"
+        return f"event {self.number} ({type(self.result.event).__name__})"
 
     def pending(self) -> PendingEvent:
         """Describe it for ``pending()``."""
@@ -414,4 +414,6 @@ class EventRun:
             state = "queued"
             waits_for.append("its turn")
         age = None if self.since is None else now() - self.since
-        return PendingEvent(self.event, self.details, state, self.phase, tuple(waits_for), age)
+        return PendingEvent(
+            self.result.event, self.result.details, state, self.phase, tuple(waits_for), age
+        )

@@ -43,6 +43,7 @@ class Stops:
         )
         stop = _Stop(callers)
         self.waiting.append(stop)
+        self._engine.consider()
         if timeout is not None:
             stop.timer = self._engine.clock.timer(timeout, self._give_up, stop, timeout)
         self.check()
@@ -53,7 +54,7 @@ class Stops:
         if self._engine.turns.waiting:
             return
         for stop in self.waiting.copy():
-            if all(frame in stop.callers for frame in self._engine.running):
+            if all(frame in stop.callers for frame in self._engine.frames()):
                 self._finish(stop)
 
     def _finish(self, stop: _Stop, error: Exception | None = None) -> None:
@@ -72,7 +73,7 @@ class Stops:
         engine = self._engine
         engine.enter_thread()
         runs = [run for lane in engine.turns.crowded() for run in lane.waiting]
-        runs += [f.run for f in engine.running if f not in stop.callers and f.run is not None]
+        runs += [f.run for f in engine.frames() if f not in stop.callers and f.run is not None]
         hung = [run.pending() for run in runs]
         names = "; ".join(f"{run.describe()} waiting for {run.waits_for()}" for run in runs)
         _log.error(

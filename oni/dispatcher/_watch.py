@@ -62,7 +62,7 @@ class Watch:
             chain = [run.describe() for run in [*cycle, newest]]
             self._engine.counters["event_cycles"] += 1
             self._engine.enter_thread()
-            newest.refuse(EventCycleError(newest.event, chain))
+            newest.refuse(EventCycleError(newest.result.event, chain))
         elif self._stall_warning is not None and lane.warned is not lane.active:
             self._warn(lane, self._stall_warning)
 
