@@ -134,6 +134,7 @@ class ReactorThread:
     def _reach(self, name: str) -> IsReactor:
         """Give the reactor, if a call from this thread can be answered."""
         ours = self._is_ours()
+        self._refuse_stopped(name)
         reactor = self._get_reactor()
         if not ours:
             if not reactor.running:
@@ -155,9 +156,12 @@ class ReactorThread:
     def _expect(self, call: Call) -> None:
         """Remember a call, so that it is answered when the reactor stops."""
         with self._lock:
-            if self._stopped:
-                raise NotRunningError(f"{call.name}() cannot be answered: the reactor has stopped")
+            self._refuse_stopped(call.name)
             self._calls.add(call)
+
+    def _refuse_stopped(self, name: str) -> None:
+        if self._stopped:
+            raise NotRunningError(f"{name}() cannot be answered: the reactor has stopped")
 
     # In the reactor's thread.
 
