@@ -16,7 +16,7 @@ stop() { printf '\n!! %s\n' "$1" >&2; shift; for line; do printf '   %s\n' "$lin
 
 wanted=""
 if [ -n "${PYTHON:-}" ]; then
-    wanted=$(tools/pythons.sh)
+    wanted=$(tools/pythons.sh || true)
     [ -n "$wanted" ] || stop "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13." \
         "Oni runs on these three. Point PYTHON at one of them, or leave it out."
     asked=$(printf '%s' "$wanted" | cut -d' ' -f1)
