@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 __all__ = ["OrderedServices"]
 
 _log = Logger()
+_HURRY = 0.5  # seconds that a service still gets after it was cancelled
 
 
 class OrderedServices(Service):
@@ -18,7 +20,8 @@ class OrderedServices(Service):
 
     Twisted's ``MultiService`` stops its children all at once, and says nothing of one that fails.
     This one stops the last started first, waits for each, and gives all of them together no more
-    than a time limit. One that fails or takes too long is logged, and the next one's turn comes.
+    than a time limit; then each is cancelled. One that fails or takes too long is logged, and the
+    next one's turn comes.
 
     Args:
         parts: The services, in the order of starting.
@@ -76,17 +79,38 @@ class OrderedServices(Service):
     async def _stop(self, until: float) -> None:
         while self._started:
             part = self._started.pop()
-            left = max(until - self._clock.seconds(), 0.0)
+            stopping = maybeDeferred(part.stopService)
             try:
-                await maybeDeferred(part.stopService).addTimeout(left, self._clock)
-            except TimeoutError:
-                _log.error(
-                    "{part} did not stop within {seconds} s",
-                    part=_name(part),
-                    seconds=self._stop_timeout,
-                )
-            except Exception:  # noqa: BLE001 - the next service's turn must come
-                _log.failure("{part} failed to stop", part=_name(part))
+                if not await self._ended(stopping, until - self._clock.seconds()):
+                    stopping.cancel()
+                    ended = await self._ended(stopping, _HURRY)
+                    _log.error(
+                        "{part} did not stop within {seconds} s{giving_up}",
+                        part=_name(part),
+                        seconds=self._stop_timeout,
+                        giving_up="" if ended else ", and is given up",
+                    )
+            finally:
+                stopping.addErrback(_log_failure, _name(part))
+
+    async def _ended(self, stopping: Deferred[Any], seconds: float) -> bool:
+        """Wait for a service, so long at most; say whether it has ended."""
+        ended: Deferred[bool] = Deferred()
+        timer = self._clock.callLater(max(seconds, 0.0), ended.callback, False)
+
+        def end(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+                ended.callback(True)
+            return result
+
+        stopping.addBoth(end)
+        return await ended
+
+
+def _log_failure(failure: Failure, name: str) -> None:
+    if not failure.check(CancelledError):
+        _log.failure("{part} failed to stop", failure, part=name)
 
 
 def _name(part: Any) -> str:

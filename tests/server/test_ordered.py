@@ -82,6 +82,22 @@ class OrderedServicesTests(SynchronousTestCase):
         self.assertIn("cancel b", self.told)
         self.assertIn("stop a", self.told)
 
+    def test_one_that_cannot_be_cancelled(self) -> None:
+        """One that goes on after it was cancelled is given up a moment later."""
+        self.parts[2].stopped = deaf = Deferred(lambda d: None)
+        deaf.cancel = lambda: self.told.append("cancel c")  # type: ignore[method-assign]
+        self.services.startService()
+        stopped = self.services.stopService()
+        self.clock.advance(10)
+        self.assertEqual(["stop c", "cancel c"], self.told[3:])
+        self.clock.advance(0.5)
+        # No time is left, so the others are told and cancelled at once.
+        told = ["stop c", "cancel c", "stop b", "cancel b", "stop a", "cancel a"]
+        self.assertEqual(told, self.told[3:])
+        deaf.errback(ValueError("too late"))
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.successResultOf(stopped)
+
     def test_one_that_does_not_start(self) -> None:
         """Those before it are stopped, those behind it never start, and it raises."""
         parts = [

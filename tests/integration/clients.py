@@ -1,0 +1,182 @@
+"""What connects to a daemon in these tests: a Centrifugo client, a browser, a bare websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from tests.integration.daemon import RunningDaemon
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+needs_centrifuge = pytest.mark.skipif(
+    importlib.util.find_spec("centrifuge") is None, reason="centrifuge-python is not installed"
+)
+needs_websockets = pytest.mark.skipif(
+    importlib.util.find_spec("websockets") is None, reason="websockets is not installed"
+)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
+    reason="chromium (apt-get install chromium) or playwright is not installed",
+)
+
+
+class Subscriber:
+    """An unmodified ``centrifuge-python`` client, subscribed to one channel.
+
+    Attributes:
+        client: The client itself.
+        subscription: Its subscription.
+        heard: What arrived, as (event, data).
+    """
+
+    def __init__(self, client: Any, subscription: Any) -> None:
+        self.client = client
+        self.subscription = subscription
+        self.heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+
+    async def next(self, within: float = 10.0) -> tuple[str, Any]:
+        """Wait for the next publication."""
+        return await asyncio.wait_for(self.heard.get(), within)
+
+    async def publish(self, data: Any) -> None:
+        """Publish on the channel; raises what the server answers."""
+        await self.subscription.publish(data)
+
+
+@asynccontextmanager
+async def subscriber(daemon: RunningDaemon, channel: str = "news") -> AsyncIterator[Subscriber]:
+    """Connect and subscribe, while the block runs."""
+    from centrifuge import Client, SubscriptionEventHandler
+
+    class Hear(SubscriptionEventHandler):  # type: ignore[misc]
+        async def on_publication(self, ctx: Any) -> None:
+            tags = ctx.pub.tags or {}
+            found.heard.put_nowait((tags.get("event", "message"), ctx.pub.data))
+
+    client = Client(daemon.websocket, proxy=None)
+    subscription = client.new_subscription(channel, Hear())
+    found = Subscriber(client, subscription)
+    try:
+        await client.connect()
+        await subscription.subscribe()
+        await asyncio.wait_for(subscription.ready(), 10)
+        yield found
+    finally:
+        await client.disconnect()
+
+
+class Page:
+    """The daemon's page in a real browser.
+
+    Attributes:
+        page: Playwright's page.
+        troubles: What the browser complained about.
+    """
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.troubles: list[str] = []
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                self.troubles.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+
+    async def open(self, address: str) -> None:
+        """Load it, and wait until it has subscribed."""
+        await self.page.goto(f"{address}/")
+        await self.page.wait_for_selector("#state[data-state=open]")
+        await self.page.wait_for_selector("#channels li[data-state=subscribed]")
+
+    async def next(self, event: str, data: Any) -> None:
+        """Wait until the newest line shows this."""
+        await self.page.wait_for_function(
+            """([event, data]) => {
+                const line = document.querySelector("#log li");
+                if (!line || line.querySelector(".event").textContent !== event) return false;
+                const shown = JSON.parse(line.querySelector(".data").textContent);
+                const sorted = (value) => JSON.stringify(Object.entries(value).sort());
+                return sorted(shown) === sorted(data);
+            }""",
+            arg=[event, data],
+        )
+
+    async def publish(self, event: str, data: str, channel: str = "news") -> None:
+        """Fill in the form and send it, with the keyboard only."""
+        await self.page.fill("#publish-channel", channel)
+        await self.page.fill("#event", event)
+        await self.page.fill("#data", data)
+        await self.page.focus("#publish button")
+        await self.page.keyboard.press("Enter")
+
+
+@asynccontextmanager
+async def browser_page(**options: Any) -> AsyncIterator[Page]:
+    """Open a browser with one empty page, while the block runs."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM)
+        try:
+            context = await browser.new_context(**options)
+            context.set_default_timeout(15_000)
+            yield Page(await context.new_page())
+        finally:
+            await browser.close()
+
+
+class Bare:
+    """A websocket on which a test says what it likes."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Send one command and give its reply; pushes and pings before it are passed over."""
+        self.socket.send(json.dumps(command))
+        while True:
+            reply = self.next()
+            if reply.get("id") == command["id"]:
+                return reply
+
+    def next(self) -> dict[str, Any]:
+        """Give the next message of the server; more than one in a frame is a mistake here."""
+        found = json.loads(self.socket.recv(timeout=10))
+        assert isinstance(found, dict)
+        return found
+
+    def closed_with(self) -> tuple[int, str]:
+        """Wait until the server closes; give its code and reason."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            while True:
+                self.socket.recv(timeout=10)
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None, "the connection was dropped without a word"
+            return closed.rcvd.code, closed.rcvd.reason
+
+
+@contextmanager
+def bare(daemon: RunningDaemon, connect: bool = True, **options: Any) -> Iterator[Bare]:
+    """Open a websocket, and send the connect command if wished."""
+    from websockets.sync.client import connect as open_websocket
+
+    options.setdefault("compression", None)
+    with open_websocket(daemon.websocket, proxy=None, **options) as socket:
+        found = Bare(socket)
+        if connect:
+            assert "connect" in found.ask(id=1, connect={})
+        yield found
