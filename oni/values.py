@@ -116,9 +116,9 @@ class EventResult(Struct, frozen=True, eq=False):
 
     event: Any
     details: Mapping[str, Any]
-    # For each phase that was entered: its name, the ids of its handlers in call order as far as
-    # they were called, and (place, value) of each result that is not None.
-    parts: Sequence[tuple[str, tuple[int, ...], list[tuple[int, Any]]]] = ()
+    # For each phase that was entered: its name and the ids of its handlers in call order as far
+    # as they were called; and (place, value) of each result that is not None.
+    parts: Sequence[tuple[tuple[str, tuple[int, ...]], list[tuple[int, Any]]]] = ()
     state: str = "started"
 
     @property
@@ -143,7 +143,7 @@ class EventResult(Struct, frozen=True, eq=False):
 
     def __iter__(self) -> Iterator[Outcome]:
         """Give each outcome, in call order."""
-        for phase, ids, kept in self.parts:
+        for (phase, ids), kept in self.parts:
             values = dict(kept)
             for place, handler_id in enumerate(ids):
                 value = values.get(place)

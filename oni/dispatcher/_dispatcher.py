@@ -205,7 +205,7 @@ class EventDispatcher(Firing):
         for frame in ancestors(current_frame.get()):
             if frame.engine is self._engine:
                 now = frame.result
-                parts = [(name, ids, list(kept)) for name, ids, kept in now.parts]
+                parts = [(head, list(kept)) for head, kept in now.parts]
                 return EventResult(now.event, now.details, parts)
         raise LookupError("no event of this dispatcher is being handled here")
 

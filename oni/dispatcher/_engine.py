@@ -149,7 +149,7 @@ class Engine:
     def _begin(self, run: EventRun, lane: Lane) -> None:
         if run.patience is not None:
             run.patience.cancel()
-        frame = Frame(self, run.result, current_frame.get(), None)
+        frame = Frame(self, run.result, current_frame.get())
         current_frame.set(frame)
         try:
             plan = self.index.plan(run.result.details)
@@ -298,6 +298,6 @@ def _pending(frame: Frame, engine: Engine) -> PendingEvent:
         pending: PendingEvent = frame.run.pending()
         return pending
     result = frame.result
-    phase = result.parts[-1][0] if result.parts else ""
+    phase = result.parts[-1][0][0] if result.parts else ""
     state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
     return PendingEvent(result.event, result.details, state, phase, (), None)

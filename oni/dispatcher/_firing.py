@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from oni.dispatcher._engine import Engine
 from oni.dispatcher._frames import Frame, current_frame
 from oni.dispatcher._index import HandlerIndex
-from oni.dispatcher._plan import NO_PLAN, only_plain
+from oni.dispatcher._plan import NO_PLAN, Plan, only_plain
 from oni.errors import UnknownKeywordError
 from oni.values import EventResult
 
@@ -37,11 +37,28 @@ class Firing:
             lane, answer = engine.admit(event, details)
             if answer is not None:
                 return answer
-        try:
-            plan = index.plan(details) if details else index.bare or index.plan(details)
-        except UnknownKeywordError:
-            engine.next_turn(lane)
-            return fail()
+        # What index.plan(details) gives, without a call in the common cases.
+        plan: Plan | None = NO_PLAN
+        shape = index.shapes.get(tuple(details))
+        if shape is None:
+            plan = None
+        else:
+            try:
+                for values, buckets in shape:
+                    bucket = buckets.get(values(details))
+                    if bucket is not None:
+                        if plan is not NO_PLAN or bucket.conditional:
+                            plan = None
+                            break
+                        plan = bucket.plan
+            except TypeError:  # an unhashable detail
+                plan = None
+        if plan is None:
+            try:
+                plan = index.plan(details)
+            except UnknownKeywordError:
+                engine.next_turn(lane)
+                return fail()
         engine.fired += 1
         if plan is NO_PLAN:
             if lane is not engine.lane:
@@ -51,23 +68,25 @@ class Firing:
         result = EventResult(event, details, parts)
         parent = current_frame.get()
         outer = engine.active
-        engine.active = frame = Frame(engine, result, parent, outer)
+        engine.active = frame = Frame(engine, result, parent)
+        if outer is not None:
+            frame.outer = outer
         engine.thread = get_ident()
         if lane is not None:
             lane.active = frame
         plan.runs += 1
-        current_frame.set(frame)
+        token = current_frame.set(frame)
         try:
             if not plan.simple:
                 return engine.new_run(result, lane).begin(frame, plan)
             for part in plan.phases:
-                kept = part.call(event)
-                parts.append((part.name, part.ids, kept))
+                kept = part.loop(part.slots, part.last, event)
+                parts.append((part.head, kept))
                 if kept and not only_plain(kept):
                     run = engine.new_run(result, lane)
                     return run.take_over(frame, plan, len(parts) - 1, kept)
         finally:
-            current_frame.set(parent)
+            current_frame.reset(token)
             engine.active = outer
         if parent is None and outer is None:
             frame.engine = frame.result = None

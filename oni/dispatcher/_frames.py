@@ -31,7 +31,7 @@ class Frame(Struct, eq=False, gc=True):
     engine: Any
     result: Any
     parent: Any
-    outer: Any
+    outer: Any = None
     run: Any = None
 
     def empty(self) -> None:

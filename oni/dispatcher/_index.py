@@ -85,12 +85,10 @@ class HandlerIndex:
     def __init__(self, keywords: Iterable[str], phases: Mapping[str, Phase]) -> None:
         self.keywords = list(keywords)
         self.by_id: dict[int, Registration] = {}
-        # What an event without details calls, None if it has to be found out again.
-        self.bare: Plan | None = None
         self.dead: deque[HandlerRef] = deque()
         self._phases = phases
         self._tables: dict[tuple[str, ...], Table] = {}
-        self._shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
+        self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
         self._merged: dict[tuple[Bucket, ...], Plan] = {}
 
     # --- Registering -----------------------------------------------------------------------
@@ -108,7 +106,7 @@ class HandlerIndex:
     def forget_keyword(self, keyword: str) -> None:
         """Allow a keyword no more that no match spec names."""
         self.keywords.remove(keyword)
-        self._shapes.clear()
+        self.shapes.clear()
 
     def add(self, registration: Registration) -> None:
         """File a registration under its match spec.
@@ -133,7 +131,7 @@ class HandlerIndex:
         table = self._tables.get(keywords)
         if table is None:
             table = self._tables[keywords] = Table(keywords)
-            self._forget_shapes()
+            self.shapes.clear()
         buckets = []
         for values in itertools.product(*(literals[k] for k in keywords)):
             if all(value == value for value in values):  # NaN equals nothing
@@ -183,16 +181,11 @@ class HandlerIndex:
 
     def _drop(self, table: Table) -> None:
         del self._tables[table.keywords]
-        self._forget_shapes()
-
-    def _forget_shapes(self) -> None:
-        self._shapes.clear()
-        self.bare = None
+        self.shapes.clear()
 
     # --- Plans -----------------------------------------------------------------------------
 
     def _invalidate(self, bucket: Bucket) -> None:
-        self.bare = None
         if bucket.plan is not None:
             bucket.plan.count_calls()
             bucket.plan = None
@@ -213,28 +206,20 @@ class HandlerIndex:
                     self._invalidate(each)
 
     def plan(self, details: dict[str, Any]) -> Plan:
-        """Give what an event with these details calls. This is the hot path of every fire.
+        """Give what an event with these details calls.
+
+        The hot path does the same without a call where one bucket, or none, has handlers.
 
         Raises:
             UnknownKeywordError: Details have names that are not allowed.
         """
-        shape = self._shapes.get(tuple(details))
+        shape = self.shapes.get(tuple(details))
         if shape is None:
             shape = self._learn(details)
-        found = None
-        try:
-            for values, buckets in shape:
-                bucket = buckets.get(values(details))
-                if bucket is not None:
-                    if found is not None or bucket.conditional:
-                        return self._merge(self._find(details, shape))
-                    found = bucket
-        except TypeError:
-            return self._merge(self._find(details, shape))
-        plan = NO_PLAN if found is None else found.plan or self._compile(found)
-        if not details:
-            self.bare = plan
-        return plan
+        found = self._find(details, shape)
+        if len(found) > 1:
+            return self._merge(tuple(found))
+        return (found[0].plan or self._compile(found[0])) if found else NO_PLAN
 
     def matching(self, details: Mapping[str, Any]) -> list[Registration]:
         """Give the registrations that an event with these details reaches, in call order.
@@ -252,15 +237,15 @@ class HandlerIndex:
         """Find the tables for details of these names."""
         names = tuple(details)
         self.check(names)
-        if len(self._shapes) >= _MAX_SHAPES:
-            self._shapes.clear()
+        if len(self.shapes) >= _MAX_SHAPES:
+            self.shapes.clear()
         present = set(names)
         shape = tuple(
             (_values_of(keywords), table.buckets)
             for keywords, table in self._tables.items()
             if present.issuperset(keywords)
         )
-        self._shapes[names] = shape
+        self.shapes[names] = shape
         return shape
 
     def _find(self, details: Mapping[str, Any], shape: tuple[Lookup, ...]) -> list[Bucket]:
@@ -277,29 +262,24 @@ class HandlerIndex:
                 found.extend(_holding(bucket.conditional.values(), details))
         return found
 
-    def _merge(self, found: list[Bucket]) -> Plan:
-        if not found:
-            return NO_PLAN
-        if len(found) == 1:
-            return found[0].plan or self._compile(found[0])
-        key = tuple(found)
-        plan = self._merged.get(key)
+    def _merge(self, found: tuple[Bucket, ...]) -> Plan:
+        plan = self._merged.get(found)
         if plan is None:
-            if any(bucket.owner is None for bucket in found):
-                return self._compile_for(found)  # made for this event only
-            if len(self._merged) >= _MAX_MERGED:
-                for old in list(self._merged):
-                    self._unmerge(old)
-            plan = self._merged[key] = self._compile_for(found)
-            for bucket in found:
-                bucket.merged.add(key)
+            plan = self._compile_for(found)
+            if all(bucket.owner is not None for bucket in found):  # else made for one event
+                if len(self._merged) >= _MAX_MERGED:
+                    for old in list(self._merged):
+                        self._unmerge(old)
+                self._merged[found] = plan
+                for bucket in found:
+                    bucket.merged.add(found)
         return plan
 
     def _compile(self, bucket: Bucket) -> Plan:
-        plan = bucket.plan = self._compile_for([bucket])
+        plan = bucket.plan = self._compile_for((bucket,))
         return plan
 
-    def _compile_for(self, buckets: list[Bucket]) -> Plan:
+    def _compile_for(self, buckets: tuple[Bucket, ...]) -> Plan:
         registrations = [r for bucket in buckets for r in bucket.registrations.values()]
         if len(buckets) > 1:
             registrations.sort(key=lambda r: r.handler_id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
-from functools import partial
 from operator import itemgetter
 from types import CoroutineType
 from typing import Any
@@ -47,18 +46,19 @@ class PhasePlan:
     """The handlers of one phase, in call order.
 
     Attributes:
-        call: Calls them all with an event and gives what is not None, each with its place: the
-            value, a Failure where a handler raised, a Deferred where a coroutine has to wait,
-            ``SKIPPED`` where a handler was removed or died meanwhile.
+        head: The phase's name, and the handlers' ids.
+        loop, slots, last: ``loop(slots, last, event)`` calls them all and gives what is not None,
+            each with its place: the value, a Failure where a handler raised, a Deferred where a
+            coroutine has to wait, ``SKIPPED`` where a handler was removed or died meanwhile.
     """
 
-    __slots__ = ("_segments", "call", "ids", "name", "phase", "registrations")
+    __slots__ = ("_segments", "head", "ids", "last", "loop", "phase", "registrations", "slots")
 
     def __init__(self, phase: Phase, registrations: Sequence[Registration]) -> None:
         self.phase = phase
-        self.name = phase.name
         self.registrations = tuple(registrations)
         self.ids = tuple(r.handler_id for r in registrations)
+        self.head = (phase.name, self.ids)
         # Neighbours of one kind: (kind, place of the first, what is called).
         self._segments: list[tuple[int, int, list[Any]]] = []
         kind = None
@@ -67,13 +67,12 @@ class PhasePlan:
                 kind = registration.kind
                 self._segments.append((kind, place, []))
             self._segments[-1][2].append(registration.slot)
-        calls = [
-            partial(_LOOPS[kind], slots, start + len(slots) - 1)
-            for kind, start, slots in self._segments
-        ]
-        self.call: Callable[[Any], Kept] = (
-            calls[0] if len(calls) == 1 else partial(_call_in_turn, calls)
-        )
+        self.last = len(registrations) - 1
+        self.slots: list[Any]
+        if len(self._segments) == 1:
+            self.loop, self.slots = _LOOPS[registrations[0].kind], self._segments[0][2]
+        else:
+            self.loop, self.slots = _call_segments, self._segments
 
     def _find(self, place: int) -> tuple[int, list[Any], int]:
         """Give a place's kind, the list that holds it, and where it is in that list."""
@@ -89,7 +88,7 @@ class PhasePlan:
             slots[offset] = REMOVED[kind]
 
     def call_one(self, place: int, event: Any) -> Any:
-        """Call one handler; give what :attr:`call` would have kept of it, or None."""
+        """Call one handler; give what the loop would have kept of it, or None."""
         kind, slots, offset = self._find(place)
         kept = _LOOPS[kind](slots[offset : offset + 1], 0, event)
         return kept[0][1] if kept else None
@@ -114,7 +113,7 @@ class Plan:
     def overwrite(self, registration: Registration) -> None:
         """Let running and later loops pass over a removed handler."""
         for part in self.phases:
-            if part.name == registration.phase:
+            if part.phase.name == registration.phase:
                 part.overwrite(registration.handler_id)
 
     def count_calls(self) -> None:
@@ -221,8 +220,11 @@ def _call_coroutines(slots: list[Any], last: int, event: Any) -> Kept:
             kept.append((last - rest.__length_hint__(), _failed(give, error)))
 
 
-def _call_in_turn(calls: list[Callable[[Any], Kept]], event: Any) -> Kept:
-    return [each for call in calls for each in call(event)]
+def _call_segments(segments: list[Any], last: int, event: Any) -> Kept:
+    kept: Kept = []
+    for kind, start, slots in segments:
+        kept += _LOOPS[kind](slots, start + len(slots) - 1, event)
+    return kept
 
 
 _LOOPS: dict[int, Callable[[list[Any], int, Any], Kept]] = {

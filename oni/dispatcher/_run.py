@@ -164,19 +164,19 @@ class EventRun:
             self._timer = self.engine.clock.timer(phase.timeout, self._phase_timed_out)
         if phase.concurrent:
             self._place = self._stop
-            self._parts.append((part.name, part.ids, kept))
-            kept.extend(part.call(self.result.event))
+            self._parts.append((part.head, kept))
+            kept.extend(part.loop(part.slots, part.last, self.result.event))
             self._absorb(kept)
         else:
             self._place = 0
-            self._parts.append((part.name, (), kept))
+            self._parts.append(((phase.name, ()), kept))
         if lane is not None:
             self.engine.next_turn(lane)
 
     def _call_next(self) -> None:
         part, place = self._part, self._place
         self._place = place + 1
-        self._parts[-1] = (part.name, part.ids[: place + 1], self._kept)
+        self._parts[-1] = ((part.phase.name, part.ids[: place + 1]), self._kept)
         value = part.call_one(place, self.result.event)
         if value is not None:
             self._receive(place, value)
@@ -224,10 +224,10 @@ class EventRun:
                 "{handler} failed in phase {phase}",
                 failure=failure,
                 handler=part.registrations[place],
-                phase=part.name,
+                phase=part.phase.name,
             )
         if part.phase.on_error == "abort" and not self._aborted:
-            self._aborted = part.name
+            self._aborted = part.phase.name
             self._skip_rest()
 
     def _skip_rest(self) -> None:
@@ -311,7 +311,7 @@ class EventRun:
             wait = self._waits.pop(place)
             wait.end()
             abandoned.append(wait.deferred)
-            self._keep(place, Failure(error(str(part.registrations[place]), part.name)))
+            self._keep(place, Failure(error(str(part.registrations[place]), part.phase.name)))
         for place, deferred in zip(places, abandoned, strict=True):
             try:
                 deferred.cancel()
@@ -396,7 +396,7 @@ class EventRun:
     @property
     def phase(self) -> str:
         """The name of the phase it is in, ``""`` while it is queued."""
-        return self._part.name if self.frame is not None and self._number >= 0 else ""
+        return self._part.phase.name if self.frame is not None and self._number >= 0 else ""
 
     def describe(self) -> str:
         """Name it in a log line: no payload."""
