@@ -42,6 +42,7 @@ __all__ = [
     "OniError",
     "PhaseInUseError",
     "QueueFullError",
+    "ReadOnlyActError",
     "ReactorThreadError",
     "Refused",
     "SettingsError",
@@ -146,7 +147,7 @@ class UnknownPhaseError(OniError, ValueError):
 
 
 class InvalidPhaseError(OniError, ValueError):
-    """A phase is described by something that is not a name or a proper :class:`oni.values.Phase`."""
+    """A phase is neither a name nor a proper :class:`oni.values.Phase`."""
 
 
 class DuplicatePhaseError(OniError, ValueError):
@@ -239,7 +240,7 @@ class EventAbortedError(OniError):
     """
 
     def __init__(self, phase: str, failures: Sequence[Failure], result: EventResult) -> None:
-        reasons = "; ".join(f"{f.type.__name__}: {f.getErrorMessage()}" for f in failures)
+        reasons = "; ".join(f"{type(f.value).__name__}: {f.getErrorMessage()}" for f in failures)
         super().__init__(f"the event was aborted in phase {phase!r}: {reasons}")
         self.event = result.event
         self.phase = phase
@@ -376,7 +377,7 @@ class NotRunningError(OniError, RuntimeError):
 
 
 class ForkedProcessError(OniError, RuntimeError):
-    """A process was forked after the reactor's thread was started, and that thread stayed behind."""
+    """A process was forked off after the reactor's thread was started, which stayed behind."""
 
 
 # --- The component registry --------------------------------------------------------------------
@@ -487,6 +488,21 @@ class ListenError(OniError, OSError):
             f"server.listen = {list(listen)}"
         )
         self.listen = tuple(listen)
+
+
+class ReadOnlyActError(OniError, AttributeError):
+    """A handler tried to change what it may not change of an act, or not any more.
+
+    Attributes:
+        attribute: What it tried to set.
+    """
+
+    def __init__(self, attribute: str) -> None:
+        super().__init__(
+            f"{attribute!r} of an act cannot be set: handlers may set data, tags and event, in "
+            f"the phases up to 'before'; who and where never change"
+        )
+        self.attribute = attribute
 
 
 class EventNameError(OniError, ValueError):

@@ -1,4 +1,4 @@
-"""Every public interface of Oni. A contract is written here once; implementers add what differs."""
+"""Every public interface of Oni. A contract is written here once; implementers add to it."""
 
 # zope.interface methods have no self.
 # mypy: disable-error-code="misc"

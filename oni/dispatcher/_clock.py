@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from threading import get_ident
+from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.python import threadable
@@ -58,11 +59,8 @@ class Timer:
         self._in_reactor(self._stop)
 
     def _in_reactor(self, call: Callable[..., object], *args: Any) -> None:
-        if (
-            threadable.ioThread is None
-            or threadable.isInIOThread()
-            or not IReactorFromThreads.providedBy(self._reactor)
-        ):
+        io_thread: int | None = cast("int | None", threadable.ioThread)
+        if io_thread in (None, get_ident()) or not IReactorFromThreads.providedBy(self._reactor):
             call(*args)
         else:
             self._reactor.callFromThread(call, *args)

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from oni.dispatcher._run import EventRun
 from oni.dispatcher._turns import Lane
-from oni.dispatcher._twisted_private import undecided, waiters
+from oni.dispatcher._twisted_private import LIST, undecided, waiters
 
 __all__ = ["find_cycle"]
 
@@ -28,7 +28,7 @@ class _Search:
         self.holder = holder
         self.stuck: dict[Any, Any] = {}
         self.news: deque[Any] = deque()
-        self.lists: dict[DeferredList[Any], None] = {}
+        self.lists: dict[Any, None] = {}
 
     def learn(self, thing: Any, because_of: Any) -> None:
         """Note that something waits for something that is stuck."""
@@ -57,7 +57,7 @@ class _Search:
 
     def _after_deferred(self, deferred: Deferred[Any]) -> Iterator[Any]:
         for waiter, args in waiters(deferred):
-            if isinstance(waiter, DeferredList):
+            if isinstance(waiter, LIST):
                 if undecided(waiter) is None:
                     yield waiter
                 else:

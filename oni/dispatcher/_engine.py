@@ -152,7 +152,7 @@ class Engine:
         frame = Frame(self, run.result, current_frame.get())
         current_frame.set(frame)
         try:
-            plan = self.index.plan(run.result.details)
+            plan = self.index.plan(dict(run.result.details))
         except UnknownKeywordError as error:  # the keyword was removed while the event waited
             run.refuse(error)
             return

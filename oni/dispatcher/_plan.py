@@ -151,7 +151,7 @@ def compile_plan(registrations: Iterable[Registration], phases: Iterable[Phase])
 
 def _call_weak(slots: list[Any], last: int, event: Any) -> Kept:
     kept: Kept = []
-    rest = iter(slots)
+    rest: Any = iter(slots)
     while True:
         try:
             for give in rest:
@@ -172,7 +172,7 @@ def _failed(give: Callable[[], Any], error: BaseException) -> Any:
 
 def _call_strong(slots: list[Any], last: int, event: Any) -> Kept:
     kept: Kept = []
-    rest = iter(slots)
+    rest: Any = iter(slots)
     while True:
         try:
             for handler in rest:
@@ -186,7 +186,7 @@ def _call_strong(slots: list[Any], last: int, event: Any) -> Kept:
 
 def _call_methods(slots: list[Any], last: int, event: Any) -> Kept:
     kept: Kept = []
-    rest = iter(slots)
+    rest: Any = iter(slots)
     while True:
         try:
             for ref, function in rest:
@@ -201,7 +201,7 @@ def _call_methods(slots: list[Any], last: int, event: Any) -> Kept:
 
 def _call_coroutines(slots: list[Any], last: int, event: Any) -> Kept:
     kept: Kept = []
-    rest = iter(slots)
+    rest: Any = iter(slots)
     while True:
         try:
             for give in rest:

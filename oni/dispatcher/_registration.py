@@ -103,6 +103,7 @@ class Registration:
         self.timeout = timeout
         self.calls = 0
         self.buckets: Any = ()
+        self.slot: Any
         self._place = place
         self.label, is_coroutine = _describe(handler)
         if weak:
@@ -150,7 +151,7 @@ class Registration:
         self.kind, self.slot = WEAK, give
         return ref
 
-    def _getter(self) -> Callable[[], Callable[[Any], Any] | None]:
+    def _getter(self) -> Any:
         """Give what gives the handler, or None when it is gone: any kind as if it were WEAK."""
         kind, slot = self.kind, self.slot
         if kind == STRONG:
@@ -196,7 +197,7 @@ class Registration:
         self.kind, self.slot = (COROUTINE if self.kind == COROUTINE else WEAK), claim
 
     def failing(self, error: Exception) -> Registration:
-        """Give a stand-in for one event: a matcher raised, which counts as the handler's failure."""
+        """Give a stand-in for one event: a matcher raised, so the handler has failed."""
 
         def fail(event: Any) -> Any:
             raise error

@@ -156,7 +156,8 @@ class EventRun:
         phase = part.phase
         self._part = part
         self._stop = len(part.ids)
-        self._kept = kept = []
+        kept: Kept = []
+        self._kept = kept
         lane = None
         if not phase.holds_turn and self.lane is not None:
             lane = self.engine.release_turn(self)
@@ -322,7 +323,7 @@ class EventRun:
         self.cancel()
 
     def cancel(self) -> None:
-        """Take the event out of the queue, or cancel its handlers and skip what is not `always`."""
+        """Leave the queue; or cancel the handlers, and skip the phases that are not ``always``."""
         if self.ended or self._cancelled:
             return
         self._cancelled = True

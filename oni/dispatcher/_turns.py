@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from oni.errors import QueueFullError, UnhashableDetailError
@@ -24,7 +24,7 @@ class Lane:
 
     __slots__ = ("active", "draining", "key", "suspect", "waiting", "warned")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: tuple[Any, ...]) -> None:
         self.key = key
         self.active: Any = None
         self.waiting: OrderedDict[Any, None] = OrderedDict()
@@ -50,7 +50,7 @@ class Turns:
         self.waiting = 0
         self._max_pending = max_pending
         self._max_per_key = max_pending_per_key
-        self._lanes: dict[Hashable, Lane] = {}
+        self._lanes: dict[tuple[Any, ...], Lane] = {}
 
     def lane(self, details: Mapping[str, Any]) -> Lane | None:
         """Give the lane of an event with these details.
@@ -96,7 +96,7 @@ class Turns:
     def _named(self, lane: Lane) -> str:
         if not self.order_by:
             return "any details"
-        values = zip(self.order_by, lane.key, strict=True)  # type: ignore[arg-type]
+        values = zip(self.order_by, lane.key, strict=True)
         return ", ".join(f"{name}={value!r}" for name, value in values)
 
     def take(self, lane: Lane) -> Any:

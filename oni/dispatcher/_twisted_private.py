@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import defer
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
-__all__ = ["AVAILABLE", "undecided", "waiters"]
+__all__ = ["AVAILABLE", "LIST", "undecided", "waiters"]
+
+# To a type checker DeferredList is a function.
+LIST: type[Any] = cast("type[Any]", defer.DeferredList)
 
 _CONTINUE: Any = getattr(defer, "_CONTINUE", None)
 _RESUME: Any = getattr(defer, "_gotResultInlineCallbacks", None)
@@ -32,7 +35,8 @@ def waiters(deferred: Deferred[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """
     if not AVAILABLE:
         return
-    for (callback, args, _), _errback in deferred._callbacks:  # type: ignore[attr-defined]
+    callbacks: Any = deferred._callbacks
+    for (callback, args, _), _errback in callbacks:
         if callback is _CONTINUE:
             yield args[0], ()
         elif callback is _RESUME:
@@ -42,13 +46,13 @@ def waiters(deferred: Deferred[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
             if not isinstance(owner, Deferred):
                 yield callback, args
             elif callback.__func__ not in _FIRES:
-                if isinstance(owner, DeferredList):
+                if isinstance(owner, LIST):
                     yield owner, ()
             elif owner._chainedTo is deferred:
                 yield owner, ()
 
 
-def undecided(deferreds: DeferredList[Any]) -> list[Deferred[Any]] | None:
+def undecided(deferreds: Any) -> list[Deferred[Any]] | None:
     """Give the Deferreds that each could still fire a DeferredList alone.
 
     Returns:
