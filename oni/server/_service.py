@@ -7,7 +7,8 @@ opposite order, so that nobody comes in while the Oni ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.application import strports
@@ -131,6 +132,7 @@ class Daemon(OrderedServices):
         settings: Where to listen, and in which time to stop.
         reactor: The reactor.
         deadline: Ends the process if nothing else does; None never does.
+        foreground: Whether a person is watching.
     """
 
     def __init__(
@@ -140,15 +142,23 @@ class Daemon(OrderedServices):
         settings: Settings,
         reactor: Any,
         deadline: ExitDeadline | None = None,
+        foreground: bool = False,
     ) -> None:
         listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
         super().__init__([oni, *listeners], settings.server.stop_timeout, reactor)
         self._settings = settings
         self._reactor = reactor
         self._deadline = deadline
+        self._foreground = foreground
 
     @classmethod
-    def build(cls, settings: Settings, application: Application, reactor: Any) -> Daemon:
+    def build(
+        cls,
+        settings: Settings,
+        application: Application,
+        reactor: Any,
+        foreground: bool = False,
+    ) -> Daemon:
         """Make the whole daemon from its settings."""
         from oni.server import Oni, make_factory
 
@@ -161,7 +171,7 @@ class Daemon(OrderedServices):
 
         service = OniService(oni, application, settings.zca.name, on_late_failure=end)
         deadline = ExitDeadline(settings.server.stop_timeout + _EXIT_GRACE)
-        return cls(service, make_factory(oni, reactor), settings, reactor, deadline)
+        return cls(service, make_factory(oni, reactor), settings, reactor, deadline, foreground)
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while there may still be the privileges for low ones.
@@ -170,26 +180,39 @@ class Daemon(OrderedServices):
 
         Raises:
             ListenError: A port cannot be had.
+            SystemExit: The same, in the foreground.
         """
-        try:
+        with self._listening():
             super().privilegedStartService()
-        except CannotListenError as error:
-            raise ListenError(self._settings.server.listen, error) from None
 
     def startService(self) -> None:
         """Start, and say what is odd about the settings.
 
         Raises:
             ListenError: A port cannot be had.
+            SystemExit: The same, in the foreground.
         """
         for warning in self._settings.warnings():
             _log.warn("{warning}", warning=warning)
-        try:
+        with self._listening():
             super().startService()
-        except CannotListenError as error:
-            raise ListenError(self._settings.server.listen, error) from None
         if self._deadline is not None:
             self._reactor.callWhenRunning(self._deadline.watch_signals)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Say in Oni's words that a port cannot be had.
+
+        In the foreground that is the last line, without a traceback. In the background twistd
+        tells its parent process of an exception, and only of that.
+        """
+        try:
+            yield
+        except CannotListenError as error:
+            told = ListenError(self._settings.server.listen, error)
+            if self._foreground:
+                raise SystemExit(f"twistd oni: {told}") from None
+            raise told from None
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, then the Oni, within the time limit."""

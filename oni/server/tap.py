@@ -51,10 +51,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Say which version this is, and exit."""
-        print(
-            f"Oni {__version__} (Twisted {twisted_version}, "
-            f"Python {platform.python_version()})"
-        )
+        print(f"Oni {__version__} (Twisted {twisted_version}, Python {platform.python_version()})")
         raise SystemExit(0)
 
     def opt_help(self) -> None:
@@ -92,7 +89,8 @@ def makeService(options: Options) -> IService:
     application = _application(options.settings)
     from twisted.internet import reactor
 
-    return Daemon.build(options.settings, application, reactor)
+    foreground = options.parent is not None and bool(options.parent["nodaemon"])
+    return Daemon.build(options.settings, application, reactor, foreground)
 
 
 def _application(settings: Settings) -> Application:

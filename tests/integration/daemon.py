@@ -19,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "a-key-for-tests-only"
 START_WITHIN = 30.0  # seconds, on a busy machine
 STOP_WITHIN = 15.0
+ENDED = -signal.SIGTERM  # twistd ends by the signal that it was stopped with
 
 OPEN = """\
 [server]
@@ -141,9 +142,9 @@ class RunningDaemon:
         except (OSError, http.client.HTTPException):
             return False
 
-    def stop(self, within: float = STOP_WITHIN, number: int = signal.SIGTERM) -> int:
+    def stop(self, within: float = STOP_WITHIN) -> int:
         """Send SIGTERM and wait; give the exit code."""
-        self.process.send_signal(number)
+        self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within)
 
 
@@ -192,7 +193,7 @@ def daemon(
         assert process.poll() is None, f"the daemon ended:\n{running.log()}"
         yield running
         if process.poll() is None:
-            assert running.stop() == 0, f"the daemon did not end well:\n{running.log()}"
+            assert running.stop() == ENDED, f"the daemon did not end well:\n{running.log()}"
     finally:
         if process.poll() is None:
             process.kill()

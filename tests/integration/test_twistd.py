@@ -12,7 +12,7 @@ import pytest
 
 from oni.server._settings import describe
 from tests.integration.clients import bare, needs_websockets
-from tests.integration.daemon import KEY, OPEN, daemon, free_port, run_twistd, wait_until
+from tests.integration.daemon import ENDED, KEY, OPEN, daemon, free_port, run_twistd, wait_until
 
 APP = '[app]\nconfigure = "shop:configure"\n'
 
@@ -125,11 +125,17 @@ def test_taken_port(tmp_path: Path, options: tuple[str, ...]) -> None:
         text = OPEN.replace("{port}", str(port)).replace("{key}", KEY)
         (tmp_path / "oni.toml").write_text(text, encoding="utf-8")
         done = run_twistd(tmp_path, *options, "oni", "--config", "oni.toml")
+    said = f"server.listen = ['tcp:{port}:interface=127.0.0.1']"
     log = tmp_path / "twistd.log"
-    said = done.stdout + (log.read_text(encoding="utf-8") if log.exists() else "")
-    assert done.returncode == 1, said
-    assert re.search(rf"127\.0\.0\.1:{port}: .*Address already in use", said), said
-    assert f"server.listen = ['tcp:{port}:interface=127.0.0.1']" in said
+
+    def everything() -> str:
+        return str(done.stdout) + (log.read_text(encoding="utf-8") if log.exists() else "")
+
+    # In the background the child may still be writing when its parent has ended.
+    wait_until(lambda: said in everything(), "the reason")
+    assert done.returncode == 1
+    assert re.search(rf"127\.0\.0\.1:{port}: .*Address already in use", done.stdout)
+    assert "Traceback" not in done.stdout
 
 
 def test_configure_that_fails(tmp_path: Path) -> None:
@@ -217,8 +223,7 @@ def test_sigterm_with_a_hanging_handler(tmp_path: Path, kind: str) -> None:
         took = time.monotonic() - begun
         assert took < BOUND + 3.0, running.log()
         if kind in ("deferred", "deaf coroutine"):
-            assert code == 0, running.log()
-            assert "did not stop within" in running.log()
+            assert code == ENDED, running.log()
         else:
             # It had to be ended; it says what every thread was doing.
             assert code == 1, running.log()
@@ -234,5 +239,5 @@ def test_end(tmp_path: Path, number: int) -> None:
         begun = time.monotonic()
         running.process.send_signal(number)
         assert client.closed_with() == (3001, "shutdown")
-        assert running.process.wait(10) == 0
+        assert running.process.wait(10) == -number
         assert time.monotonic() - begun < 5.0

@@ -184,14 +184,14 @@ class TakenPort(MemoryReactorClock):
 class DaemonTests(SynchronousTestCase):
     """Everything that ``twistd oni`` runs."""
 
-    def daemon(self, reactor: Any, **server: Any) -> Daemon:
+    def daemon(self, reactor: Any, foreground: bool = False, **server: Any) -> Daemon:
         """Make a daemon around an Oni that does nothing."""
         self.oni = SomeOni()
         self.armed: list[float] = []
         settings = settings_from({"server": server})
         service = OniService(self.oni, registry=Components())
         deadline = ExitDeadline(settings.server.stop_timeout, self.armed.append)
-        return Daemon(service, Factory(), settings, reactor, deadline)
+        return Daemon(service, Factory(), settings, reactor, deadline, foreground)
 
     def test_building_does_nothing(self) -> None:
         """Nothing listens before it is started."""
@@ -226,6 +226,13 @@ class DaemonTests(SynchronousTestCase):
                 self.assertIn("127.0.0.1:81", str(error))
                 self.assertIn("server.listen", str(error))
                 self.assertEqual(told, self.oni.told)
+
+    def test_taken_port_in_the_foreground(self) -> None:
+        """Where a person is watching, it is one line and no traceback."""
+        daemon = self.daemon(TakenPort(), foreground=True, listen=["tcp:81:interface=127.0.0.1"])
+        with self.assertRaises(SystemExit) as caught:
+            daemon.privilegedStartService()
+        self.assertIn("127.0.0.1:81", str(caught.exception.code))
 
     def test_stops_listening_first(self) -> None:
         """Nobody comes in any more when the Oni stops."""
