@@ -1,0 +1,267 @@
+"""An act: what somebody outside wants to happen, as the server's dispatcher sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Raw
+from twisted.internet.defer import CancelledError, Deferred
+
+from oni.channels import check_event, namespace_of
+from oni.errors import ReadOnlyActError, Refused
+from oni.protocol import ErrorCode
+
+if TYPE_CHECKING:
+    from oni.server._session import Session
+
+__all__ = [
+    "DEFAULT_EVENT",
+    "Act",
+    "Reply",
+    "bad_request",
+    "refusal",
+    "reply_to",
+    "seal",
+    "sealed_data",
+    "session_of",
+]
+
+#: The name of an event that nobody named.
+DEFAULT_EVENT = "message"
+
+_MUTABLE = frozenset(("data", "event", "tags"))
+
+
+class Act:
+    """Something that is about to happen: a client's command, an API call, or ``oni.act``.
+
+    Handlers in ``before`` may set ``data``, ``tags`` and ``event``, or change data and tags in
+    place; a handler is still matched by the event's name as the act began with it. From
+    ``during`` on nothing changes any more.
+
+    Attributes:
+        action: What is to happen: ``connect``, ``subscribe``, ``publish``, ``unsubscribe``,
+            ``disconnect``, or a name of the application's own.
+        channel: The channel it concerns, ``""`` if none.
+        namespace: The channel's namespace, ``""`` if none.
+        event: The name of the event that is published.
+        data: What comes with it, decoded JSON.
+        tags: Short strings that travel beside the data.
+        user: Who acts, ``""`` if nobody knows.
+        client: The id of the session that acts, ``""`` if none does.
+        token: The proof that came with it, ``""`` if none did.
+        refusal: Why it does not happen, None as long as nothing speaks against it. Handlers in
+            ``after`` see it.
+    """
+
+    __slots__ = (
+        "_data",
+        "_json",
+        "_reply",
+        "_sealed",
+        "_session",
+        "action",
+        "channel",
+        "client",
+        "event",
+        "namespace",
+        "refusal",
+        "tags",
+        "token",
+        "user",
+    )
+
+    action: str
+    channel: str
+    namespace: str
+    event: str
+    tags: Mapping[str, str]
+    user: str
+    client: str
+    token: str
+    refusal: Refused | None
+    _data: Any
+    _json: bytes | None
+    _reply: Reply
+    _sealed: bool
+    _session: Session | None
+
+    def __init__(
+        self,
+        action: str,
+        *,
+        channel: str = "",
+        event: str = "",
+        data: Any = None,
+        tags: Mapping[str, str] | None = None,
+        user: str = "",
+        client: str = "",
+        token: str = "",
+        session: Session | None = None,
+    ) -> None:
+        """Describe what is to happen; :class:`oni.server.Oni` makes it so.
+
+        Args:
+            action: See the class, as for the rest.
+            channel: Where.
+            event: The event's name.
+            data: A value, or a :class:`msgspec.Raw` of checked JSON.
+            tags: A mapping, which is copied.
+            user: Who.
+            client: From which session.
+            token: With which proof.
+            session: The session itself, where it is one's.
+        """
+        put = object.__setattr__
+        put(self, "action", action)
+        put(self, "channel", channel)
+        put(self, "namespace", namespace_of(channel))
+        put(self, "event", event)
+        put(self, "tags", dict(tags or {}))
+        put(self, "user", user)
+        put(self, "client", client)
+        put(self, "token", token)
+        put(self, "refusal", None)
+        raw = isinstance(data, Raw)
+        put(self, "_data", UNSET if raw else data)
+        put(self, "_json", bytes(data) if raw else None)
+        put(self, "_reply", Reply(self))
+        put(self, "_sealed", False)
+        put(self, "_session", session)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _MUTABLE or self._sealed:
+            raise ReadOnlyActError(name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise ReadOnlyActError(name)
+
+    def __repr__(self) -> str:
+        """Say who does what where, without the data."""
+        known = (("channel", self.channel), ("event", self.event), ("user", self.user))
+        parts = [f"{name}={value!r}" for name, value in known if value]
+        return f"<Act {self.action} {' '.join(parts)}>"
+
+    @property
+    def data(self) -> Any:
+        """What comes with the act, decoded when it is first looked at."""
+        if self._data is UNSET:
+            object.__setattr__(self, "_data", msgspec.json.decode(self._json or b"null"))
+            if not self._sealed:
+                object.__setattr__(self, "_json", None)  # it may be changed in place now
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        object.__setattr__(self, "_data", value)
+        object.__setattr__(self, "_json", None)
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What the act is matched by, at this moment."""
+        return {
+            "action": self.action,
+            "channel": self.channel,
+            "namespace": self.namespace,
+            "event": self.event,
+            "user": self.user,
+            "client": self.client,
+        }
+
+
+class Reply:
+    """What becomes of an act: one answer, given once.
+
+    Attributes:
+        deferred: Fires with the result, or fails with :class:`oni.errors.Refused`. Cancelling
+            it cancels the act.
+        cancel_act: Cancels the act's event; set when it is fired.
+    """
+
+    __slots__ = ("_act", "cancel_act", "deferred")
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+        self.cancel_act: Callable[[], object] | None = None
+        self.deferred: Deferred[Any] = Deferred(self._cancelled)
+
+    @property
+    def given(self) -> bool:
+        """Whether there is an answer."""
+        return bool(self.deferred.called)
+
+    def succeed(self, result: Any) -> None:
+        """Answer with the act's result."""
+        if not self.given:
+            self.deferred.callback(result)
+
+    def fail(self, error: BaseException | None) -> None:
+        """Answer that the act did not happen. What is not a verdict is an internal error."""
+        if self.given:
+            return
+        reason = error if isinstance(error, Refused) else refusal(ErrorCode.INTERNAL)
+        object.__setattr__(self._act, "refusal", reason)
+        self.deferred.errback(error if isinstance(error, CancelledError) else reason)
+
+    def cancel(self) -> None:
+        """Cancel the act, where it has not been answered."""
+        if not self.given and self.cancel_act is not None:
+            self.cancel_act()
+
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        if self.cancel_act is not None:
+            self.cancel_act()
+
+
+def reply_to(act: Act) -> Reply:
+    """Give the reply that an act waits for."""
+    return act._reply
+
+
+def session_of(act: Act) -> Session | None:
+    """Give the session that acts, None where it is not a session."""
+    return act._session
+
+
+def seal(act: Act) -> None:
+    """Let nobody change the act any more.
+
+    Raises:
+        TypeError: The handlers have put something into its data or tags that is not JSON.
+        EventNameError: They have given the event a name that no event may have.
+    """
+    if act._sealed:
+        return
+    if act._json is None:
+        object.__setattr__(act, "_json", _encode(act._data))
+        object.__setattr__(act, "_data", UNSET)
+    if act.event:
+        check_event(act.event)
+    object.__setattr__(act, "tags", MappingProxyType(dict(act.tags)))
+    object.__setattr__(act, "_sealed", True)
+
+
+def sealed_data(act: Act) -> Raw:
+    """Give the data of a sealed act as JSON."""
+    return Raw(act._json or b"null")
+
+
+def refusal(error: ErrorCode) -> Refused:
+    """Make a refusal with one of the protocol's codes."""
+    return Refused(error.code, error.message, error.temporary)
+
+
+def bad_request(reason: object) -> Refused:
+    """Make a refusal that says what is wrong with the request."""
+    return Refused(ErrorCode.BAD_REQUEST.code, f"bad request: {str(reason)[:200]}")
+
+
+def _encode(data: Any) -> bytes:
+    try:
+        return msgspec.json.encode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise TypeError(f"the act's data is not JSON: {error}") from error

@@ -1,0 +1,215 @@
+"""One port for everything: reads a request's head, then hands the connection on.
+
+A websocket goes to Autobahn and everything else to ``twisted.web``, with the bytes that were read.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+
+from oni.carriers import CarrierLimits, WebSocketCarrierFactory
+from oni.server._api import Api
+from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
+from oni.server._oni import Oni
+from oni.server._settings import ServerSettings
+from oni.server._site import LimitedSite, UpgradeRequired
+
+__all__ = ["WEBSOCKET_PATH", "Front", "FrontFactory", "make_factory"]
+
+_log = Logger()
+
+#: Where clients open their websocket.
+WEBSOCKET_PATH = b"/connection/websocket"
+
+_END = b"\r\n\r\n"
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    421: b"Misdirected Request",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+
+class Front(Protocol):
+    """A new connection, until its first request's head is complete; then it only hands on."""
+
+    factory: FrontFactory
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inner: IProtocol | None = None
+        self._timer: IDelayedCall | None = None
+        self._refused = False
+        self._counted = False
+
+    def connectionMade(self) -> None:
+        """Start the clock: it does not stop for a byte now and then."""
+        self._counted = self.factory.count_in()
+        if self._counted:
+            self._call_within(self.factory.limits.handshake_timeout, 408)
+        else:
+            self._refuse(503)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collect the head."""
+        if self._refused:
+            return
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+            return
+        self._head += data
+        limit = self.factory.limits.max_request_head_bytes
+        end = self._head.find(_END, 0, limit)
+        if end >= 0:
+            self._decide(self._head[:end])
+        elif len(self._head) >= limit:
+            self._refuse(431)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell whoever has the connection now."""
+        self._stop_clock()
+        if self._counted:
+            self.factory.count_out()
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+
+    def _decide(self, head: bytes) -> None:
+        try:
+            request = parse_head(head)
+            inner = self.factory.choose(request, self.transport)
+        except BadHeadError as error:
+            self._refuse(error.status)
+            return
+        self._stop_clock()
+        data, self._head = self._head, b""
+        self._inner = inner
+        inner.makeConnection(self.transport)  # type: ignore[arg-type]
+        inner.dataReceived(data)
+
+    def _refuse(self, status: int) -> None:
+        self._stop_clock()
+        self._refused = True
+        self._head = b""
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 %d %s\r\nServer: Oni\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            % (status, _REASONS[status])
+        )
+        transport.loseConnection()
+        seconds = self.factory.limits.close_timeout
+        self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
+
+    def _call_within(self, seconds: float, status: int) -> None:
+        self._timer = self.factory.reactor.callLater(seconds, self._refuse, status)
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+class FrontFactory(Factory[Front]):
+    """Serves one Oni, on as many ports as are listened on.
+
+    Attributes:
+        site: What is served over HTTP.
+        websockets: What is served over websockets.
+        limits: The limits.
+        reactor: The reactor.
+        connections: How many connections there are.
+    """
+
+    protocol = Front
+    noisy = False
+
+    def __init__(
+        self,
+        site: LimitedSite,
+        websockets: WebSocketCarrierFactory,
+        limits: ServerSettings,
+        reactor: Any,
+    ) -> None:
+        self.site = site
+        self.websockets = websockets
+        self.limits = limits
+        self.reactor = reactor
+        self.connections = 0
+        self._is_full = False
+
+    def count_in(self) -> bool:
+        """Count a connection, if there may be one more."""
+        if self.connections >= self.limits.max_connections:
+            if not self._is_full:
+                self._is_full = True
+                _log.warn("connections are refused: there are {count}", count=self.connections)
+            return False
+        self.connections += 1
+        return True
+
+    def count_out(self) -> None:
+        """Count a connection no more."""
+        self.connections -= 1
+        self._is_full = False
+
+    def choose(self, request: RequestHead, transport: Any) -> IProtocol:
+        """Make the protocol that a request is meant for.
+
+        Raises:
+            BadHeadError: The request names no host of ours.
+        """
+        hosts = request.values(b"host")
+        if len(hosts) != 1:
+            raise BadHeadError(400)
+        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+            raise BadHeadError(421)
+        wants_websocket = request.path == WEBSOCKET_PATH and request.asks_for_websocket
+        factory: Any = self.websockets if wants_websocket else self.site
+        return factory.buildProtocol(transport.getPeer())  # type: ignore[no-any-return]
+
+
+def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontFactory:
+    """Make what a port serves: page, API and websocket of an Oni.
+
+    Args:
+        oni: What is served.
+        reactor: The reactor.
+        page: What is at ``/``; its own children stay beside ``/api`` and ``/connection``. Oni's
+            page if None.
+
+    Returns:
+        A factory that any number of ports may share.
+    """
+    limits = oni.settings.server
+    root = _page() if page is None else page
+    root.putChild(b"api", Api(oni))
+    connection = Resource()
+    connection.putChild(b"websocket", UpgradeRequired())
+    root.putChild(b"connection", connection)
+    websockets = WebSocketCarrierFactory(
+        oni.open_session,
+        CarrierLimits(
+            max_message_bytes=limits.max_message_bytes,
+            max_connections=limits.max_connections,
+            open_timeout=limits.handshake_timeout,
+            close_timeout=limits.close_timeout,
+            allowed_origins=limits.allowed_origins,
+        ),
+        reactor,
+    )
+    return FrontFactory(LimitedSite(root, limits, reactor), websockets, limits, reactor)
+
+
+def _page() -> Resource:
+    root = Resource()
+    if find_spec("oni.server._page") is not None:
+        import_module("oni.server._page").put_page(root)
+    return root

@@ -1,0 +1,124 @@
+"""Fires acts at the server's dispatcher, and answers them.
+
+The answer does not wait for the event's end: it is given in ``during`` as soon as the act is
+done, or at the beginning of ``after`` when it was refused before. So a handler in ``after``
+holds up nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oni.dispatcher import EventDispatcher
+from oni.errors import EventAbortedError, QueueFullError, Refused
+from oni.protocol import ErrorCode
+from oni.server._acts import Act, refusal, reply_to, seal
+from oni.server._checks import check_act
+from oni.server._effects import Effects
+from oni.server._settings import Settings
+from oni.values import EventResult
+
+__all__ = ["Performer"]
+
+_log = Logger()
+
+
+class Performer:
+    """The server's own handlers, the first ones of their phases."""
+
+    def __init__(self, dispatcher: EventDispatcher, effects: Effects, settings: Settings) -> None:
+        """Register the handlers, before anybody else can.
+
+        Args:
+            dispatcher: The server's dispatcher.
+            effects: What acts do.
+            settings: What they may do.
+        """
+        self._dispatcher = dispatcher
+        self._effects = effects
+        self._settings = settings
+        for handler, phase in (
+            (self._check, "before"),
+            (self._carry_out, "during"),
+            (self._settle, "after"),
+        ):
+            dispatcher.add_event_handler(handler, phase, use_weakref=False)
+
+    def perform(self, act: Act, **details: Any) -> Deferred[Any]:
+        """Let an act happen.
+
+        Args:
+            act: The act.
+            details: What it is matched by besides its own details.
+
+        Returns:
+            A Deferred that fires with the act's result as soon as it has happened. It fails with
+            :class:`oni.errors.Refused`: the verdict of a handler, or a code of the protocol for
+            what went wrong, of which the details are only in the log.
+        """
+        reply = reply_to(act)
+        fired = self._dispatcher.fire_event(act, **act.details, **details)
+        reply.cancel_act = fired.cancel
+        fired.addCallbacks(self._ended, self._failed, (act,), errbackArgs=(act,))
+        fired.addErrback(lambda failure: _log.failure("an act ended badly", failure))
+        return reply.deferred
+
+    # --- The handlers -------------------------------------------------------------------------
+
+    def _check(self, act: Any) -> None:
+        if isinstance(act, Act):
+            check_act(act, self._settings)
+
+    def _carry_out(self, act: Any) -> Deferred[None] | None:
+        if not isinstance(act, Act):
+            return None
+        return Deferred.fromCoroutine(self._do(act))
+
+    async def _do(self, act: Act) -> None:
+        try:
+            seal(act)
+            result = await self._effects.carry_out(act)
+        except Exception as error:
+            reply_to(act).fail(error)
+            raise
+        reply_to(act).succeed(result)
+
+    def _settle(self, act: Any) -> None:
+        """Answer an act that was refused before it could happen."""
+        if not isinstance(act, Act) or reply_to(act).given:
+            return
+        failures = self._dispatcher.result_so_far().failures
+        if failures:
+            reply_to(act).fail(_verdict(failures))
+
+    # --- The end of the event -----------------------------------------------------------------
+
+    def _ended(self, result: EventResult, act: Act) -> None:
+        if not result.dispatched:
+            reply_to(act).fail(refusal(ErrorCode.NOT_AVAILABLE))
+        else:
+            reply_to(act).fail(None)  # every act is answered, whoever removed our handlers
+
+    def _failed(self, failure: Failure, act: Act) -> None:
+        error = failure.value
+        if isinstance(error, EventAbortedError):
+            reply_to(act).fail(_verdict(error.failures))
+        elif isinstance(error, CancelledError):
+            reply_to(act).fail(error)
+        elif isinstance(error, QueueFullError):
+            _log.warn("{act} was refused: {error}", act=act, error=error)
+            reply_to(act).fail(refusal(ErrorCode.TOO_MANY_REQUESTS))
+        else:
+            _log.failure("{act} could not be fired", failure, act=act)
+            reply_to(act).fail(error)
+
+
+def _verdict(failures: Any) -> BaseException | None:
+    """Choose what the client is told: a refusal rather than an error, the first of them."""
+    errors = [failure.value for failure in failures]
+    refusals = [error for error in errors if isinstance(error, Refused)]
+    return (refusals or errors)[0]

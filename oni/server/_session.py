@@ -1,0 +1,391 @@
+"""A client's session: from its first command to its disconnect."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oni.channels import check_event
+from oni.errors import BadRequestError, EventNameError, Refused
+from oni.interfaces import IChannel, IEntry
+from oni.protocol import (
+    PING,
+    CloseCode,
+    Command,
+    Connect,
+    ErrorCode,
+    NotAvailable,
+    NotFound,
+    Ping,
+    Pong,
+    Publish,
+    Send,
+    Subscribe,
+    Unsubscribe,
+    decode_command,
+    decode_json,
+    encode_error,
+    encode_reply,
+    split_frame,
+)
+from oni.server._acts import DEFAULT_EVENT, Act, Reply, bad_request, refusal, reply_to
+from oni.server._settings import Settings
+
+if TYPE_CHECKING:
+    from oni.server._performer import Performer
+
+__all__ = ["MAX_ACTS", "MAX_COMMANDS", "Connection", "Session"]
+
+_log = Logger()
+
+#: With so many acts running, or commands waiting, a session stops reading.
+MAX_ACTS = 16
+
+#: So many commands may wait: those that had arrived when reading stopped.
+MAX_COMMANDS = 1024
+
+
+class Connection(Protocol):
+    """What a session needs of a carrier."""
+
+    def send(self, payload: bytes) -> None:
+        """Send a message."""
+
+    def deliver(self, entry: IEntry) -> None:
+        """See :class:`oni.interfaces.ICarrier`."""
+
+    def close(self, code: CloseCode) -> None:
+        """Say why, and close."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the client."""
+
+    def resume_reading(self) -> None:
+        """Take more from the client."""
+
+
+class Session:
+    """One client, as long as its connection lasts.
+
+    States: ``new`` (nothing heard yet), ``connecting`` (its connect is being handled; further
+    commands wait), ``open``, ``closing`` (no more acts; its own are cancelled and waited for),
+    ``closed``.
+
+    Attributes:
+        client: The session's id.
+        user: Who it is, ``""`` for nobody.
+        carrier: Its connection.
+        state: See above.
+        subscriptions: Its channels, by name.
+    """
+
+    def __init__(
+        self,
+        carrier: Connection,
+        performer: Performer,
+        settings: Settings,
+        reactor: IReactorTime,
+        on_closed: Callable[[Session], object],
+    ) -> None:
+        """Wait for the first command.
+
+        Args:
+            carrier: The connection.
+            performer: Lets acts happen.
+            settings: The limits.
+            reactor: The clock.
+            on_closed: Is called when everything is over.
+        """
+        self.client = str(uuid4())
+        self.user = ""
+        self.carrier: Any = carrier
+        self.state = "new"
+        self.subscriptions: dict[str, IChannel] = {}
+        self._performer = performer
+        self._settings = settings
+        self._reactor = reactor
+        self._on_closed = on_closed
+        self._running: dict[Reply, None] = {}
+        self._waiting: deque[Command] = deque()
+        self._pump_is_due = False
+        self._reading_paused = False
+        self._was_opened = False
+        self._heard = False
+        self._waiters: list[Deferred[None]] = []
+        limit = settings.server.connect_timeout
+        self._timers: dict[str, IDelayedCall] = {}
+        self._after(limit, "stale", self._is_stale)
+
+    def __repr__(self) -> str:
+        """Name it."""
+        return f"<Session {self.client} {self.state}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is connected."""
+        return self.state == "open"
+
+    # --- What the connection reports ------------------------------------------------------------
+
+    def received(self, frame: bytes) -> None:
+        """Take the payload of a message."""
+        self._heard = True
+        try:
+            lines = split_frame(frame)
+        except BadRequestError as error:
+            self._complain(error)
+            return
+        for line in lines:
+            if self.state in ("closing", "closed"):
+                return
+            try:
+                self._take(decode_command(line))
+            except BadRequestError as error:
+                self._complain(error)
+
+    def connection_lost(self) -> None:
+        """Begin to end: the connection has ended."""
+        self._end()
+
+    # --- What the server does -------------------------------------------------------------------
+
+    def open(self, user: str) -> bool:
+        """Let the client in. Say whether it is still there."""
+        if self.state != "connecting":
+            return False
+        self.state = "open"
+        self.user = user
+        self._was_opened = True
+        self._cancel("stale")
+        self._after(self._settings.server.ping_interval, "ping", self._ping)
+        return True
+
+    def close(self, code: CloseCode) -> None:
+        """Close the connection, saying why, and begin to end."""
+        self.carrier.close(code)
+        self._end()
+
+    def when_closed(self) -> Deferred[None]:
+        """Give a Deferred that fires when everything is over."""
+        if self.state == "closed":
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append(waiter)
+        return waiter
+
+    # --- Commands -------------------------------------------------------------------------------
+
+    def _complain(self, error: BadRequestError) -> None:
+        """Answer what is wrong with a command; without an id there is nobody to answer."""
+        _log.debug("session {client}: bad request: {error}", client=self.client, error=error)
+        if error.command_id and self.state != "new":
+            self._refuse(error.command_id, bad_request(error))
+        else:
+            self.close(CloseCode.BAD_REQUEST)
+
+    def _take(self, command: Command) -> None:
+        if isinstance(command, Pong):
+            return
+        if (self.state == "new") is not isinstance(command, Connect):
+            self.close(CloseCode.BAD_REQUEST)
+        elif isinstance(command, Connect):
+            self.state = "connecting"
+            self._start(self._act("connect", command), command.id, "connect")
+        elif self.state == "connecting" or self._waiting or len(self._running) >= MAX_ACTS:
+            self._waiting.append(command)
+            if len(self._waiting) > MAX_COMMANDS:
+                self.close(CloseCode.TOO_MANY_REQUESTS)
+            self._regulate()
+        else:
+            self._do(command)
+
+    def _do(self, command: Command) -> None:
+        if isinstance(command, Ping):
+            self.carrier.send(encode_reply(command.id, "ping"))
+        elif isinstance(command, NotAvailable):
+            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE))
+        elif isinstance(command, NotFound):
+            self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND))
+        elif isinstance(command, Send):
+            self.close(CloseCode.NOT_AVAILABLE)
+        elif isinstance(command, Subscribe | Unsubscribe | Publish):
+            method = type(command).__name__.lower()
+            try:
+                act = self._act(method, command)
+            except BadRequestError as error:
+                self._complain(error)
+            else:
+                self._start(act, command.id, method)
+
+    def _act(self, action: str, command: Connect | Subscribe | Unsubscribe | Publish) -> Act:
+        channel = getattr(command, "channel", "")
+        event = ""
+        if isinstance(command, Publish):
+            event = self._event_of(command)
+        return Act(
+            action,
+            channel=channel,
+            event=event,
+            data=getattr(command, "data", None),
+            token=getattr(command, "token", ""),
+            user=self.user,
+            client=self.client,
+            session=self,
+        )
+
+    def _event_of(self, command: Publish) -> str:
+        """Name the event as the namespace says: by a field of the data, or not at all."""
+        rules = self._settings.rules_for(command.channel)
+        if rules is None or rules.event_from is None:
+            return DEFAULT_EVENT
+        data = decode_json(command.data)
+        event = data.get(rules.event_from) if isinstance(data, dict) else None
+        if not isinstance(event, str):
+            return DEFAULT_EVENT
+        try:
+            return check_event(event)
+        except EventNameError as error:
+            path = f"publish.data.{rules.event_from}"
+            raise BadRequestError(str(error), path, command.id) from error
+
+    # --- Acts -----------------------------------------------------------------------------------
+
+    def _start(self, act: Act, command_id: int, method: str) -> None:
+        reply = reply_to(act)
+        self._running[reply] = None
+        answered = _at_top_level(self._performer.perform, act)
+        answered.addCallbacks(
+            self._answer,
+            self._answer_refusal,
+            (command_id, method),
+            errbackArgs=(command_id, method),
+        )
+        answered.addErrback(lambda failure: _log.failure("no reply could be sent", failure))
+        answered.addBoth(self._ended, reply)
+        self._regulate()
+
+    def _answer(self, result: Any, command_id: int, method: str) -> None:
+        if self.is_open:
+            told = result if method != "publish" and isinstance(result, msgspec.Struct) else None
+            self.carrier.send(encode_reply(command_id, method, told))
+
+    def _answer_refusal(self, failure: Failure, command_id: int, method: str) -> None:
+        failure.trap(Refused, CancelledError)
+        if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
+            return
+        self._refuse(command_id, failure.value)
+        if method == "connect":
+            self.close(_close_for(failure.value))
+
+    def _refuse(self, command_id: int, error: Refused) -> None:
+        self.carrier.send(encode_error(command_id, error.code, error.message, error.temporary))
+
+    def _ended(self, _: Any, reply: Reply) -> None:
+        self._running.pop(reply, None)
+        if self.state == "closing":
+            # Later: the act's handlers in `after` hear of its end before they hear of the client's.
+            self._reactor.callLater(0, self._finish)
+            return
+        if self._waiting and not self._pump_is_due:
+            # Later: here we may be inside a handler, and what it fires would be nested.
+            self._pump_is_due = True
+            self._reactor.callLater(0, self._pump)
+        self._regulate()
+
+    def _pump(self) -> None:
+        self._pump_is_due = False
+        while self._waiting and self.is_open and len(self._running) < MAX_ACTS:
+            self._do(self._waiting.popleft())
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Stop reading while too much is going on, and go on when that is done."""
+        if self.state in ("closing", "closed"):
+            return
+        busy = len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
+        if busy and not self._reading_paused:
+            self._reading_paused = True
+            self.carrier.pause_reading()
+        elif self._reading_paused and not busy and not self._waiting:
+            self._reading_paused = False
+            self._heard = True  # what it sent meanwhile could not be heard
+            self.carrier.resume_reading()
+
+    # --- Time -----------------------------------------------------------------------------------
+
+    def _after(self, seconds: float, name: str, call: Callable[[], object]) -> None:
+        self._timers[name] = self._reactor.callLater(seconds, call)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _is_stale(self) -> None:
+        self.close(CloseCode.STALE)
+
+    def _ping(self) -> None:
+        self._heard = False
+        self.carrier.send(PING)
+        self._after(self._settings.server.pong_timeout, "pong", self._check_pong)
+        self._after(self._settings.server.ping_interval, "ping", self._ping)
+
+    def _check_pong(self) -> None:
+        if not self._heard and not self._reading_paused:
+            self.close(CloseCode.NO_PONG)
+
+    # --- The end --------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        if self.state in ("closing", "closed"):
+            return
+        self.state = "closing"
+        for name in tuple(self._timers):
+            self._cancel(name)
+        self._waiting.clear()
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for channel in subscriptions.values():
+            left = channel.unsubscribe(None, self.carrier)
+            left.addErrback(lambda failure: _log.failure("a subscription was not ended", failure))
+        if not self._running:
+            self._finish()
+        for reply in reversed(tuple(self._running)):
+            reply.cancel()  # the newest first, so that none gets a turn that is cancelled anyway
+
+    def _finish(self) -> None:
+        """When no act runs any more, let it be known that the client is gone; then be gone."""
+        if self._running or self.state == "closed":
+            return
+        self.state = "closed"
+        if not self._was_opened:
+            self._be_gone(None)
+            return
+        act = Act("disconnect", user=self.user, client=self.client, session=self)
+        _at_top_level(self._performer.perform, act).addBoth(self._be_gone)
+
+    def _be_gone(self, _: Any) -> None:
+        self._on_closed(self)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+
+def _at_top_level(perform: Callable[[Act], Deferred[Any]], act: Act) -> Deferred[Any]:
+    """Let a client's act happen as an event of its own, also where a handler caused it."""
+    return Context().run(perform, act)
+
+
+def _close_for(error: Refused) -> CloseCode:
+    """Choose how to close after a refused connect: the code says whether to come back."""
+    if error.code == ErrorCode.UNAUTHORIZED.code:
+        return CloseCode.INVALID_TOKEN
+    return CloseCode.CLOSED if error.temporary else CloseCode.PERMISSION_DENIED

@@ -1,0 +1,176 @@
+"""What is served over HTTP: the page and the API, on ``twisted.web``, with limits of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.pages import errorPage
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request, Site
+
+from oni.server._heads import host_is_allowed
+from oni.server._settings import ServerSettings
+
+__all__ = ["LimitedSite", "UpgradeRequired"]
+
+_log = Logger()
+
+_IDLE = 60.0  # seconds that a connection may do nothing
+_BODY = 30.0  # seconds in which a request's body must be complete
+_TOO_LARGE = (
+    b"HTTP/1.1 413 Content Too Large\r\nServer: Oni\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+
+
+class _LimitedRequest(Request):
+    """A request whose body is counted as it comes in."""
+
+    channel: Any
+    too_large = False
+    _received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse a body that says it is too large."""
+        super().gotLength(0)  # however long it is: it is kept in memory, never in a file
+        if length is not None and length > self._limit:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Refuse a body that turns out to be too large."""
+        self._received += len(data)
+        if self._received > self._limit:
+            self._refuse()
+        if not self.too_large:
+            super().handleContentChunk(data)
+
+    def process(self) -> None:
+        """Handle the request, unless it has been refused."""
+        if not self.too_large:
+            super().process()
+
+    @property
+    def _limit(self) -> int:
+        return int(self.channel.site.limits.max_body_bytes)
+
+    def _refuse(self) -> None:
+        if not self.too_large:
+            self.too_large = True
+            self.channel.refuse(_TOO_LARGE)
+
+
+class _LimitedChannel(HTTPChannel):
+    """A connection on which heads and bodies must be complete in time, each of them.
+
+    ``HTTPChannel`` itself has a limit for silence only, so that a byte now and then keeps it.
+    """
+
+    site: Any
+    transport: Any
+    _deadline: IDelayedCall | None = None
+    _refused = False
+
+    def connectionMade(self) -> None:
+        """Take over the limits."""
+        self.totalHeadersSize = self.site.limits.max_request_head_bytes
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what has come; the first byte of a head starts the clock."""
+        if self._refused:
+            return
+        if data and self.line_mode and self._deadline is None:
+            self._expect_within(self.site.limits.handshake_timeout)
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """Wait for the body."""
+        self._expect_within(_BODY)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """Take the time that is needed to answer."""
+        if not self._refused:
+            self._stop_clock()
+        super().allContentReceived()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the clock."""
+        self._stop_clock()
+        super().connectionLost(reason)
+
+    def refuse(self, response: bytes) -> None:
+        """Say no, take nothing more and close."""
+        self._refused = True
+        self.transport.write(response)
+        self.loseConnection()
+        self._expect_within(self.site.limits.close_timeout)  # also where the client never reads
+
+    def _expect_within(self, seconds: float) -> None:
+        self._stop_clock()
+        self._deadline = self.site.reactor.callLater(seconds, self._is_late)
+
+    def _stop_clock(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _is_late(self) -> None:
+        self._deadline = None
+        self.transport.abortConnection()
+
+
+class LimitedSite(Site):
+    """Answers requests that are meant for us.
+
+    Attributes:
+        limits: The limits.
+    """
+
+    protocol = _LimitedChannel  # type: ignore[assignment]
+
+    def __init__(self, root: Resource, limits: ServerSettings, reactor: Any) -> None:
+        """Serve a tree of resources.
+
+        Args:
+            root: What is at ``/``.
+            limits: The limits, and the host names that are ours.
+            reactor: The reactor.
+        """
+        super().__init__(root, requestFactory=_LimitedRequest, timeout=_IDLE, reactor=reactor)
+        self.limits = limits
+        self.displayTracebacks = False
+
+    def getResourceFor(self, request: Any) -> IResource:
+        """Find the resource, where the request names a host of ours."""
+        request.setHeader(b"server", b"Oni")
+        request.setHeader(b"x-content-type-options", b"nosniff")
+        hosts = request.requestHeaders.getRawHeaders(b"host", [])
+        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+            return errorPage(421, "Misdirected Request", "This host is not served here.")
+        found: IResource = super().getResourceFor(request)
+        return found
+
+    def log(self, request: Any) -> None:
+        """Log a request without its query, where tokens may be."""
+        _log.debug(
+            "{method} {path}: {code}", method=request.method, path=request.path, code=request.code
+        )
+
+
+class UpgradeRequired(Resource):
+    """What is at a websocket's path for those who do not ask for one."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> bytes:
+        """Say what belongs here."""
+        request.setResponseCode(426)
+        request.setHeader(b"upgrade", b"websocket")
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        return b"Here is a websocket. Open it on a connection of its own.\n"

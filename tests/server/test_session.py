@@ -1,0 +1,500 @@
+"""A client's session, from its first command to its disconnect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from oni.errors import Refused
+from oni.server._session import MAX_ACTS, MAX_COMMANDS
+from oni.server._settings import ServerSettings
+from tests.carriers import wire
+from tests.server.house import HouseTestCase
+
+
+class ConnectTests(HouseTestCase):
+    """How a session begins."""
+
+    def test_connect(self) -> None:
+        """The reply tells the session's id, and how often the server asks whether it is there."""
+        client = self.websocket()
+        reply = client.ask("connect", name="test", data={"a": 1})
+        (session,) = self.oni.sessions.values()
+        self.assertEqual(
+            reply, {"client": session.client, "version": "oni", "ping": 25, "pong": True}
+        )
+        self.assertTrue(session.is_open)
+
+    def test_first_command(self) -> None:
+        """Anything before connect closes the connection for good."""
+        for data in (
+            wire.command(id=1, subscribe={"channel": "a"}),
+            wire.command(id=1, history={}),
+            wire.command(id=1, publish={"channel": 7}),
+        ):
+            client = self.websocket()
+            client.send(data)
+            self.assertEqual(wire.close_of(client.take()), (3501, "bad request"))
+
+    def test_twice(self) -> None:
+        """A second connect closes the connection."""
+        client = self.connected()
+        client.command("connect")
+        self.assertEqual(wire.close_of(client.take()), (3501, "bad request"))
+
+    def test_token(self) -> None:
+        """A token that cannot be proven is refused."""
+        client = self.websocket()
+        client.command("connect", token="x")
+        data = client.take()
+        self.assertEqual(wire.messages(data)[0]["error"]["code"], 101)
+        self.assertEqual(wire.close_of(data), (3500, "invalid token"))
+
+    def test_stale(self) -> None:
+        """Who does not connect in time is disconnected."""
+        client = self.websocket()
+        self.reactor.advance(9.9)
+        self.assertIsNone(wire.close_of(client.take()))
+        self.reactor.advance(0.2)
+        self.assertEqual(wire.close_of(client.take()), (3502, "stale"))
+        self.assertEqual(self.oni.sessions, {})
+
+    def test_refused_by_handler(self) -> None:
+        """A handler's refusal is the reply; its code says whether the client comes back."""
+        for error, close in (
+            (Refused(1000, "not you"), (3507, "permission denied")),
+            (Refused(1001, "later", temporary=True), (3000, "connection closed")),
+        ):
+            self.on("before", _raise(error), times=1, action="connect")
+            client = self.websocket()
+            client.command("connect")
+            data = client.take()
+            told = wire.messages(data)[0]["error"]
+            self.assertEqual((told["code"], told["message"]), (error.code, error.message))
+            self.assertEqual(wire.close_of(data), close)
+            self.assertEqual(self.oni.sessions, {})
+
+    def test_commands_wait(self) -> None:
+        """While the connect is being handled, further commands wait, in order."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: gate, action="connect")
+        client = self.websocket()
+        client.send(
+            wire.frame(
+                '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"a"}}\n'
+                '{"id":3,"publish":{"channel":"a","data":1}}\n{"id":4,"ping":{}}'
+            )
+        )
+        self.assertEqual(client.messages(), [])
+        gate.callback(None)
+        names = [_name(message) for message in client.messages()]
+        self.assertEqual(names, ["connect", "subscribe", "pub", "publish", "ping"])
+
+    def test_many_commands_wait(self) -> None:
+        """While connecting, a client that sends much is not read from, and none of it is lost."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: gate, action="connect")
+        client = self.websocket()
+        client.command("connect")
+        for _ in range(MAX_ACTS):
+            self.assertEqual(client.transport.producerState, "producing")
+            client.command("ping")
+        self.assertEqual(client.transport.producerState, "paused")
+        gate.callback(None)
+        self.assertEqual(len(client.messages()), 1 + MAX_ACTS)
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_too_many_commands(self) -> None:
+        """The commands that wait are bounded."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: gate, action="connect")
+        client = self.websocket()
+        client.command("connect")
+        client.send(wire.frame("\n".join(['{"id":9,"ping":{}}'] * (MAX_COMMANDS + 1))))
+        self.assertEqual(wire.close_of(client.take()), (3013, "too many requests"))
+
+    def test_gone_while_connecting(self) -> None:
+        """A client that leaves while its connect is handled was never there."""
+        gate: Deferred[None] = Deferred()
+        heard: list[Any] = []
+        self.on("before", lambda act: gate, action="connect")
+        self.on("during", heard.append, action="disconnect")
+        client = self.websocket()
+        client.command("connect")
+        client.vanish()
+        self.reactor.advance(0)
+        self.assertEqual(self.oni.sessions, {})
+        self.assertEqual(heard, [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class StrangerTests(HouseTestCase):
+    """A server that is closed."""
+
+    anonymous = False
+
+    def test_anonymous(self) -> None:
+        """Without a word in the settings nobody may connect."""
+        client = self.websocket()
+        client.command("connect")
+        data = client.take()
+        self.assertEqual(
+            wire.messages(data), [{"id": 1, "error": {"code": 101, "message": "unauthorized"}}]
+        )
+        self.assertEqual(wire.close_of(data), (3500, "invalid token"))
+
+
+class CommandTests(HouseTestCase):
+    """What a client may ask for."""
+
+    def test_publish_and_hear(self) -> None:
+        """Who is subscribed hears what others publish, and itself, with who it was."""
+        first, second = self.connected(), self.connected()
+        for client in (first, second):
+            self.assertIn("epoch", client.ask("subscribe", channel="chat"))
+        number = first.command("publish", channel="chat", data={"text": "hi"})
+        (push,) = second.messages()
+        publication = push["push"]["pub"]
+        self.assertEqual(push["push"]["channel"], "chat")
+        self.assertEqual(publication["data"], {"text": "hi"})
+        self.assertEqual(publication["tags"], {"event": "message"})
+        self.assertEqual(publication["offset"], 1)
+        self.assertIn(publication["info"]["client"], self.oni.sessions)
+        self.assertEqual(first.messages(), [push, {"id": number, "publish": {}}])
+
+    def test_event_from(self) -> None:
+        """Where the namespace says so, a field of the data names the event."""
+        client = self.connected()
+        client.ask("subscribe", channel="typed:a")
+        for data, event in (
+            ({"type": "added"}, "added"),
+            ({"type": 3}, "message"),
+            ({"other": "x"}, "message"),
+            (["type"], "message"),
+        ):
+            client.command("publish", channel="typed:a", data=data)
+            self.assertEqual(client.messages()[0]["push"]["pub"]["tags"], {"event": event})
+        error = client.ask("publish", channel="typed:a", data={"type": ""})
+        self.assertEqual(error["code"], 107)
+        self.assertIn("publish.data.type", error["message"])
+
+    def test_unsubscribe(self) -> None:
+        """After the reply to an unsubscribe nothing comes of the channel."""
+        client = self.connected()
+        client.ask("subscribe", channel="chat")
+        self.assertEqual(client.ask("unsubscribe", channel="chat"), {})
+        self.channels.get("chat").publish("x", 1)
+        self.assertEqual(client.messages(), [])
+        self.assertEqual(client.ask("unsubscribe", channel="chat"), {})
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
+
+    def test_refused(self) -> None:
+        """What the settings do not allow is refused, each with its code."""
+        client = self.connected()
+        client.ask("subscribe", channel="chat")
+        for method, members, code in (
+            ("subscribe", {"channel": "chat"}, 105),
+            ("subscribe", {"channel": "nowhere:x"}, 102),
+            ("publish", {"channel": "nowhere:x", "data": 1}, 102),
+            ("subscribe", {"channel": "log:x"}, 103),
+            ("publish", {"channel": "news:x", "data": 1}, 103),
+            ("subscribe", {"channel": ""}, 107),
+            ("subscribe", {"channel": "a b"}, 107),
+            ("subscribe", {"channel": "x" * 256}, 107),
+            ("unsubscribe", {"channel": "\n"}, 107),
+            ("publish", {"channel": "ä", "data": 1}, 107),
+            ("history", {"channel": "chat"}, 108),
+            ("presence", {"channel": "chat"}, 108),
+            ("rpc", {"method": "x"}, 108),
+            ("refresh", {"token": "x"}, 108),
+            ("dance", {}, 104),
+        ):
+            self.assertEqual(client.ask(method, **members)["code"], code, (method, members))
+        self.assertEqual(client.ask("ping"), {})
+
+    def test_wrong_field(self) -> None:
+        """A wrong field is named in the reply, and the connection stays."""
+        client = self.connected()
+        error = client.ask("publish", channel=7, data=1)
+        self.assertEqual(error["code"], 107)
+        self.assertIn("publish.channel", error["message"])
+        self.assertEqual(client.ask("ping"), {})
+
+    def test_not_json(self) -> None:
+        """A frame that is not JSON closes the connection for good; others are not touched."""
+        other = self.connected()
+        for data in (
+            wire.frame("hello"),
+            wire.frame(""),
+            wire.frame(b"\x00\xff", wire.BINARY),
+            wire.frame("[" * 30_000),
+            wire.frame('{"id":-1,"ping":{}}'),
+        ):
+            client = self.connected()
+            client.send(data)
+            self.assertEqual(wire.close_of(client.take()), (3501, "bad request"))
+        self.assertEqual(other.ask("ping"), {})
+        self.assertEqual(len(self.oni.sessions), 1)
+
+    def test_nothing_after_a_bad_line(self) -> None:
+        """What follows in the frame of a command that closed the connection is not done."""
+        client = self.connected()
+        self.on("before", self.fail, action="publish")
+        client.send(wire.frame('nonsense\n{"id":1,"publish":{"channel":"a","data":1}}'))
+        self.assertEqual(wire.close_of(client.take()), (3501, "bad request"))
+
+    def test_too_large(self) -> None:
+        """A frame that is too large closes the connection."""
+        client = self.connected()
+        client.send(wire.frame(b"x" * 65537))
+        closed = wire.close_of(client.take())
+        assert closed is not None
+        self.assertEqual(closed[0], 1009)
+
+    def test_send(self) -> None:
+        """A message that nobody takes is not dropped in silence."""
+        client = self.connected()
+        client.send(wire.command(send={"data": 1}))
+        self.assertEqual(wire.close_of(client.take()), (3508, "not available"))
+
+
+class LimitTests(HouseTestCase):
+    """How much a client may ask for."""
+
+    server = ServerSettings(max_channels_per_connection=2)
+
+    def test_channels(self) -> None:
+        """One more channel than allowed is refused; after unsubscribing there is room."""
+        client = self.connected()
+        client.ask("subscribe", channel="a")
+        client.ask("subscribe", channel="b")
+        self.assertEqual(client.ask("subscribe", channel="c")["code"], 106)
+        client.ask("unsubscribe", channel="a")
+        self.assertIn("epoch", client.ask("subscribe", channel="c"))
+
+    def test_channels_at_once(self) -> None:
+        """The limit holds for subscriptions that are handled at the same time."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: _wait(gate), action="subscribe")
+        client = self.connected()
+        for name in "abc":
+            client.command("subscribe", channel=name)
+        gate.callback(None)
+        replies = client.messages()
+        self.assertEqual(sum("error" in reply for reply in replies), 1)
+        self.assertEqual(self.channels.statistics()["subscriptions"], 2)
+
+    def test_acts(self) -> None:
+        """With 16 acts running a session stops reading, and goes on when they are done."""
+        gates: list[Deferred[None]] = []
+
+        def hold(act: Any) -> Deferred[None]:
+            gates.append(Deferred())
+            return gates[-1]
+
+        self.on("before", hold, action="publish")
+        client = self.connected()
+        lines = [
+            json.dumps({"id": number, "publish": {"channel": f"c{number}", "data": 1}})
+            for number in range(100, 100 + MAX_ACTS + 4)
+        ]
+        client.send(wire.frame("\n".join(lines)))
+        self.assertEqual(len(gates), MAX_ACTS)
+        self.assertEqual(client.transport.producerState, "paused")
+        for gate in gates[:4]:
+            gate.callback(None)
+        self.reactor.advance(0)
+        self.assertEqual(len(gates), MAX_ACTS + 4)
+        self.assertEqual(client.transport.producerState, "paused")
+        for gate in gates[4:]:
+            gate.callback(None)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.assertEqual(len(client.messages()), MAX_ACTS + 4)
+
+
+class OrderTests(HouseTestCase):
+    """What happens before what."""
+
+    def test_one_channel(self) -> None:
+        """A client's acts on one channel happen in order; other channels do not wait."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: gate if act.data == 1 else None, action="publish")
+        client = self.connected()
+        for number, channel in ((1, "a"), (2, "a"), (3, "b")):
+            client.command("publish", channel=channel, data=number)
+        self.assertEqual([message["id"] for message in client.messages()], [4])
+        gate.callback(None)
+        self.assertEqual([message["id"] for message in client.messages()], [2, 3])
+
+    def test_slow_after(self) -> None:
+        """A handler in `after` holds up neither the reply nor what comes next."""
+        self.on("after", lambda act: Deferred(), action="publish")
+        client = self.connected()
+        for _ in range(MAX_ACTS + 4):
+            self.assertEqual(client.ask("publish", channel="a", data=1), {})
+
+    def test_slow_after_refusal(self) -> None:
+        """Nor does it hold up a refusal, by the settings or by a handler."""
+        self.on("after", lambda act: Deferred(), channel="news:a")
+        self.on("after", lambda act: Deferred(), channel="chat")
+        self.on("before", _raise(Refused(1000, "no")), channel="chat")
+        client = self.connected()
+        for _ in range(3):
+            self.assertEqual(client.ask("publish", channel="news:a", data=1)["code"], 103)
+            self.assertEqual(client.ask("publish", channel="chat", data=1)["code"], 1000)
+
+    def test_waiting_commands_are_events_of_their_own(self) -> None:
+        """Commands that had to wait are ordered like all others."""
+        gates: list[Deferred[None]] = []
+
+        def hold(act: Any) -> Deferred[None]:
+            gates.append(Deferred())
+            return gates[-1]
+
+        connect: Deferred[None] = Deferred()
+        self.on("before", lambda act: connect, action="connect")
+        self.on("before", hold, action="publish")
+        client = self.websocket()
+        client.command("connect")
+        client.command("publish", channel="a", data=1)
+        client.command("publish", channel="a", data=2)
+        connect.callback(None)
+        self.reactor.advance(0)
+        self.assertEqual(len(gates), 1)
+
+
+class EndTests(HouseTestCase):
+    """How a session ends."""
+
+    def test_disconnect(self) -> None:
+        """When a client has gone, its subscriptions are over and handlers hear of it."""
+        heard: list[Any] = []
+        client = self.connected()
+        client.ask("subscribe", channel="chat")
+        (session,) = self.oni.sessions.values()
+        self.on("during", heard.append, action="disconnect")
+        client.vanish()
+        (act,) = heard
+        self.assertEqual((act.client, act.user, act.channel), (session.client, "", ""))
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
+        self.assertEqual(self.oni.sessions, {})
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.factory.connections, 0)
+
+    def test_acts_are_cancelled(self) -> None:
+        """On close a session cancels what it has begun, and tells of its end after that."""
+        cancelled: list[Any] = []
+        order: list[str] = []
+        self.on("before", lambda act: Deferred(cancelled.append), action="subscribe")
+        self.on("after", lambda act: order.append(act.action))
+        client = self.connected()
+        client.command("subscribe", channel="a")
+        client.command("subscribe", channel="a")
+        order.clear()
+        client.vanish()
+        self.assertEqual(len(cancelled), 1)
+        self.reactor.advance(0)
+        self.assertEqual(order, ["subscribe", "disconnect"])
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
+        self.assertEqual(self.oni.sessions, {})
+
+    def test_no_leak(self) -> None:
+        """A subscription that is made after its client has gone is undone."""
+        gate: Deferred[None] = Deferred()
+        channel = self.channels.get("chat")
+        subscribe = channel.subscribe
+
+        def slow(*args: Any) -> Deferred[Any]:
+            return gate.addCallback(lambda _: subscribe(*args))
+
+        self.patch(channel, "subscribe", slow)
+        client = self.connected()
+        client.command("subscribe", channel="chat")
+        client.vanish()
+        if not gate.called:
+            gate.callback(None)
+        self.assertEqual(channel.subscribers, 0)
+
+    def test_closed_by_handler(self) -> None:
+        """A handler may close the session whose act it handles."""
+        from oni.protocol import CloseCode
+
+        heard: list[Any] = []
+        self.on("during", heard.append, action="disconnect")
+        self.on(
+            "before",
+            lambda act: self.oni.sessions[act.client].close(CloseCode.FORCE_DISCONNECT),
+            action="publish",
+        )
+        client = self.connected()
+        client.command("publish", channel="a", data=1)
+        self.assertEqual(wire.close_of(client.take()), (3503, "force disconnect"))
+        self.assertEqual(len(heard), 1)
+        self.assertEqual(self.oni.sessions, {})
+
+
+class PingTests(HouseTestCase):
+    """Whether the client is still there."""
+
+    def test_pong(self) -> None:
+        """Who answers pings stays."""
+        client = self.connected()
+        for _ in range(5):
+            self.reactor.advance(25)
+            self.assertEqual(client.messages(), [{}])
+            client.send(wire.frame("{}"))
+        self.assertIsNone(wire.close_of(client.take()))
+
+    def test_any_traffic(self) -> None:
+        """Any message counts as an answer."""
+        client = self.connected()
+        self.reactor.advance(25)
+        client.command("ping")
+        self.reactor.advance(10)
+        self.assertIsNone(wire.close_of(client.take()))
+
+    def test_no_pong(self) -> None:
+        """Who does not answer is disconnected, and may come back."""
+        client = self.connected()
+        self.reactor.advance(25)
+        self.reactor.advance(9.9)
+        self.assertIsNone(wire.close_of(client.take()))
+        self.reactor.advance(0.2)
+        self.assertEqual(wire.close_of(client.take()), (3012, "no pong"))
+
+    def test_not_read_from(self) -> None:
+        """A client that is not read from is not blamed for its silence."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: _wait(gate), action="publish")
+        client = self.connected()
+        for number in range(MAX_ACTS):
+            client.command("publish", channel=f"c{number}", data=1)
+        self.assertEqual(client.transport.producerState, "paused")
+        self.reactor.advance(25)
+        self.reactor.advance(10)
+        self.assertIsNone(wire.close_of(client.take()))
+        gate.callback(None)
+        self.assertEqual(client.transport.producerState, "producing")
+
+
+def _raise(error: Exception) -> Any:
+    def handler(act: Any) -> None:
+        raise error
+
+    return handler
+
+
+def _wait(gate: Deferred[None]) -> Deferred[None]:
+    """Wait for a Deferred that others wait for, too."""
+    waiting: Deferred[None] = Deferred()
+    gate.addCallback(lambda result: waiting.callback(None) or result)
+    return waiting
+
+
+def _name(message: dict[str, Any]) -> str:
+    push = message.get("push")
+    if push:
+        return "pub" if "pub" in push else next(iter(push))
+    return next(key for key in message if key != "id")
