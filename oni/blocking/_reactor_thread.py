@@ -8,7 +8,6 @@ from collections.abc import Callable
 from threading import Lock, get_ident
 from typing import Any, Protocol, cast
 
-import crochet
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
@@ -194,7 +193,24 @@ def _global_reactor() -> IsReactor:
     return cast(IsReactor, reactor)
 
 
-reactor_thread = ReactorThread(crochet.setup, _global_reactor)
+def _start_reactor() -> None:
+    """Let crochet run the reactor in a thread."""
+    # Not before it is needed: crochet makes a thread when it is imported, and the first releases
+    # of Python 3.13 do not start a thread that was made before a fork.
+    import crochet
+
+    try:
+        crochet.setup()
+    except RuntimeError as error:
+        reactor = cast(Any, _global_reactor())
+        reactor.callFromThread(reactor.stop)
+        raise ForkedProcessError(
+            "crochet was imported before this process was forked, which this release of Python "
+            "does not get over; import it after the fork"
+        ) from error
+
+
+reactor_thread = ReactorThread(_start_reactor, _global_reactor)
 
 
 def setup() -> None:

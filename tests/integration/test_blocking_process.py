@@ -249,6 +249,22 @@ def test_reactor_made_before_the_fork() -> None:
     assert parent == "0"
 
 
+def test_crochet_imported_before_the_fork() -> None:
+    """Where Python can start crochet's threads after a fork it works, else it fails at once."""
+    done = run("""
+        import crochet
+        dispatcher.start()
+        def work():
+            setup()
+            return len(face.fire_event(1))
+        print(in_child(work))
+        """)
+    if (3, 13) <= sys.version_info < (3, 13, 4):
+        assert done.stdout.startswith("ForkedProcessError: crochet was imported before")
+    else:
+        assert done.stdout == "0\n"
+
+
 def test_fork_of_a_program_that_uses_crochet_itself() -> None:
     """The fork of a program whose crochet.setup() we never saw is found out too."""
     done = run("""
