@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 APPLICATION = """
@@ -80,9 +82,10 @@ def get(address: str) -> str:
         return str(answer.read().decode())
 
 
-def test_setup_after_the_fork(tmp_path: Path) -> None:
-    """With README's hook, a worker fires events."""
-    with gunicorn(tmp_path, APPLICATION, settings=gunicorn_settings()) as address:
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["as it is", "preload"])
+def test_setup_after_the_fork(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """With README's hook, a worker fires events, whether the application was preloaded or not."""
+    with gunicorn(tmp_path, APPLICATION, *options, settings=gunicorn_settings()) as address:
         assert get(address) == "booked three apples"
         assert get(address) == "booked three apples"
 
