@@ -25,7 +25,7 @@ def write(folder: Path, settings: str, **modules: str) -> None:
         (folder / f"{name}.py").write_text(content, encoding="utf-8")
 
 
-# --- What is said without starting -------------------------------------------------------------
+# --- What is said without starting ---
 
 
 def test_help(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_check_broken_application(tmp_path: Path) -> None:
     assert "shop.py" in done.stdout
 
 
-# --- Starting ----------------------------------------------------------------------------------
+# --- Starting ---
 
 
 def test_without_settings(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def configure(oni):
         assert "one reactor" in running.log()
 
 
-# --- Ending ------------------------------------------------------------------------------------
+# --- Ending ---
 
 HANGING = {
     "deferred": """
