@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from oni.errors import BadRequestError, Refused
+from oni.channels import check_event
+from oni.errors import BadRequestError, EventNameError, Refused
 from oni.protocol import ErrorCode, decode_json
 from oni.server._acts import DEFAULT_EVENT, bad_request, refusal
 from oni.server._oni import Oni
@@ -58,7 +59,7 @@ class Api(Resource):
 
     def _publish(self, body: bytes) -> Deferred[Any]:
         wanted = _decode(body, _Publish)
-        event = wanted.tags.pop("event", DEFAULT_EVENT)
+        event = _event_of(wanted)
         done = self._oni.act(
             "publish",
             channel=wanted.channel,
@@ -133,6 +134,14 @@ def _decode(body: bytes, kind: type[_Publish]) -> _Publish:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
         raise BadRequestError(str(error)) from error
+
+
+def _event_of(wanted: _Publish) -> str:
+    """Take the event's name out of the tags."""
+    try:
+        return check_event(wanted.tags.pop("event", DEFAULT_EVENT))
+    except EventNameError as error:
+        raise BadRequestError(str(error), "tags.event") from error
 
 
 def _told(failure: Failure) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 
 from oni.carriers import CarrierLimits, WebSocketCarrierFactory
 from oni.server._api import Api
@@ -191,7 +192,7 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     limits = oni.settings.server
     root = _page() if page is None else page
     root.putChild(b"api", Api(oni))
-    connection = Resource()
+    connection = _Branch()
     connection.putChild(b"websocket", UpgradeRequired())
     root.putChild(b"connection", connection)
     websockets = WebSocketCarrierFactory(
@@ -208,8 +209,16 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     return FrontFactory(LimitedSite(root, limits, reactor), websockets, limits, reactor)
 
 
+class _Branch(Resource):
+    """A place in the tree that is nothing itself."""
+
+    def getChild(self, path: bytes, request: Any) -> IResource:
+        """Say that there is nothing."""
+        return notFound()
+
+
 def _page() -> Resource:
-    root = Resource()
+    root = _Branch()
     if find_spec("oni.server._page") is not None:
         import_module("oni.server._page").put_page(root)
     return root

@@ -292,7 +292,7 @@ class Session:
     def _ended(self, _: Any, reply: Reply) -> None:
         self._running.pop(reply, None)
         if self.state == "closing":
-            # Later: the act's handlers in `after` hear of its end before they hear of the client's.
+            # Later: handlers in `after` hear of the act's end before they hear of the client's.
             self._reactor.callLater(0, self._finish)
             return
         if self._waiting and not self._pump_is_due:

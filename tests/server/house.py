@@ -10,7 +10,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
 
 from oni.channels import Channels
 from oni.errors import Refused
@@ -142,7 +141,7 @@ class HouseTestCase(SynchronousTestCase):
         self.channels = Channels()
         self.oni = Oni(self.settings, self.reactor, channels=self.channels)
         self.successResultOf(self.oni.start())
-        self.factory = make_factory(self.oni, self.reactor, Resource())
+        self.factory = make_factory(self.oni, self.reactor)
 
     def tearDown(self) -> None:
         """Take refusals out of the log: they are verdicts, not faults."""

@@ -228,12 +228,13 @@ class OniTests(HouseTestCase):
     def test_cancel(self) -> None:
         """Cancelling an act cancels its handlers, and it does not happen."""
         cancelled: list[Any] = []
+        channel = self.channels.get("chat")
         self.on("before", lambda act: Deferred(cancelled.append), action="publish")
         acting = self.oni.act("publish", channel="chat", data=1)
         acting.cancel()
         self.failureResultOf(acting, CancelledError, Refused)
         self.assertEqual(len(cancelled), 1)
-        self.assertEqual(self.channels.get("chat").position.offset, 0)
+        self.assertEqual(channel.position.offset, 0)
 
     def test_not_started(self) -> None:
         """Before it is started, nothing happens and nobody is left waiting."""
