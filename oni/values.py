@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -25,8 +26,8 @@ __all__ = [
 
 
 def is_seconds(value: object) -> bool:
-    """Say whether a value is a positive number of seconds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    """Say whether a value is a positive, finite number of seconds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 @dataclass(frozen=True, slots=True)

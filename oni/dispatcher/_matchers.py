@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -124,10 +125,12 @@ def where(predicate: Callable[[Any], object]) -> Matcher:
     A predicate that raises counts as its handler's failure.
 
     Raises:
-        InvalidMatchSpecError: The predicate cannot be called.
+        InvalidMatchSpecError: The predicate cannot be called, or is a coroutine function.
     """
     if not callable(predicate):
         raise InvalidMatchSpecError("where", f"{predicate!r} cannot be called")
+    if inspect.iscoroutinefunction(predicate):
+        raise InvalidMatchSpecError("where", f"{predicate!r} is a coroutine function: always true")
     return _Where(predicate)
 
 

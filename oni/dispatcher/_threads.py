@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from oni.errors import InvalidHandlerError, QueueFullError
 
 __all__ = ["InThread", "ThreadLimit", "in_thread"]
+
+_log = Logger()
 
 
 class ThreadLimit:
@@ -37,28 +42,40 @@ class ThreadLimit:
         self._pool: ThreadPool | None = None
 
     def call(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Call a function in one of the threads. Call this in the reactor's thread only.
+        """Call a function in one of the threads, in a copy of this context.
+
+        Call this in the reactor's thread only.
 
         Returns:
             A Deferred that fires, in the reactor's thread, with what the function returned.
-            Cancelling it only stops waiting: a thread cannot be stopped.
+            Cancelling it ends the wait. A call that has not begun is not made then; one that has
+            goes on, as a thread cannot be stopped, and its failure is logged.
+
+        Raises:
+            QueueFullError: Too many calls wait for a thread.
         """
         if self._busy >= self._threads + self._queue:
             raise QueueFullError("queue of the threads for blocking handlers", self._queue)
         pool = self._pool or self._start()
         self._busy += 1
         deferred: Deferred[Any] = Deferred()
+        context = copy_context()
+
+        def work() -> Any:  # called in the pool's thread
+            return None if deferred.called else context.run(_value, function, args)
 
         def ended(success: bool, result: Any) -> None:  # called in the pool's thread
             self._reactor.callFromThread(self._done, deferred, result)
 
-        pool.callInThreadWithCallback(ended, function, *args)
+        pool.callInThreadWithCallback(ended, work)
         return deferred
 
     def _done(self, deferred: Deferred[Any], result: Any) -> None:
         self._busy -= 1
         if not deferred.called:
             deferred.callback(result)
+        elif isinstance(result, Failure):
+            _log.failure("a blocking handler failed after it was given up", failure=result)
 
     def _start(self) -> ThreadPool:
         if self._reactor is None:
@@ -75,6 +92,16 @@ class ThreadLimit:
         return {"calls": self._busy, "threads_max": self._threads, "queue_max": self._queue}
 
 
+def _value(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    value = function(*args)
+    if isinstance(value, CoroutineType):
+        value.close()
+    elif not isinstance(value, Deferred):
+        return value
+    kind = type(value).__name__
+    raise InvalidHandlerError(function, f"in a thread it must return a value, not a {kind}")
+
+
 _shared = ThreadLimit()
 
 
@@ -89,7 +116,7 @@ class InThread:
 
     def __call__(self, event: Any) -> Deferred[Any]:
         """Call the function in a thread, in a copy of this context."""
-        return self.pool.call(copy_context().run, self.function, event)
+        return self.pool.call(self.function, event)
 
 
 def in_thread(function: Callable[[Any], Any], pool: ThreadLimit | None = None) -> InThread:
@@ -102,8 +129,10 @@ def in_thread(function: Callable[[Any], Any], pool: ThreadLimit | None = None) -
         pool: Whose threads; those that all such handlers share, if None.
 
     Raises:
-        InvalidHandlerError: The function cannot be called.
+        InvalidHandlerError: The function cannot be called, or runs in a thread already.
     """
     if not callable(function):
         raise InvalidHandlerError(function, "it cannot be called")
+    if isinstance(function, InThread):
+        raise InvalidHandlerError(function, "it runs in a thread already")
     return InThread(function, pool or _shared)
