@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,16 @@ import pytest
 
 from oni.server._settings import describe
 from tests.integration.clients import bare, needs_websockets
-from tests.integration.daemon import ENDED, KEY, OPEN, daemon, free_port, run_twistd, wait_until
+from tests.integration.daemon import (
+    ENDED,
+    KEY,
+    OPEN,
+    daemon,
+    environment,
+    free_port,
+    run_twistd,
+    wait_until,
+)
 
 APP = '[app]\nconfigure = "shop:configure"\n'
 
@@ -39,6 +50,12 @@ def test_help(tmp_path: Path) -> None:
 def test_version(tmp_path: Path) -> None:
     """``--version`` says Oni's."""
     assert re.match(r"Oni \d", run_twistd(tmp_path, "oni", "--version").stdout)
+
+
+def test_no_reactor() -> None:
+    """Reading the command line chooses no reactor: twistd's ``--reactor`` still can."""
+    code = "import sys, oni.server.tap; sys.exit('twisted.internet.reactor' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
 
 
 def test_check_good(tmp_path: Path) -> None:

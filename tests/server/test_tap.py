@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -95,8 +93,3 @@ class Plugin(SynchronousTestCase):
         (found,) = [plug for plug in getPlugins(IServiceMaker) if plug.tapname == "oni"]
         self.assertIsInstance(found, ServiceMaker)
         self.assertIs(Options, found.options)
-
-    def test_no_reactor(self) -> None:
-        """Reading the command line chooses no reactor: twistd's --reactor still can."""
-        code = "import sys, oni.server.tap; sys.exit('twisted.internet.reactor' in sys.modules)"
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
