@@ -226,4 +226,4 @@ def _listener(description: str, factory: Any, reactor: Any) -> IService:
     """Make a listener whose start fails when its port is taken."""
     listener = strports.service(description, factory, reactor)
     listener.setName(description)
-    return listener  # type: ignore[no-any-return]
+    return listener

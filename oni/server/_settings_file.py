@@ -244,7 +244,7 @@ def _listen_problem(description: str) -> str | None:
     path = "server.listen: expected an endpoint description like 'tcp:8000:interface=127.0.0.1'"
     try:
         # Building an endpoint only stores its reactor.
-        serverFromString(cast(Any, None), description)  # type: ignore[no-untyped-call]
+        serverFromString(cast(Any, None), description)
     except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own errors
         return f"{path}, got {article(description)} ({type(error).__name__}: {error})"
     kind, _, rest = description.partition(":")
