@@ -200,6 +200,9 @@ class IChannels(Interface):
     def names() -> Sequence[str]:
         """Give the names of the channels that live, sorted."""
 
+    def statistics() -> Mapping[str, int]:
+        """Give counters and gauges by name."""
+
 
 class IEntry(Interface):
     """A publication on its way to carriers. It is encoded once for each protocol."""

@@ -41,7 +41,7 @@ class CarrierOwner(Protocol):
         """Take the payload of a message."""
 
     def connection_lost(self) -> None:
-        """Learn that the connection has ended."""
+        """Learn that nothing comes or goes any more; once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +205,10 @@ class WebSocketCarrier(WebSocketServerProtocol):
         if not origin_is_allowed(
             headers.get("origin"), headers["host"].strip(), secure, self.factory.allowed_origins
         ):
-            raise _denial(ConnectionDeny.FORBIDDEN, "origin not allowed")
+            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, "origin not allowed")
         if not request.protocols or _JSON in request.protocols:
             return _JSON if request.protocols else None
-        raise _denial(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
+        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
 
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
@@ -223,18 +223,30 @@ class WebSocketCarrier(WebSocketServerProtocol):
         """Answer in the same order and within the same bound as everything else."""
         self._put(pong_frame(payload))
 
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        """Begin to close, whoever wanted it, and tell the owner at once."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._leave()
+
     def dropConnection(self, abort: bool = False) -> None:
         """End the connection, also where what is still to be written never leaves."""
         super().dropConnection(abort)
+        self._leave()
         if not abort and self._end is None and self.connected:
             seconds = self.factory.closeHandshakeTimeout
             self._end = self.factory.reactor.callLater(seconds, self.transport.abortConnection)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Tell the owner that it is over."""
-        self._forget()
+        """Clean up: the connection has ended."""
         if self._end is not None and self._end.active():
             self._end.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Tell the owner that it is over."""
+        self._forget()
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.connection_lost()
@@ -265,13 +277,13 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
             limits: What a connection may do.
             reactor: The reactor.
         """
-        super().__init__(server="Oni", reactor=reactor)  # type: ignore[no-untyped-call]
+        super().__init__(server="Oni", reactor=reactor)
         # Autobahn's timers use one reactor for the whole process, whatever a factory was given.
         self._batched_timer = _Timer(reactor)
         self.open = open_owner
         self.allowed_origins = tuple(limits.allowed_origins)
         self._unflushed: list[WebSocketCarrier] = []
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+        self.setProtocolOptions(
             versions=[13],
             webStatus=False,
             utf8validateIncoming=True,
@@ -323,10 +335,6 @@ class _Timer:
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
         return self._reactor.callLater(delay, call, *args)
-
-
-def _denial(status: int, reason: str) -> ConnectionDeny:
-    return ConnectionDeny(status, reason)  # type: ignore[no-untyped-call]
 
 
 def _no_compression(offers: Sequence[Any]) -> None:

@@ -49,7 +49,7 @@ class Oni:
         if reactor is None:
             from twisted.internet import reactor
         self.settings = settings
-        self.channels: Any = process_channels() if channels is None else channels
+        self.channels: IChannels = process_channels() if channels is None else channels
         self.sessions: dict[str, Session] = {}
         self.dispatcher = EventDispatcher(
             allowed_match_spec_keywords=settings.dispatcher.keywords,

@@ -158,9 +158,10 @@ class LimitedSite(Site):
 
     def log(self, request: Any) -> None:
         """Log a request without its query, where tokens may be."""
-        _log.debug(
-            "{method} {path}: {code}", method=request.method, path=request.path, code=request.code
+        method, path = (
+            part.decode("ascii", "backslashreplace") for part in (request.method, request.path)
         )
+        _log.debug("{method} {path}: {code}", method=method, path=path, code=request.code)
 
 
 class UpgradeRequired(Resource):

@@ -285,6 +285,20 @@ class ReceiveTests(CarrierTestCase):
         self.assertEqual(owner.lost, 1)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_owner_is_told_at_once(self) -> None:
+        """Whoever closes, the owner learns it then, not when the connection has ended at last."""
+        for end in (
+            lambda carrier: carrier.dataReceived(wire.close(3000)),
+            lambda carrier: carrier.dataReceived(wire.frame("x", 3)),
+            lambda carrier: carrier.close(CloseCode.STALE),
+            lambda carrier: carrier.dropConnection(abort=True),
+        ):
+            carrier, _, owner = self.open()
+            end(carrier)
+            self.assertEqual(owner.lost, 1)
+            carrier.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(owner.lost, 1)
+
     def test_paused_reading(self) -> None:
         """Reading can be stopped and gone on with, as often as one likes."""
         carrier, transport, _ = self.open()

@@ -6,10 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
+from zope.component import getGlobalSiteManager
 
 import oni.channels
 from oni.channels import Channels
 from oni.errors import ReadOnlyActError, Refused, UnknownKeywordError
+from oni.interfaces import IChannels
 from oni.server import Oni
 from oni.server._settings import ACT_PHASES, DispatcherSettings, Settings
 from oni.values import Phase, Position
@@ -251,6 +253,9 @@ class OniTests(HouseTestCase):
 
     def test_process_channels(self) -> None:
         """Without being told otherwise, its channels are the process's."""
+        registry = getGlobalSiteManager()
+        if registry.queryUtility(IChannels) is None:
+            self.addCleanup(registry.unregisterUtility, provided=IChannels)
         own = Oni(self.settings, self.reactor)
         self.assertIs(own.channels.get("a"), oni.channels.get("a"))
 
