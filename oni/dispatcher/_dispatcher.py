@@ -140,7 +140,7 @@ class EventDispatcher(Firing):
             times,
             timeout,
             (caller.f_code, caller.f_lineno),
-            self._index.dead.append,
+            self._index.dead,
         )
         if times is not None:
             registration.claim_before_call(self._index.remove)

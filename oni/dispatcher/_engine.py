@@ -262,8 +262,8 @@ class Engine:
         """Remove the registrations whose handlers have died."""
         dead = self.index.dead
         while dead:
-            registration = self.index.by_id.get(dead.popleft().handler_id)
-            if registration is None:
+            registration = dead.popleft()
+            if registration.handler_id not in self.index.by_id:  # removed before it died
                 continue
             self.counters["handlers_died"] += 1
             calls = self.index.count_calls(registration)

@@ -15,7 +15,7 @@ from weakref import ref
 
 from oni.dispatcher._matchers import MISSING, Matcher, OneOf
 from oni.dispatcher._plan import NO_PLAN, Plan, compile_plan
-from oni.dispatcher._registration import HandlerRef, Registration
+from oni.dispatcher._registration import Registration
 from oni.errors import InvalidMatchSpecError, UnknownKeywordError
 from oni.values import Phase
 
@@ -24,6 +24,7 @@ __all__ = ["HandlerIndex"]
 _MAX_SHAPES = 1_024
 _MAX_MERGED = 4_096
 _MAX_EXPANSION = 64
+_FEW_PLANS = 8
 
 Lookup = tuple[Callable[[Mapping[str, Any]], Any], dict[Any, "Bucket"]]
 
@@ -49,6 +50,7 @@ class Bucket:
         "owner",
         "plan",
         "plans",
+        "plans_max",
         "registrations",
     )
 
@@ -63,6 +65,7 @@ class Bucket:
         self.plan: Plan | None = None
         # Every plan that may still run, and the keys of the current ones that it shares.
         self.plans: list[ref[Plan]] = []
+        self.plans_max = _FEW_PLANS
         self.merged: set[tuple[Bucket, ...]] = set()
 
 
@@ -85,7 +88,7 @@ class HandlerIndex:
     def __init__(self, keywords: Iterable[str], phases: Mapping[str, Phase]) -> None:
         self.keywords = list(keywords)
         self.by_id: dict[int, Registration] = {}
-        self.dead: deque[HandlerRef] = deque()
+        self.dead: deque[Registration] = deque()
         self._phases = phases
         self._tables: dict[tuple[str, ...], Table] = {}
         self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
@@ -124,23 +127,20 @@ class HandlerIndex:
             elif isinstance(value, Matcher):
                 matchers[keyword] = value
             elif value is not None:
-                _check_hashable(keyword, value)
                 literals[keyword] = (value,)
-        condition = Condition(matchers) if matchers else None
         keywords = tuple(k for k in self.keywords if k in literals)
-        table = self._tables.get(keywords)
-        if table is None:
-            table = self._tables[keywords] = Table(keywords)
-            self.shapes.clear()
-        buckets = []
-        for values in itertools.product(*(literals[k] for k in keywords)):
-            if all(value == value for value in values):  # NaN equals nothing
-                key = values[0] if len(values) == 1 else values
-                buckets.append(self._file(registration, table, key, condition))
-        registration.buckets = buckets
+        choices = [_findable(k, literals[k]) for k in keywords]
+        condition = Condition(matchers) if matchers else None
+        if all(choices):
+            table = self._tables.get(keywords)
+            if table is None:
+                table = self._tables[keywords] = Table(keywords)
+                self.shapes.clear()
+            registration.buckets = [
+                self._file(registration, table, key[0] if len(key) == 1 else key, condition)
+                for key in itertools.product(*choices)
+            ]
         self.by_id[registration.handler_id] = registration
-        if not table.buckets:
-            self._drop(table)
 
     def _file(
         self, registration: Registration, table: Table, key: Any, condition: Condition | None
@@ -160,17 +160,19 @@ class HandlerIndex:
         """Forget a registration. Lists that are running now pass over it."""
         if self.by_id.pop(registration.handler_id, None) is None:
             return
-        for bucket in registration.buckets:
+        buckets, registration.buckets = registration.buckets, ()
+        for bucket in buckets:
             del bucket.registrations[registration.handler_id]
             for plan in _alive(bucket):
                 plan.overwrite(registration)
             self._invalidate(bucket)
             self._prune(bucket)
+        registration.release()
 
     def _prune(self, bucket: Bucket) -> None:
         if bucket.registrations or bucket.conditional:
             return
-        owner = bucket.owner
+        owner, bucket.owner = bucket.owner, None
         if isinstance(owner, Bucket):
             del owner.conditional[bucket.key]
             self._prune(owner)
@@ -230,7 +232,8 @@ class HandlerIndex:
         self.check(details)
         found = self._find(details, self._learn(details))
         order = {name: place for place, name in enumerate(self._phases)}
-        everyone = [r for bucket in found for r in bucket.registrations.values()]
+        ids = {handler_id for bucket in found for handler_id in bucket.registrations}
+        everyone = [self.by_id[handler_id] for handler_id in ids]
         return sorted(everyone, key=lambda r: (order[r.phase], r.handler_id))
 
     def _learn(self, details: Mapping[str, Any]) -> tuple[Lookup, ...]:
@@ -253,20 +256,27 @@ class HandlerIndex:
         for values, buckets in shape:
             wanted = values(details)
             try:
-                bucket = buckets.get(wanted)
-            except TypeError:  # an unhashable detail: compare with each
-                bucket = next((b for key, b in buckets.items() if key == wanted), None)
-            if bucket is not None:
+                only = buckets.get(wanted)
+                equal = [] if only is None else [only]
+            except Exception:  # an unhashable detail, or one that cannot be compared
+                equal = list(_equal(buckets, wanted))
+            for bucket in equal:
                 if bucket.registrations:
                     found.append(bucket)
                 found.extend(_holding(bucket.conditional.values(), details))
-        return found
+        # A matcher may have removed handlers.
+        return [bucket for bucket in found if bucket.registrations]
 
     def _merge(self, found: tuple[Bucket, ...]) -> Plan:
         plan = self._merged.get(found)
         if plan is None:
             plan = self._compile_for(found)
-            if all(bucket.owner is not None for bucket in found):  # else made for one event
+            if any(bucket.owner is None for bucket in found):
+                # Made for one event, and forgotten with it: count that event now.
+                plan.runs = 1
+                plan.count_calls()
+                plan.runs = -1
+            else:
                 if len(self._merged) >= _MAX_MERGED:
                     for old in list(self._merged):
                         self._unmerge(old)
@@ -280,12 +290,16 @@ class HandlerIndex:
         return plan
 
     def _compile_for(self, buckets: tuple[Bucket, ...]) -> Plan:
-        registrations = [r for bucket in buckets for r in bucket.registrations.values()]
-        if len(buckets) > 1:
-            registrations.sort(key=lambda r: r.handler_id)
+        if len(buckets) == 1:
+            registrations = list(buckets[0].registrations.values())
+        else:  # an unhashable detail may equal several values of one handler
+            by_id = {i: r for bucket in buckets for i, r in bucket.registrations.items()}
+            registrations = sorted(by_id.values(), key=lambda r: r.handler_id)
         plan = compile_plan(registrations, self._phases.values())
         for bucket in buckets:
-            bucket.plans = [each for each in bucket.plans if each() is not None]
+            if len(bucket.plans) >= bucket.plans_max:
+                bucket.plans = [each for each in bucket.plans if each() is not None]
+                bucket.plans_max = max(_FEW_PLANS, 2 * len(bucket.plans))
             bucket.plans.append(ref(plan))
         return plan
 
@@ -297,14 +311,26 @@ class HandlerIndex:
         return registration.calls
 
 
-def _check_hashable(keyword: str, value: Any) -> None:
-    try:
-        hash(value)
-    except TypeError:
-        raise InvalidMatchSpecError(
-            keyword,
-            f"{value!r} is unhashable; use a hashable value, or where(lambda v: v == ...)",
-        ) from None
+def _findable(keyword: str, values: Iterable[Any]) -> list[Any]:
+    """Give the values that something can be equal to: NaN equals nothing.
+
+    Raises:
+        InvalidMatchSpecError: One is unhashable, or cannot be compared.
+    """
+    found = []
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            reason = "is unhashable; use a hashable value, or where(lambda v: v == ...)"
+            raise InvalidMatchSpecError(keyword, f"{value!r} {reason}") from None
+        try:
+            if value == value:
+                found.append(value)
+        except Exception as error:
+            reason = f"{value!r} cannot be compared with == ({error})"
+            raise InvalidMatchSpecError(keyword, reason) from error
+    return found
 
 
 def _alive(bucket: Bucket) -> Iterator[Plan]:
@@ -312,6 +338,18 @@ def _alive(bucket: Bucket) -> Iterator[Plan]:
         plan = each()
         if plan is not None:
             yield plan
+
+
+def _equal(buckets: Mapping[Any, Bucket], wanted: Any) -> Iterator[Bucket]:
+    """Compare with each key; where that raises, the handlers fail in their turn."""
+    for key, bucket in list(buckets.items()):
+        try:
+            equal = bool(key == wanted)
+        except Exception as error:
+            yield _failing(bucket, error)
+        else:
+            if equal:
+                yield bucket
 
 
 def _holding(buckets: Iterable[Bucket], details: Mapping[str, Any]) -> Iterator[Bucket]:
@@ -329,7 +367,8 @@ def _holding(buckets: Iterable[Bucket], details: Mapping[str, Any]) -> Iterator[
 def _failing(bucket: Bucket, error: Exception) -> Bucket:
     """Give a bucket that is not in the index, whose handlers fail with the matcher's error."""
     failing = Bucket(None, None)
-    failing.registrations = {i: r.failing(error) for i, r in bucket.registrations.items()}
+    for each in (bucket, *bucket.conditional.values()):
+        failing.registrations |= {i: r.failing(error) for i, r in each.registrations.items()}
     return failing
 
 

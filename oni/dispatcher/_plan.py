@@ -13,6 +13,7 @@ from contextvars import copy_context
 from operator import itemgetter
 from types import CoroutineType
 from typing import Any
+from weakref import ref
 
 from twisted.python.failure import Failure
 
@@ -23,7 +24,6 @@ from oni.dispatcher._registration import (
     REMOVED,
     STRONG,
     WEAK,
-    HandlerRef,
     Registration,
 )
 from oni.values import SKIPPED, Phase
@@ -167,7 +167,7 @@ def _failed(give: Callable[[], Any], error: BaseException) -> Any:
     """Give the failure, or SKIPPED if there was nobody to call: the handler had died."""
     traceback = error.__traceback__
     in_our_frame = traceback is not None and traceback.tb_next is None
-    return SKIPPED if in_our_frame and type(give) is HandlerRef and give() is None else Failure()
+    return SKIPPED if in_our_frame and type(give) is ref and give() is None else Failure()
 
 
 def _call_strong(slots: list[Any], last: int, event: Any) -> Kept:
@@ -189,8 +189,8 @@ def _call_methods(slots: list[Any], last: int, event: Any) -> Kept:
     rest: Any = iter(slots)
     while True:
         try:
-            for ref, function in rest:
-                instance = ref()
+            for give_instance, function in rest:
+                instance = give_instance()
                 value = SKIPPED if instance is None else function(instance, event)
                 if value is not None:
                     kept.append((last - rest.__length_hint__(), value))

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType
 from typing import Any, TypeGuard
@@ -14,24 +15,16 @@ from oni.dispatcher._threads import InThread
 from oni.errors import InvalidHandlerError
 from oni.values import SKIPPED, HandlerInfo
 
-__all__ = ["COROUTINE", "METHOD", "REMOVED", "STRONG", "WEAK", "HandlerRef", "Registration"]
+__all__ = ["COROUTINE", "METHOD", "REMOVED", "STRONG", "WEAK", "Registration"]
 
 # How a place in a compiled phase is called. What the place holds for each of them:
 STRONG = 0  # the handler itself
-WEAK = 1  # a callable that gives the handler; a HandlerRef gives None when it is gone
+WEAK = 1  # a callable that gives the handler; a weak reference gives None when it is gone
 METHOD = 2  # (reference to the instance, function)
 COROUTINE = 3  # as WEAK; the handler returns a coroutine
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _UNUSABLE = "it is a generator function, which would never run; decorate it with inlineCallbacks"
-
-
-class HandlerRef(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference that knows whose death it announces."""
-
-    __slots__ = ("handler_id",)
-
-    handler_id: int
 
 
 def _skip(event: Any) -> Any:
@@ -60,10 +53,14 @@ REMOVED: tuple[Any, ...] = (
 
 
 class Registration:
-    """A handler with its match spec, phase and limits."""
+    """A handler with its match spec, phase and limits.
+
+    It is itself what the weak reference to its handler calls when the handler has died: plain
+    references are the fastest to call, and no further object is made.
+    """
 
     __slots__ = (
-        "_call",
+        "_dead",
         "_place",
         "buckets",
         "calls",
@@ -88,9 +85,9 @@ class Registration:
         times: int | None,
         timeout: float | None,
         place: tuple[CodeType, int],
-        on_death: Callable[[HandlerRef], object],
+        dead: deque[Registration],
     ) -> None:
-        """Take a handler.
+        """Take a handler. When it has died, the registration puts itself among the dead.
 
         Raises:
             InvalidHandlerError: It can never run, or cannot be held weakly.
@@ -105,43 +102,40 @@ class Registration:
         self.buckets: Any = ()
         self.slot: Any
         self._place = place
+        self._dead = dead
         self.label, is_coroutine = _describe(handler)
         if weak:
-            self._hold_weakly(handler, on_death)
+            self._hold_weakly(handler, self)
         else:
             self.kind, self.slot = STRONG, handler
         if is_coroutine:
             self._become_coroutine()
 
-    def _hold_weakly(
-        self, handler: Callable[[Any], Any], on_death: Callable[[HandlerRef], object]
-    ) -> HandlerRef:
+    def __call__(self, ref: weakref.ref[Any]) -> None:
+        """Note that the handler has died. A reference calls this in any thread."""
+        self._dead.append(self)
+
+    def _hold_weakly(self, handler: Callable[[Any], Any], on_death: Registration) -> None:
         try:
             if isinstance(handler, InThread):
-                return self._hold_in_thread(handler, on_death)
-            if type(handler) is MethodType:
-                ref = HandlerRef(handler.__self__, on_death)
-                self.kind, self.slot = METHOD, (ref, handler.__func__)
+                self._hold_in_thread(handler)
+            elif type(handler) is MethodType:
+                instance = weakref.ref(handler.__self__, on_death)
+                self.kind, self.slot = METHOD, (instance, handler.__func__)
             elif _is_bound_builtin(handler):
-                instance = handler.__self__
-                ref = HandlerRef(instance, on_death)
-                self.kind, self.slot = METHOD, (ref, getattr(type(instance), handler.__name__))
+                instance = weakref.ref(handler.__self__, on_death)
+                function = getattr(type(handler.__self__), handler.__name__)
+                self.kind, self.slot = METHOD, (instance, function)
             else:
-                ref = HandlerRef(handler, on_death)
-                self.kind, self.slot = WEAK, ref
+                self.kind, self.slot = WEAK, weakref.ref(handler, on_death)
         except (TypeError, AttributeError) as error:
             raise InvalidHandlerError(
                 handler, f"it cannot be held weakly ({error}); register it with use_weakref=False"
             ) from error
-        ref.handler_id = self.handler_id
-        return ref
 
-    def _hold_in_thread(
-        self, handler: InThread, on_death: Callable[[HandlerRef], object]
-    ) -> HandlerRef:
+    def _hold_in_thread(self, handler: InThread) -> None:
         inner = Registration.__new__(Registration)  # holds the function as a handler is held
-        inner.handler_id = self.handler_id
-        ref = inner._hold_weakly(handler.function, on_death)
+        inner._hold_weakly(handler.function, self)
         give_function = inner._getter()
 
         def give() -> Callable[[Any], Any]:
@@ -149,7 +143,6 @@ class Registration:
             return _skip if function is None else InThread(function, handler.pool)
 
         self.kind, self.slot = WEAK, give
-        return ref
 
     def _getter(self) -> Any:
         """Give what gives the handler, or None when it is gone: any kind as if it were WEAK."""
@@ -172,7 +165,7 @@ class Registration:
         def give() -> Callable[[Any], Any]:
             return give_handler() or _skip_later
 
-        # A HandlerRef may stay as it is: the loops know what it means when it gives None.
+        # A reference may stay as it is: the loops know what it means when it gives None.
         self.slot = self.slot if self.kind == WEAK else give
         self.kind = COROUTINE
 
@@ -185,7 +178,7 @@ class Registration:
         give = self._getter()
         skip = _skip_later if self.kind == COROUTINE else _skip
 
-        def claim() -> Callable[[Any], Any]:
+        def claim() -> Any:
             handler = give() if self.remaining else None
             if handler is None or not self.remaining:
                 return skip
@@ -196,10 +189,16 @@ class Registration:
 
         self.kind, self.slot = (COROUTINE if self.kind == COROUTINE else WEAK), claim
 
+    def release(self) -> None:
+        """Let go of the handler, whose reference would else keep this: it is removed."""
+        self.slot = REMOVED[self.kind]
+
     def failing(self, error: Exception) -> Registration:
         """Give a stand-in for one event: a matcher raised, so the handler has failed."""
 
         def fail(event: Any) -> Any:
+            if not self.buckets:  # removed meanwhile
+                return SKIPPED
             raise error
 
         stand_in = copy.copy(self)
@@ -244,8 +243,7 @@ def _describe(handler: Callable[[Any], Any]) -> tuple[str, bool]:
         flags = function.__code__.co_flags
         if flags & _GENERATOR:
             raise InvalidHandlerError(handler, _UNUSABLE)
-        coroutine = bool(flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(function)
-        return function.__qualname__, coroutine
+        return function.__qualname__, bool(flags & inspect.CO_COROUTINE)
     if not callable(handler):
         raise InvalidHandlerError(handler, "it cannot be called")
     return _describe_other(handler)
