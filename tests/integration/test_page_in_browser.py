@@ -124,7 +124,7 @@ def test_closed_for_good(tmp_path: Path) -> None:
         async with browser_page() as page:
             await page.page.goto(f"{running.address}/")
             await page.page.wait_for_selector("#state[data-state=closed]")
-            assert (await page.page.text_content("#state")).strip() == "Closed: invalid token"
+            assert (await page.page.text_content("#state")).strip() == "Closed: unauthorized"
             await asyncio.sleep(1.5)
             assert await page.page.get_attribute("#state", "data-state") == "closed"
             assert await page.page.is_visible("#connect")
