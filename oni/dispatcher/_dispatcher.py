@@ -312,9 +312,10 @@ class EventDispatcher(Firing):
         return self._engine.pending()
 
     def statistics(self) -> Mapping[str, int]:
-        """Give counters (``events_fired``, ``events_refused``, ``handler_failures``,
-        ``handlers_died``, ``event_cycles``) and gauges (``handlers``, ``events_running``,
-        ``events_queued``).
+        """Give counters and gauges by name.
+
+        Counters: ``events_fired``, ``events_refused``, ``event_cycles``, ``handler_failures``,
+        ``handlers_died``. Gauges: ``handlers``, ``events_running``, ``events_queued``.
         """
         return self._engine.statistics()
 
