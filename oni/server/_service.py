@@ -1,7 +1,8 @@
 """The daemon as a tree of Twisted services.
 
 Started in this order: the Oni with the application's handlers, then each listener. Stopped in the
-opposite order, so that nobody comes in while the Oni ends.
+opposite order, so that nobody comes in while the Oni ends; at last, connections that it closed are
+waited for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
 from oni.server._deadline import ExitDeadline
+from oni.server._goodbye import Goodbye
 from oni.server._ordered import OrderedServices
 from oni.server._settings import Settings
 
@@ -129,6 +131,7 @@ class Daemon(OrderedServices):
     Args:
         oni: The service of the Oni.
         factory: What each listener serves.
+        connections: Says how many connections there are that close in time once they are told to.
         settings: Where to listen, and in which time to stop.
         reactor: The reactor.
         deadline: Ends the process if nothing else does; None never does.
@@ -139,13 +142,15 @@ class Daemon(OrderedServices):
         self,
         oni: OniService,
         factory: Any,
+        connections: Callable[[], int],
         settings: Settings,
         reactor: Any,
         deadline: ExitDeadline | None = None,
         foreground: bool = False,
     ) -> None:
         listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
-        super().__init__([oni, *listeners], settings.server.stop_timeout, reactor)
+        goodbye = Goodbye(connections, reactor)
+        super().__init__([goodbye, oni, *listeners], settings.server.stop_timeout, reactor)
         self._settings = settings
         self._reactor = reactor
         self._deadline = deadline
@@ -171,7 +176,12 @@ class Daemon(OrderedServices):
 
         service = OniService(oni, application, settings.zca.name, on_late_failure=end)
         deadline = ExitDeadline(settings.server.stop_timeout + _EXIT_GRACE)
-        return cls(service, make_factory(oni, reactor), settings, reactor, deadline, foreground)
+        factory = make_factory(oni, reactor)
+
+        def connections() -> int:
+            return int(factory.websockets.countConnections)
+
+        return cls(service, factory, connections, settings, reactor, deadline, foreground)
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while there may still be the privileges for low ones.

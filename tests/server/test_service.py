@@ -191,7 +191,7 @@ class DaemonTests(SynchronousTestCase):
         settings = settings_from({"server": server})
         service = OniService(self.oni, registry=Components())
         deadline = ExitDeadline(settings.server.stop_timeout, self.armed.append)
-        return Daemon(service, Factory(), settings, reactor, deadline, foreground)
+        return Daemon(service, Factory(), lambda: 0, settings, reactor, deadline, foreground)
 
     def test_building_does_nothing(self) -> None:
         """Nothing listens before it is started."""
