@@ -201,7 +201,7 @@ class PendingEvent:
         details: What it is matched by.
         state: ``"queued"`` (waits for its turn), ``"running"`` (is in its turn) or ``"nested"``
             (runs inside another event's turn).
-        phase: The phase it is in, ``""`` while queued.
+        phase: The phase it is in, ``""`` while queued, or where it never had to wait.
         waits_for: What it waits for: handlers by name, or the event ahead.
         age: Seconds since it was fired, or None where it never had to wait (it is being called
             right now).

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from oni.dispatcher._phase_run import PhaseRun
 from oni.dispatcher._run import EventRun
 from oni.dispatcher._turns import Lane
 from oni.dispatcher._twisted_private import LIST, undecided, waiters
@@ -64,8 +65,8 @@ class _Search:
                     self.lists[waiter] = None
             elif isinstance(waiter, Deferred):
                 yield waiter
-            elif isinstance(waiter.__self__, EventRun) and waiter.__self__.is_held_up_by(*args):
-                yield waiter.__self__
+            elif isinstance(waiter.__self__, PhaseRun) and waiter.__self__.holds_up(*args):
+                yield waiter.__self__.run
 
     def _decide_lists(self) -> None:
         """A list that any of its Deferreds could fire is stuck when all that are left are."""

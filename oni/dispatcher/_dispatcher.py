@@ -241,8 +241,6 @@ class EventDispatcher(Firing):
         """
         self._engine.check_thread()
         _check_seconds(timeout=timeout)
-        if self._engine.state in ("new", "stopped"):
-            return succeed(None)
         return self._engine.stop(timeout)
 
     # --- Keywords and phases ------------------------------------------------------------------
@@ -298,7 +296,7 @@ class EventDispatcher(Firing):
         self._engine.check_thread()
         return [self._info(registration) for registration in self._index.by_id.values()]
 
-    def matching(self, **details: Any) -> Sequence[HandlerInfo]:
+    def matching(self, /, **details: Any) -> Sequence[HandlerInfo]:
         """Give the handlers that an event with these details would call, in call order."""
         self._engine.check_thread()
         return [self._info(registration) for registration in self._index.matching(details)]

@@ -80,7 +80,6 @@ class Engine:
         self._max_trailing = max_trailing
         self._max_wait = max_wait
         self._refused_in = ""
-        self._runs = 0
 
     # --- Coming in ----------------------------------------------------------------------------
 
@@ -113,8 +112,7 @@ class Engine:
 
     def new_run(self, result: EventResult, lane: Lane | None) -> EventRun:
         """Make the record of an event that is queued or not simple."""
-        self._runs += 1
-        return EventRun(self, result, lane, self._runs)
+        return EventRun(self, result, lane)
 
     # --- Turns --------------------------------------------------------------------------------
 
@@ -143,56 +141,70 @@ class Engine:
                 lane.draining = False
         if lane is not None:
             self.turns.leave(lane)
-        if self.stops.waiting:
-            self.stops.check()
+        self.stops.check()
 
     def _begin(self, run: EventRun, lane: Lane) -> None:
-        if run.patience is not None:
-            run.patience.cancel()
-        frame = Frame(self, run.result, current_frame.get())
-        current_frame.set(frame)
         try:
             plan = self.index.plan(dict(run.result.details))
         except UnknownKeywordError as error:  # the keyword was removed while the event waited
             run.refuse(error)
             return
+        if run.patience is not None:
+            run.patience.cancel()
+        frame = Frame(self, run.result, current_frame.get())
+        current_frame.set(frame)
         self.fired += 1
         self.thread = get_ident()
         lane.active = frame
         plan.runs += 1
         run.begin(frame, plan)
 
-    def release_turn(self, run: EventRun) -> Lane | None:
+    def release_turn(self, run: EventRun, bounded: bool = True) -> Lane | None:
         """Take the turn from an event that goes on without it; give the lane that is free now.
 
         Beyond the bound of events that go on so, the event keeps its turn.
         """
-        if self._max_trailing is not None and self.trailing >= self._max_trailing:
-            return None
         lane = run.lane
-        assert lane is not None
+        full = self._max_trailing is not None and self.trailing >= self._max_trailing
+        if lane is None or (bounded and full):
+            return None
         lane.active = None
         run.lane = None
         run.trailing = True
         self.trailing += 1
         return lane
 
+    def leave_queue(self, run: EventRun) -> None:
+        """Note that an event waits for its turn no more, and will not have one."""
+        lane = run.lane
+        assert lane is not None
+        self.turns.discard(lane, run)
+        self.turns.leave(lane)
+        self.consider()
+        self.stops.check()
+
     def enter(self, frame: Frame) -> None:
         """Note that an event runs that may have to wait."""
         self.running[frame] = None
         self.consider()
 
-    def leave(self, frame: Frame, lane: Lane | None) -> None:
+    def leave(self, run: EventRun) -> None:
         """Note that such an event has ended."""
+        frame = run.frame
+        assert frame is not None
         del self.running[frame]
-        if lane is not None:
-            lane.active = None
+        if run.lane is not None:
+            run.lane.active = None
+        if run.trailing:
+            self.trailing -= 1
         frame.empty()
         self.consider()
 
     def consider(self) -> None:
         """Find out whether the next event may take the short way, and end on it."""
         busy = bool(self.running or self.turns.waiting)
+        if not self.turns.waiting:
+            self.watch.rest()
         self.direct = self.state == "started" and not self.turns.order_by and not busy
         self.unsettled = busy or bool(self.stops.waiting)
 
@@ -236,10 +248,14 @@ class Engine:
 
     def set_stopped(self) -> None:
         """Note that nothing runs any more, and let those who wait for events know."""
+        if self.state != "stopping":  # it was started again meanwhile, or never
+            return
         self.set_state("stopped")
         awaiting, self.awaiting = self.awaiting, {}
         for handler_id, deferred in awaiting.items():
-            self.index.remove(self.index.by_id[handler_id])
+            registration = self.index.by_id.get(handler_id)
+            if registration is not None:
+                self.index.remove(registration)
             deferred.errback(DispatcherStoppedError("the dispatcher stopped before such an event"))
 
     def _refuse(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
@@ -252,11 +268,6 @@ class Engine:
                 state=self.state,
             )
         return succeed(EventResult(event, details, (), self.state))
-
-    def check_quiet(self) -> None:
-        """Let those who wait for the end know, if it has come."""
-        if self.stops.waiting:
-            self.stops.check()
 
     def bury(self) -> None:
         """Remove the registrations whose handlers have died."""
@@ -279,8 +290,9 @@ class Engine:
 
     def pending(self) -> list[PendingEvent]:
         """Describe the events that have not ended, oldest first."""
-        running = [_pending(frame, self) for frame in self.frames()]
-        return running + [r.pending() for lane in self.turns.crowded() for r in lane.waiting]
+        everyone = [_pending(frame, self) for frame in self.frames()]
+        everyone += [r.pending() for lane in self.turns.crowded() for r in lane.waiting]
+        return sorted(everyone, key=lambda pending: -(pending.age or 0.0))
 
     def statistics(self) -> dict[str, int]:
         """Give counters and gauges."""
@@ -298,6 +310,5 @@ def _pending(frame: Frame, engine: Engine) -> PendingEvent:
         pending: PendingEvent = frame.run.pending()
         return pending
     result = frame.result
-    phase = result.parts[-1][0][0] if result.parts else ""
     state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
-    return PendingEvent(result.event, result.details, state, phase, (), None)
+    return PendingEvent(result.event, result.details, state, "", (), None)

@@ -46,32 +46,41 @@ class Stops:
         self._engine.consider()
         if timeout is not None:
             stop.timer = self._engine.clock.timer(timeout, self._give_up, stop, timeout)
+        for frame in callers:
+            if frame.run is not None:
+                frame.run.give_turn_away()
         self.check()
         return stop.deferred
 
+    def are_called_from(self, frame: Frame | None) -> bool:
+        """Say whether somebody called ``stop`` from this event, and still waits.
+
+        What is queued behind it has to end before the stop does, so it gives its turn away.
+        """
+        return any(frame in stop.callers for stop in self.waiting)
+
     def check(self) -> None:
         """Fire for those who see nothing of what they wait for any more."""
-        if self._engine.turns.waiting:
-            return
         for stop in self.waiting.copy():
-            if all(frame in stop.callers for frame in self._engine.frames()):
-                self._finish(stop)
+            if stop in self.waiting and self._sees_nothing(stop):
+                self._leave(stop)
+                self._engine.set_stopped()
+                stop.deferred.callback(None)
 
-    def _finish(self, stop: _Stop, error: Exception | None = None) -> None:
+    def _sees_nothing(self, stop: _Stop) -> bool:
+        engine = self._engine
+        return not engine.turns.waiting and stop.callers.issuperset(engine.frames())
+
+    def _leave(self, stop: _Stop) -> None:
         self.waiting.remove(stop)
         if stop.timer is not None:
             stop.timer.cancel()
-        self._engine.set_stopped()
-        if error is None:
-            stop.deferred.callback(None)
-        else:
-            stop.deferred.errback(error)
+        self._engine.consider()
 
     def _give_up(self, stop: _Stop, seconds: float) -> None:
-        if stop not in self.waiting:
-            return
         engine = self._engine
         engine.enter_thread()
+        self._leave(stop)
         runs = [run for lane in engine.turns.crowded() for run in lane.waiting]
         runs += [f.run for f in engine.frames() if f not in stop.callers and f.run is not None]
         hung = [run.pending() for run in runs]
@@ -84,5 +93,5 @@ class Stops:
         )
         for run in runs:
             run.abandon()
-        if stop in self.waiting:
-            self._finish(stop, StopTimeoutError(seconds, hung))
+        engine.set_stopped()
+        stop.deferred.errback(StopTimeoutError(seconds, hung))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 _log = Logger()
-_FIRST_LOOK = 0.01  # seconds
+# Seconds between two looks. A search costs by the length of the queue, and so does its pause.
+_SHORTEST_PAUSE = 0.01
+_PAUSE_PER_EVENT = 0.0001
 _LONGEST_PAUSE = 1.0
 
 
@@ -32,16 +34,21 @@ class Watch:
         self._engine = engine
         self._stall_warning = stall_warning
         self._timer: Timer | None = None
-        self._pause = _FIRST_LOOK
+        self._pause = _SHORTEST_PAUSE
 
     def look(self) -> None:
         """Look soon: an event was queued."""
+        shortest = max(_SHORTEST_PAUSE, _PAUSE_PER_EVENT * self._engine.turns.waiting)
+        if self._timer is None or self._pause > 4 * shortest:
+            self.rest()
+            self._pause = shortest
+            self._timer = self._engine.clock.timer(0, self._look)
+
+    def rest(self) -> None:
+        """Look no more: nobody waits."""
         if self._timer is not None:
-            if self._pause <= _FIRST_LOOK * 4:
-                return
             self._timer.cancel()
-        self._pause = _FIRST_LOOK
-        self._timer = self._engine.clock.timer(0, self._look)
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
@@ -60,8 +67,8 @@ class Watch:
         if cycle is not None:
             newest = cycle[0]
             chain = [run.describe() for run in [*cycle, newest]]
-            self._engine.counters["event_cycles"] += 1
-            self._engine.enter_thread()
+            newest.engine.counters["event_cycles"] += 1
+            newest.engine.enter_thread()
             newest.refuse(EventCycleError(newest.result.event, chain))
         elif self._stall_warning is not None and lane.warned is not lane.active:
             self._warn(lane, self._stall_warning)

@@ -22,6 +22,7 @@ from oni.errors import (
     EventAbortedError,
     InvalidTimeoutError,
     ReactorThreadError,
+    StopTimeoutError,
     UnknownHandlerError,
     UnknownKeywordError,
     UnknownPhaseError,
@@ -302,7 +303,8 @@ class TimeoutTests(FaceTestCase):
         timer = threading.Timer(0.2, self.pump.callFromThread, (self.clock.advance, 31))
         timer.start()
         self.addCleanup(timer.join)
-        self.make_face(0.05).stop(30)
+        with self.assertRaises(StopTimeoutError):
+            self.make_face(0.05).stop(30)
         self.assertEqual((self.calls, self.dispatcher.state), (["cancelled"], "stopped"))
 
 
