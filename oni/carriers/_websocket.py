@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -17,13 +15,10 @@ from oni.carriers._origin import origin_is_allowed
 from oni.interfaces import ICarrier, IEntry
 from oni.protocol import CloseCode
 
-__all__ = [
-    "MAX_WAITING",
-    "CarrierLimits",
-    "CarrierOwner",
-    "WebSocketCarrier",
-    "WebSocketCarrierFactory",
-]
+if TYPE_CHECKING:
+    from oni.carriers._websocket_factory import WebSocketCarrierFactory
+
+__all__ = ["MAX_WAITING", "CarrierOwner", "WebSocketCarrier"]
 
 _log = Logger()
 
@@ -42,25 +37,6 @@ class CarrierOwner(Protocol):
 
     def connection_lost(self) -> None:
         """Learn that nothing comes or goes any more; once."""
-
-
-@dataclass(frozen=True, slots=True)
-class CarrierLimits:
-    """What a connection may do.
-
-    Attributes:
-        max_message_bytes: The longest message that is taken.
-        max_connections: How many there may be at once.
-        open_timeout: Seconds until the handshake must be over.
-        close_timeout: Seconds until a closed connection must have ended.
-        allowed_origins: Origins besides the own one whose pages may connect.
-    """
-
-    max_message_bytes: int = 64 * 1024
-    max_connections: int = 1000
-    open_timeout: float = 5.0
-    close_timeout: float = 5.0
-    allowed_origins: Sequence[str] = ()
 
 
 @implementer(ICarrier, IPushProducer)
@@ -250,92 +226,3 @@ class WebSocketCarrier(WebSocketServerProtocol):
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.connection_lost()
-
-
-class WebSocketCarrierFactory(WebSocketServerFactory):
-    """Makes websocket connections, with every option of Autobahn set.
-
-    Its defaults are open: no limits, any origin. A page's own origin is checked against the Host
-    header by the carrier, so Autobahn's list of patterns lets everything pass but ``null``.
-
-    Autobahn's own pings are off: the protocol has pings that every client answers, and they take
-    into account that the server itself may have stopped reading.
-    """
-
-    protocol = WebSocketCarrier  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        open_owner: Callable[[WebSocketCarrier], CarrierOwner],
-        limits: CarrierLimits,
-        reactor: Any,
-    ) -> None:
-        """Set the options.
-
-        Args:
-            open_owner: Is called with each connection that is open, and gives what it belongs to.
-            limits: What a connection may do.
-            reactor: The reactor.
-        """
-        super().__init__(server="Oni", reactor=reactor)
-        # Autobahn's timers use one reactor for the whole process, whatever a factory was given.
-        self._batched_timer = _Timer(reactor)
-        self.open = open_owner
-        self.allowed_origins = tuple(limits.allowed_origins)
-        self._unflushed: list[WebSocketCarrier] = []
-        self.setProtocolOptions(
-            versions=[13],
-            webStatus=False,
-            utf8validateIncoming=True,
-            maskServerFrames=False,
-            requireMaskedClientFrames=True,
-            applyMask=True,
-            maxFramePayloadSize=limits.max_message_bytes,
-            maxMessagePayloadSize=limits.max_message_bytes,
-            autoFragmentSize=0,
-            failByDrop=False,
-            echoCloseCodeReason=True,
-            openHandshakeTimeout=limits.open_timeout,
-            closeHandshakeTimeout=limits.close_timeout,
-            tcpNoDelay=True,
-            perMessageCompressionAccept=_no_compression,
-            autoPingInterval=0,
-            autoPingTimeout=0,
-            autoPingSize=12,
-            autoPingRestartOnAnyTraffic=True,
-            serveFlashSocketPolicy=False,
-            flashSocketPolicy="",
-            allowedOrigins=["*"],
-            allowNullOrigin=False,
-            maxConnections=limits.max_connections,
-            trustXForwardedFor=0,
-        )
-
-    def flush_soon(self, carrier: WebSocketCarrier) -> None:
-        """Let a carrier write when this reactor turn is over."""
-        self._unflushed.append(carrier)
-        if len(self._unflushed) == 1:
-            self.reactor.callLater(0, self._flush_all)
-
-    def _flush_all(self) -> None:
-        carriers, self._unflushed = self._unflushed, []
-        for carrier in carriers:
-            try:
-                carrier.flush_now()
-            except Exception:  # noqa: BLE001 - one connection's fault must not reach the others
-                _log.failure("a connection could not be written to")
-                carrier.transport.abortConnection()
-
-
-class _Timer:
-    """Autobahn's timers, on one reactor."""
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
-        return self._reactor.callLater(delay, call, *args)
-
-
-def _no_compression(offers: Sequence[Any]) -> None:
-    """Accept no offer to compress: it costs memory, and has had holes."""

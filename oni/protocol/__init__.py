@@ -15,7 +15,6 @@ from oni.protocol._codes import (
     UnsubscribeCode,
 )
 from oni.protocol._commands import (
-    MAX_DEPTH,
     Command,
     Connect,
     NotAvailable,
@@ -26,10 +25,8 @@ from oni.protocol._commands import (
     Send,
     Subscribe,
     Unsubscribe,
-    decode_command,
-    decode_json,
-    split_frame,
 )
+from oni.protocol._decoder import MAX_DEPTH, decode_command, decode_json, split_frame
 from oni.protocol._replies import (
     PING,
     ConnectResult,

@@ -93,7 +93,9 @@ class Performer:
             return
         failures = self._dispatcher.result_so_far().failures
         if failures:
-            reply_to(act).fail(_verdict(failures))
+            error = _verdict(failures)
+            _log.debug("{act} was refused: {error}", act=act, error=error)
+            reply_to(act).fail(error)
 
     # --- The end of the event -----------------------------------------------------------------
 

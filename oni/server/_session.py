@@ -14,8 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oni.channels import check_event
-from oni.errors import BadRequestError, EventNameError, Refused
+from oni.errors import BadRequestError, Refused
 from oni.interfaces import IChannel, IEntry
 from oni.protocol import (
     PING,
@@ -32,12 +31,13 @@ from oni.protocol import (
     Subscribe,
     Unsubscribe,
     decode_command,
-    decode_json,
     encode_error,
     encode_reply,
     split_frame,
 )
-from oni.server._acts import DEFAULT_EVENT, Act, Reply, bad_request, refusal, reply_to
+from oni.server._act_commands import ActCommand, act_of
+from oni.server._acts import Act, Reply, bad_request, refusal, reply_to
+from oni.server._heartbeat import Heartbeat
 from oni.server._settings import Settings
 
 if TYPE_CHECKING:
@@ -119,11 +119,14 @@ class Session:
         self._pump_is_due = False
         self._reading_paused = False
         self._was_opened = False
-        self._heard = False
         self._waiters: list[Deferred[None]] = []
-        limit = settings.server.connect_timeout
-        self._timers: dict[str, IDelayedCall] = {}
-        self._after(limit, "stale", self._is_stale)
+        limits = settings.server
+        self._stale: IDelayedCall = reactor.callLater(
+            limits.connect_timeout, self.close, CloseCode.STALE
+        )
+        self._heartbeat = Heartbeat(
+            reactor, limits.ping_interval, limits.pong_timeout, self._ping, self._is_silent
+        )
 
     def __repr__(self) -> str:
         """Name it."""
@@ -138,7 +141,7 @@ class Session:
 
     def received(self, frame: bytes) -> None:
         """Take the payload of a message."""
-        self._heard = True
+        self._heartbeat.hear()
         try:
             lines = split_frame(frame)
         except BadRequestError as error:
@@ -165,8 +168,8 @@ class Session:
         self.state = "open"
         self.user = user
         self._was_opened = True
-        self._cancel("stale")
-        self._after(self._settings.server.ping_interval, "ping", self._ping)
+        self._stale.cancel()
+        self._heartbeat.start()
         return True
 
     def close(self, code: CloseCode) -> None:
@@ -199,7 +202,7 @@ class Session:
             self.close(CloseCode.BAD_REQUEST)
         elif isinstance(command, Connect):
             self.state = "connecting"
-            self._start(self._act("connect", command), command.id, "connect")
+            self._start(act_of(command, self, self._settings), command)
         elif self.state == "connecting" or self._waiting or len(self._running) >= MAX_ACTS:
             self._waiting.append(command)
             if len(self._waiting) > MAX_COMMANDS:
@@ -218,48 +221,17 @@ class Session:
         elif isinstance(command, Send):
             self.close(CloseCode.NOT_AVAILABLE)
         elif isinstance(command, Subscribe | Unsubscribe | Publish):
-            method = type(command).__name__.lower()
             try:
-                act = self._act(method, command)
+                act = act_of(command, self, self._settings)
             except BadRequestError as error:
                 self._complain(error)
             else:
-                self._start(act, command.id, method)
-
-    def _act(self, action: str, command: Connect | Subscribe | Unsubscribe | Publish) -> Act:
-        channel = getattr(command, "channel", "")
-        event = ""
-        if isinstance(command, Publish):
-            event = self._event_of(command)
-        return Act(
-            action,
-            channel=channel,
-            event=event,
-            data=getattr(command, "data", None),
-            token=getattr(command, "token", ""),
-            user=self.user,
-            client=self.client,
-            session=self,
-        )
-
-    def _event_of(self, command: Publish) -> str:
-        """Name the event as the namespace says: by a field of the data, or not at all."""
-        rules = self._settings.rules_for(command.channel)
-        if rules is None or rules.event_from is None:
-            return DEFAULT_EVENT
-        data = decode_json(command.data)
-        event = data.get(rules.event_from) if isinstance(data, dict) else None
-        if not isinstance(event, str):
-            return DEFAULT_EVENT
-        try:
-            return check_event(event)
-        except EventNameError as error:
-            path = f"publish.data.{rules.event_from}"
-            raise BadRequestError(str(error), path, command.id) from error
+                self._start(act, command)
 
     # --- Acts -----------------------------------------------------------------------------------
 
-    def _start(self, act: Act, command_id: int, method: str) -> None:
+    def _start(self, act: Act, command: ActCommand) -> None:
+        command_id, method = command.id, act.action
         reply = reply_to(act)
         self._running[reply] = None
         answered = _at_top_level(self._performer.perform, act)
@@ -317,30 +289,14 @@ class Session:
             self.carrier.pause_reading()
         elif self._reading_paused and not busy and not self._waiting:
             self._reading_paused = False
-            self._heard = True  # what it sent meanwhile could not be heard
+            self._heartbeat.hear()  # what it sent meanwhile could not be heard
             self.carrier.resume_reading()
 
-    # --- Time -----------------------------------------------------------------------------------
-
-    def _after(self, seconds: float, name: str, call: Callable[[], object]) -> None:
-        self._timers[name] = self._reactor.callLater(seconds, call)
-
-    def _cancel(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer is not None and timer.active():
-            timer.cancel()
-
-    def _is_stale(self) -> None:
-        self.close(CloseCode.STALE)
-
     def _ping(self) -> None:
-        self._heard = False
         self.carrier.send(PING)
-        self._after(self._settings.server.pong_timeout, "pong", self._check_pong)
-        self._after(self._settings.server.ping_interval, "ping", self._ping)
 
-    def _check_pong(self) -> None:
-        if not self._heard and not self._reading_paused:
+    def _is_silent(self) -> None:
+        if not self._reading_paused:
             self.close(CloseCode.NO_PONG)
 
     # --- The end --------------------------------------------------------------------------------
@@ -349,8 +305,9 @@ class Session:
         if self.state in ("closing", "closed"):
             return
         self.state = "closing"
-        for name in tuple(self._timers):
-            self._cancel(name)
+        self._heartbeat.stop()
+        if self._stale.active():
+            self._stale.cancel()
         self._waiting.clear()
         subscriptions, self.subscriptions = self.subscriptions, {}
         for channel in subscriptions.values():

@@ -1,0 +1,240 @@
+"""From the bytes of a frame to typed commands."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from oni.errors import BadRequestError
+from oni.protocol._commands import (
+    Command,
+    Connect,
+    NotAvailable,
+    NotFound,
+    Ping,
+    Pong,
+    Publish,
+    Send,
+    Subscribe,
+    Unsubscribe,
+)
+
+__all__ = ["MAX_DEPTH", "decode_command", "decode_json", "split_frame"]
+
+#: How deep objects and arrays of one command may nest.
+MAX_DEPTH = 64
+
+_NULL = Raw(b"null")
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_WHERE = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_Uint64 = Annotated[int, Meta(ge=0)]  # msgspec itself refuses more than 64 bits
+
+
+class _Connect(Struct):
+    token: str = ""
+    data: Raw = _NULL
+    name: str = ""
+    version: str = ""
+
+
+class _Subscribe(Struct):
+    channel: str
+    token: str = ""
+    recover: bool = False
+    epoch: str = ""
+    offset: _Uint64 = 0
+    data: Raw = _NULL
+
+
+class _Unsubscribe(Struct):
+    channel: str
+
+
+class _Publish(Struct):
+    channel: str
+    data: Raw = _NULL
+
+
+class _Send(Struct):
+    data: Raw = _NULL
+
+
+class _Nothing(Struct):
+    pass
+
+
+class _Envelope(Struct):
+    """One command as it is on the wire: an id and a member named after the method."""
+
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
+    connect: _Connect | UnsetType = UNSET
+    subscribe: _Subscribe | UnsetType = UNSET
+    unsubscribe: _Unsubscribe | UnsetType = UNSET
+    publish: _Publish | UnsetType = UNSET
+    ping: _Nothing | UnsetType = UNSET
+    send: _Send | UnsetType = UNSET
+    presence: Raw | UnsetType = UNSET
+    presence_stats: Raw | UnsetType = UNSET
+    history: Raw | UnsetType = UNSET
+    rpc: Raw | UnsetType = UNSET
+    refresh: Raw | UnsetType = UNSET
+    sub_refresh: Raw | UnsetType = UNSET
+
+
+class _Id(Struct):
+    """Finds the id of a command of which something else is wrong."""
+
+    id: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+
+
+_METHODS = _Envelope.__struct_fields__[1:]
+_NOT_OFFERED = _METHODS[_METHODS.index("presence") :]
+_envelopes = msgspec.json.Decoder(_Envelope)
+_ids = msgspec.json.Decoder(_Id)
+_anything = msgspec.json.Decoder()
+
+# What msgspec raises on bytes that are not what they should be. RecursionError belongs to it only
+# in principle: nesting is bounded before.
+_NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def split_frame(frame: bytes | str) -> list[bytes]:
+    """Cut a frame into its commands, which line feeds separate.
+
+    Args:
+        frame: The payload of a text or binary frame.
+
+    Returns:
+        The bytes of each command, at least one.
+
+    Raises:
+        BadRequestError: The frame has no command in it, or is a string that UTF-8 cannot encode.
+    """
+    if isinstance(frame, str):
+        try:
+            frame = frame.encode()
+        except UnicodeEncodeError as error:
+            raise BadRequestError("a lone surrogate cannot be sent") from error
+    lines = [line for line in frame.split(b"\n") if line.strip()]
+    if not lines:
+        raise BadRequestError("the frame is empty")
+    return lines
+
+
+def decode_command(line: bytes) -> Command:
+    """Decode one command.
+
+    Unknown members are ignored; wrong ones are refused with their path.
+
+    Args:
+        line: One of the pieces that :func:`split_frame` gives.
+
+    Returns:
+        The command. A method that this server does not offer is a :class:`NotAvailable`, none at
+        all a :class:`NotFound`.
+
+    Raises:
+        BadRequestError: It is not JSON, or a member is wrong. The error has the command's id where
+            that could be read, so that it can be answered; else there is nobody to answer.
+    """
+    _check_depth(line)
+    try:
+        envelope = _envelopes.decode(line)
+    except _NOT_JSON as error:
+        raise _bad_request(error, _id_of(line)) from error
+    return _command_of(envelope, line)
+
+
+def decode_json(raw: bytes | Raw, path: str = "data", command_id: int = 0) -> Any:
+    """Decode JSON whose nesting is bounded: never a RecursionError, no NaN, no broken UTF-8.
+
+    Args:
+        raw: The bytes.
+        path: What they are, for the error.
+        command_id: The command they belong to, for the error.
+
+    Raises:
+        BadRequestError: They are not JSON, or nest deeper than :data:`MAX_DEPTH`.
+    """
+    _check_depth(bytes(raw), path, command_id)
+    try:
+        return _anything.decode(raw)
+    except _NOT_JSON as error:
+        raise BadRequestError(_text_of(error), path, command_id) from error
+
+
+def _command_of(envelope: _Envelope, line: bytes) -> Command:
+    named = [name for name in _METHODS if getattr(envelope, name) is not UNSET]
+    number = envelope.id
+    if len(named) > 1:
+        raise BadRequestError(f"one method per command, not {' and '.join(named)}", "", number)
+    if not named:
+        if number:
+            return NotFound(number)
+        if msgspec.json.decode(line):
+            raise BadRequestError("a command needs an id above 0", "id")
+        return Pong()
+    method = named[0]
+    fields = getattr(envelope, method)
+    data = getattr(fields, "data", None)
+    if data is not None:
+        decode_json(data, f"{method}.data", number)
+    if isinstance(fields, _Send):
+        return Send(fields.data)
+    if not number:
+        raise BadRequestError("a command needs an id above 0", "id")
+    if method in _NOT_OFFERED:
+        return NotAvailable(number, method)
+    if isinstance(fields, _Publish):
+        return Publish(number, fields.channel, fields.data)
+    if isinstance(fields, _Subscribe):
+        return Subscribe(number, *msgspec.structs.astuple(fields))
+    if isinstance(fields, _Unsubscribe):
+        return Unsubscribe(number, fields.channel)
+    if isinstance(fields, _Connect):
+        return Connect(number, *msgspec.structs.astuple(fields))
+    return Ping(number)
+
+
+def _check_depth(line: bytes, path: str = "", command_id: int = 0) -> None:
+    """Refuse deep nesting before a recursive decoder sees it."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", line)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise BadRequestError(f"nested deeper than {MAX_DEPTH}", path, command_id)
+
+
+def _id_of(line: bytes) -> int:
+    try:
+        return _ids.decode(line).id
+    except _NOT_JSON:
+        return 0
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return str(error)
+
+
+def _bad_request(error: BaseException, command_id: int) -> BadRequestError:
+    """Say which field is wrong, in the words of the decoder."""
+    text = _text_of(error)
+    where = _WHERE.match(text)
+    path = ""
+    if where is not None:
+        text, path = where["what"], where["path"]
+    missing = _MISSING.match(text)
+    if missing is not None:
+        text, path = "missing", ".".join(filter(None, (path, missing["name"])))
+    return BadRequestError(text, path, command_id)
