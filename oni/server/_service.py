@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.component import getGlobalSiteManager
 
+from oni import __version__
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
@@ -206,6 +207,8 @@ class Daemon(OrderedServices):
             _log.warn("{warning}", warning=warning)
         with self._listening():
             super().startService()
+        listen = ", ".join(self._settings.server.listen)
+        _log.info("Oni {version} listens on {listen}", version=__version__, listen=listen)
         if self._deadline is not None:
             self._reactor.callWhenRunning(self._deadline.watch_signals)
 

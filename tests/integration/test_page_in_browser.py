@@ -117,6 +117,29 @@ def test_reconnects(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_rules_of_reconnecting(tmp_path: Path) -> None:
+    """The close code's range says whether to come back, and each attempt waits longer."""
+
+    async def scenario() -> None:
+        async with browser_page() as page:
+            await page.open(running.address)
+            comes_back, delays = await page.page.evaluate(
+                """async () => {
+                    const { reconnects, delayFor } = await import("/static/client.js");
+                    const codes = [1000, 1006, 1009, 3000, 3499, 3500, 3999, 4000, 4500, 4999,
+                                   5000];
+                    const delays = [0, 1, 5, 50].map((n) => [delayFor(n, () => 0),
+                                                             delayFor(n, () => 1)]);
+                    return [codes.filter(reconnects), delays];
+                }"""
+            )
+            assert comes_back == [1000, 1006, 3000, 3499, 4000, 5000]
+            assert delays == [[0.25, 0.5], [0.5, 1.0], [8.0, 16.0], [10.0, 20.0]]
+
+    with daemon(tmp_path) as running:
+        asyncio.run(scenario())
+
+
 def test_closed_for_good(tmp_path: Path) -> None:
     """A close code that says so ends the attempts, until the person asks for another."""
 
