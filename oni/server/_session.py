@@ -119,6 +119,7 @@ class Session:
         self._pump_is_due = False
         self._reading_paused = False
         self._was_opened = False
+        self._is_leaving = False
         self._waiters: list[Deferred[None]] = []
         limits = settings.server
         self._stale: IDelayedCall = reactor.callLater(
@@ -320,9 +321,9 @@ class Session:
 
     def _finish(self) -> None:
         """When no act runs any more, let it be known that the client is gone; then be gone."""
-        if self._running or self.state == "closed":
+        if self._running or self._is_leaving:
             return
-        self.state = "closed"
+        self._is_leaving = True
         if not self._was_opened:
             self._be_gone(None)
             return
@@ -330,6 +331,7 @@ class Session:
         _at_top_level(self._performer.perform, act).addBoth(self._be_gone)
 
     def _be_gone(self, _: Any) -> None:
+        self.state = "closed"
         self._on_closed(self)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

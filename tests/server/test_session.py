@@ -417,6 +417,22 @@ class EndTests(HouseTestCase):
             gate.callback(None)
         self.assertEqual(channel.subscribers, 0)
 
+    def test_when_closed(self) -> None:
+        """A session is closed when its disconnect has happened, and not before."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: gate, action="disconnect")
+        client = self.connected()
+        (session,) = self.oni.sessions.values()
+        client.vanish()
+        first, second = session.when_closed(), session.when_closed()
+        self.assertNoResult(first)
+        self.assertEqual((session.state, len(self.oni.sessions)), ("closing", 1))
+        gate.callback(None)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.successResultOf(session.when_closed())
+        self.assertEqual((session.state, len(self.oni.sessions)), ("closed", 0))
+
     def test_closed_by_handler(self) -> None:
         """A handler may close the session whose act it handles."""
         from oni.protocol import CloseCode
