@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from twisted.application import strports
@@ -126,6 +127,13 @@ class OniService(Service):
             self._registry.unregisterUtility(utility, interface, self._utility_name)
 
 
+def _end(reactor: Any, failure: Failure, leave: Callable[[int], object] = os._exit) -> None:
+    """Stop everything, and let the exit code say that it went wrong."""
+    _log_failure(failure)
+    reactor.addSystemEventTrigger("after", "shutdown", leave, 1)
+    reactor.stop()
+
+
 class Daemon(OrderedServices):
     """Everything that ``twistd oni`` runs. Nothing listens before it is started.
 
@@ -169,13 +177,9 @@ class Daemon(OrderedServices):
         from oni.server import Oni, make_factory
 
         oni = Oni(settings, reactor)
-
-        def end(failure: Failure) -> None:
-            _log_failure(failure)
-            reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-            reactor.stop()
-
-        service = OniService(oni, application, settings.zca.name, on_late_failure=end)
+        service = OniService(
+            oni, application, settings.zca.name, on_late_failure=partial(_end, reactor)
+        )
         deadline = ExitDeadline(settings.server.stop_timeout + _EXIT_GRACE)
         factory = make_factory(oni, reactor)
 

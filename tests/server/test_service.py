@@ -20,7 +20,7 @@ from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
 from oni.server._deadline import ExitDeadline
-from oni.server._service import Daemon, OniService
+from oni.server._service import Daemon, OniService, _end
 from oni.server._settings_file import settings_from
 
 
@@ -171,6 +171,21 @@ class OniServiceTests(SynchronousTestCase):
         self.assertIn("shop.zcml", str(caught.exception))
         self.assertEqual([], self.oni.told)
         self.assertEqual((None, None), self.provided())
+
+
+class EndTests(SynchronousTestCase):
+    """An Oni that cannot start, as it turns out later, ends the daemon."""
+
+    def test_end(self) -> None:
+        """The reactor stops; when everything has stopped, the exit code says that it failed."""
+        reactor = MemoryReactorClock()
+        left: list[int] = []
+        _end(reactor, Failure(ValueError("no backend")), left.append)
+        self.assertTrue(reactor.hasStopped)
+        ((leave, arguments, _),) = reactor.triggers["after"]["shutdown"]
+        leave(*arguments)
+        self.assertEqual([1], left)
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
 
 class TakenPort(MemoryReactorClock):

@@ -86,7 +86,7 @@ function withEvent(data, name) {
   if (data === null || typeof data !== "object" || Array.isArray(data)) {
     throw new Error("only data that is an object, {...}, can carry the event's name.");
   }
-  return { type: name, ...data };
+  return Object.assign({ type: name }, data, { type: name }); // first in it, whatever was there
 }
 
 function refusal(what, error) {
