@@ -34,4 +34,7 @@ def _rest(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Deferr
             else:
                 awaited = coroutine.send(value)
     except StopIteration as stop:
-        return stop.value
+        value = stop.value
+    if isinstance(value, Deferred):
+        value = yield value
+    return value
