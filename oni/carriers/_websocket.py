@@ -35,6 +35,9 @@ class CarrierOwner(Protocol):
     def received(self, frame: bytes) -> None:
         """Take the payload of a message."""
 
+    def was_read(self) -> None:
+        """Learn that the client, which did not read for a while, has done so."""
+
     def connection_lost(self) -> None:
         """Learn that nothing comes or goes any more; once."""
 
@@ -44,7 +47,8 @@ class WebSocketCarrier(WebSocketServerProtocol):
     """One client's connection.
 
     What is sent within one reactor turn leaves in one write. While the transport asks to pause,
-    frames wait here, up to :data:`MAX_WAITING` bytes; then the client is disconnected as slow.
+    frames wait here and nothing is read; with more than :data:`MAX_WAITING` bytes the client is
+    disconnected as slow.
     """
 
     factory: WebSocketCarrierFactory
@@ -57,6 +61,7 @@ class WebSocketCarrier(WebSocketServerProtocol):
         self._waiting = 0
         self._flush_is_due = False
         self._write_paused = False
+        self._owner_pauses = False
         self._read_paused = False
         self._producing = False
         self._end: IDelayedCall | None = None
@@ -83,20 +88,31 @@ class WebSocketCarrier(WebSocketServerProtocol):
             return
         self._flush()
         self._forget()
-        self.resume_reading()  # or the client's answer would never be seen
         self.sendClose(code.code, code.reason)
 
     def pause_reading(self) -> None:
         """Take no more from the client; what has arrived already may still be handed over."""
-        if not self._read_paused:
-            self._read_paused = True
-            self.transport.pauseProducing()
+        self._owner_pauses = True
+        self._regulate_reading()
 
     def resume_reading(self) -> None:
-        """Take more from the client."""
-        if self._read_paused:
-            self._read_paused = False
-            self.transport.resumeProducing()
+        """Take more from the client, as soon as it reads itself."""
+        self._owner_pauses = False
+        self._regulate_reading()
+
+    def _regulate_reading(self) -> None:
+        """Read where the owner wants it and the client reads, too; when closing, in any case.
+
+        The client's answer to a close would never be seen otherwise.
+        """
+        is_open = self.state == self.STATE_OPEN
+        pause = is_open and (self._owner_pauses or self._write_paused)
+        if pause is not self._read_paused:
+            self._read_paused = pause
+            if pause:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
 
     # --- The outbox ---------------------------------------------------------------------------
 
@@ -142,14 +158,18 @@ class WebSocketCarrier(WebSocketServerProtocol):
     # --- What the transport calls ---------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Write no more for now. The transport may say so repeatedly."""
+        """Write no more for now, nor read. The transport may say so repeatedly."""
         self._write_paused = True
+        self._regulate_reading()
 
     def resumeProducing(self) -> None:
-        """Write again."""
+        """Write again, and read."""
         self._write_paused = False
+        if self._owner is not None:
+            self._owner.was_read()
         if self.state == self.STATE_OPEN:
             self._flush()
+        self._regulate_reading()
 
     def stopProducing(self) -> None:
         """Write no more at all."""
@@ -204,6 +224,7 @@ class WebSocketCarrier(WebSocketServerProtocol):
     ) -> None:
         """Begin to close, whoever wanted it, and tell the owner at once."""
         super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._regulate_reading()
         self._leave()
 
     def dropConnection(self, abort: bool = False) -> None:

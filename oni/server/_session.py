@@ -156,6 +156,10 @@ class Session:
             except BadRequestError as error:
                 self._complain(error)
 
+    def was_read(self) -> None:
+        """Note that the client is there: it reads, while it is not read from."""
+        self._heartbeat.hear()
+
     def connection_lost(self) -> None:
         """Begin to end: the connection has ended."""
         self._end()

@@ -48,6 +48,11 @@ class Owner:
         self.carrier = carrier
         self.frames: list[bytes] = []
         self.lost = 0
+        self.reads = 0
+
+    def was_read(self) -> None:
+        """Count."""
+        self.reads += 1
 
     def received(self, frame: bytes) -> None:
         """Keep it."""
@@ -397,7 +402,7 @@ class SlowTests(CarrierTestCase):
 
     def test_paused(self) -> None:
         """Nothing is written while the transport asks to pause; all of it when it resumes."""
-        carrier, transport, _ = self.open()
+        carrier, transport, owner = self.open()
         carrier.pauseProducing()
         carrier.pauseProducing()
         for number in range(3):
@@ -407,6 +412,21 @@ class SlowTests(CarrierTestCase):
         carrier.resumeProducing()
         self.assertEqual(wire.messages(transport.value()), [0, 1, 2])
         self.assertEqual(transport.writes, 1)
+        self.assertEqual(owner.reads, 1)
+
+    def test_not_read_from(self) -> None:
+        """Who does not read is not read from, so that it cannot ask for ever more."""
+        carrier, transport, _ = self.open()
+        carrier.pauseProducing()
+        self.assertEqual(transport.producerState, "paused")
+        carrier.pause_reading()
+        carrier.resumeProducing()
+        self.assertEqual(transport.producerState, "paused")
+        carrier.resume_reading()
+        self.assertEqual(transport.producerState, "producing")
+        carrier.pauseProducing()
+        carrier.close(CloseCode.SLOW)
+        self.assertEqual(transport.producerState, "producing")
 
     def test_too_slow(self) -> None:
         """With more than the limit waiting, the client is disconnected, and nothing is kept."""

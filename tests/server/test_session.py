@@ -480,6 +480,21 @@ class PingTests(HouseTestCase):
         self.reactor.advance(0.2)
         self.assertEqual(wire.close_of(client.take()), (3012, "no pong"))
 
+    def test_slow_reader(self) -> None:
+        """A client that reads, however slowly, is there; one that does not is not."""
+        client = self.connected()
+        producer = client.transport.producer
+        self.reactor.advance(25)
+        producer.pauseProducing()
+        self.reactor.advance(9)
+        producer.resumeProducing()
+        producer.pauseProducing()
+        self.reactor.advance(1)
+        self.assertIsNone(wire.close_of(client.take()))
+        self.reactor.advance(15)
+        self.reactor.advance(10)
+        self.assertEqual(wire.close_of(client.take()), (3012, "no pong"))
+
     def test_not_read_from(self) -> None:
         """A client that is not read from is not blamed for its silence."""
         gate: Deferred[None] = Deferred()
