@@ -5,8 +5,6 @@ A websocket goes to Autobahn and everything else to ``twisted.web``, with the by
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IProtocol
@@ -20,6 +18,7 @@ from oni.carriers import CarrierLimits, WebSocketCarrierFactory
 from oni.server._api import Api
 from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
 from oni.server._oni import Oni
+from oni.server._page import put_page
 from oni.server._settings import ServerSettings
 from oni.server._site import LimitedSite, UpgradeRequired
 
@@ -219,6 +218,5 @@ class _Branch(Resource):
 
 def _page() -> Resource:
     root = _Branch()
-    if find_spec("oni.server._page") is not None:
-        import_module("oni.server._page").put_page(root)
+    put_page(root)
     return root
