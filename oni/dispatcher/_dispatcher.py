@@ -154,6 +154,9 @@ class EventDispatcher(Firing):
             registration = self._index.by_id[handler_id]
         except (KeyError, TypeError):
             return fail(UnknownHandlerError(handler_id))
+        waiter = self._engine.awaiting.get(registration.handler_id)
+        if waiter is not None:
+            waiter.cancel()
         self._index.remove(registration)
         return succeed(None)
 

@@ -256,7 +256,9 @@ class Engine:
             registration = self.index.by_id.get(handler_id)
             if registration is not None:
                 self.index.remove(registration)
-            deferred.errback(DispatcherStoppedError("the dispatcher stopped before such an event"))
+            if not deferred.called:
+                error = DispatcherStoppedError("the dispatcher stopped before such an event")
+                deferred.errback(error)
 
     def _refuse(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
         self.counters["events_refused"] += 1

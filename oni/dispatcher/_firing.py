@@ -51,7 +51,7 @@ class Firing:
                             plan = None
                             break
                         plan = bucket.plan
-            except TypeError:  # an unhashable detail
+            except Exception:  # an unhashable detail, or one that cannot be compared
                 plan = None
         if plan is None:
             try:

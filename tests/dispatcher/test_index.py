@@ -87,12 +87,14 @@ class SubsetTests(DispatcherCase):
         names = ("event", "self", "phase", "listen_fn", "handler", "details")
         self.dispatcher = self.make(allowed_match_spec_keywords=names)
         details = dict.fromkeys(names, 1)
-        handler_id = self.hear("x", **details)
-        self.assertEqual(self.fired(**details), ["x"])
+        added = self.dispatcher.add_event_handler(self.heard.append, "during", False, **details)
+        handler_id = self.successResultOf(added)
+        self.successResultOf(self.dispatcher.fire_event("x", **details))
+        self.assertEqual(self.heard, ["x"])
         found = self.dispatcher.matching(**details)
         self.assertEqual([info.handler_id for info in found], [handler_id])
         waiting = self.dispatcher.next_event(None, **details)
-        self.fire("hello", **details)
+        self.successResultOf(self.dispatcher.fire_event("hello", **details))
         self.assertEqual(self.successResultOf(waiting), "hello")
 
     def test_one_of_beyond_its_expansion(self) -> None:
@@ -183,8 +185,9 @@ class UnhashableTests(DispatcherCase):
                 return hash("bob")
 
         self.hear("compared", user="bob")
-        result = self.fire(user=Clash())
-        self.assertEqual(len(result.failures), 1)
+        for _ in range(2):
+            result = self.fire(user=Clash())
+            self.assertEqual(len(result.failures), 1)
         self.flushLoggedErrors(ValueError)
 
 
