@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from math import inf
 from typing import Any, Literal
 
@@ -118,8 +119,8 @@ class EventResult(Struct, frozen=True, eq=False):
     event: Any
     details: Mapping[str, Any]
     # For each phase that was entered: its name and the ids of its handlers in call order as far
-    # as they were called; and (place, value) of each result that is not None.
-    parts: Sequence[tuple[tuple[str, tuple[int, ...]], list[tuple[int, Any]]]] = ()
+    # as they were called; and what these returned, which may leave off Nones at its end.
+    parts: Sequence[tuple[tuple[str, tuple[int, ...]], Sequence[Any]]] = ()
     state: str = "started"
 
     @property
@@ -145,9 +146,7 @@ class EventResult(Struct, frozen=True, eq=False):
     def __iter__(self) -> Iterator[Outcome]:
         """Give each outcome, in call order."""
         for (phase, ids), kept in self.parts:
-            values = dict(kept)
-            for place, handler_id in enumerate(ids):
-                value = values.get(place)
+            for handler_id, value in zip_longest(ids, kept[: len(ids)]):
                 if value is not SKIPPED:
                     yield Outcome(handler_id, phase, value)
 

@@ -190,7 +190,7 @@ class EventDispatcher(Firing):
         Raises:
             LookupError: The event does not run.
         """
-        frame = next((f for f in self._engine.frames() if f.result.event is event), None)
+        frame = next((f for f in self._engine.frames() if f.event is event), None)
         if frame is None:
             raise LookupError(f"no running event is {event!r}")
         token = current_frame.set(frame)
@@ -207,9 +207,8 @@ class EventDispatcher(Firing):
         """
         for frame in ancestors(current_frame.get()):
             if frame.engine is self._engine:
-                now = frame.result
-                parts = [(head, list(kept)) for head, kept in now.parts]
-                return EventResult(now.event, now.details, parts)
+                parts = [(head, list(kept)) for head, kept in frame.parts]
+                return EventResult(frame.event, frame.details, parts)
         raise LookupError("no event of this dispatcher is being handled here")
 
     # --- Life cycle ---------------------------------------------------------------------------

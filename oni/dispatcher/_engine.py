@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from oni.dispatcher._clock import Clock
-from oni.dispatcher._frames import Frame, ancestors, current_frame
+from oni.dispatcher._frames import Frame, ancestors, current_frame, new_frame
 from oni.dispatcher._index import HandlerIndex
 from oni.dispatcher._run import EventRun
 from oni.dispatcher._stops import Stops
@@ -151,7 +151,8 @@ class Engine:
             return
         if run.patience is not None:
             run.patience.cancel()
-        frame = Frame(self, run.result, current_frame.get())
+        result = run.result
+        frame = new_frame(self, result.event, result.details, current_frame.get(), run.parts)
         current_frame.set(frame)
         self.fired += 1
         self.thread = get_ident()
@@ -311,6 +312,5 @@ def _pending(frame: Frame, engine: Engine) -> PendingEvent:
     if frame.run is not None:
         pending: PendingEvent = frame.run.pending()
         return pending
-    result = frame.result
     state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
-    return PendingEvent(result.event, result.details, state, "", (), None)
+    return PendingEvent(frame.event, frame.details, state, "", (), None)

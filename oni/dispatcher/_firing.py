@@ -38,19 +38,16 @@ class Firing:
             if answer is not None:
                 return answer
         # What index.plan(details) gives, without a call in the common cases.
-        plan: Plan | None = NO_PLAN
-        shape = index.shapes.get(tuple(details))
-        if shape is None:
-            plan = None
-        else:
+        plan: Plan | None = None
+        shape = index.shapes.get(tuple(details) if details else ())
+        if shape is not None:
+            everyone, lookups = shape
+            plan = everyone.plan
             try:
-                for values, buckets in shape:
+                for values, buckets in lookups:
                     bucket = buckets.get(values(details))
                     if bucket is not None:
-                        if plan is not NO_PLAN or bucket.conditional:
-                            plan = None
-                            break
-                        plan = bucket.plan
+                        plan = bucket.plan if plan is NO_PLAN else None
             except Exception:  # an unhashable detail, or one that cannot be compared
                 plan = None
         if plan is None:
@@ -64,36 +61,47 @@ class Firing:
             if lane is not engine.lane:
                 engine.next_turn(lane)
             return succeed(EventResult(event, details))
-        parts: list[Any] = []
-        result = EventResult(event, details, parts)
         parent = current_frame.get()
         outer = engine.active
-        engine.active = frame = Frame(engine, result, parent)
-        if outer is not None:
-            frame.outer = outer
+        engine.active = frame = Frame()
+        frame.engine = engine
+        frame.event = event
+        frame.details = details
+        frame.parent = parent
+        frame.outer = outer
+        frame.parts = ()
+        frame.run = None
         engine.thread = get_ident()
         if lane is not None:
             lane.active = frame
         plan.runs += 1
+        parts: Any = ()
         token = current_frame.set(frame)
         try:
             if not plan.simple:
+                frame.parts = []
+                result = EventResult(event, details, frame.parts)
                 return engine.new_run(result, lane).begin(frame, plan)
             for part in plan.phases:
-                kept = part.loop(part.slots, part.last, event)
-                parts.append((part.head, kept))
-                if kept and not only_plain(kept):
-                    run = engine.new_run(result, lane)
-                    return run.take_over(frame, plan, len(parts) - 1, kept)
+                kept = part.loop(part.slots, event)
+                if not kept:
+                    frame.parts = parts = parts + part.silent
+                elif only_plain(kept):
+                    frame.parts = parts = (*parts, (part.head, kept))
+                else:
+                    number = len(parts)
+                    frame.parts = [*parts, (part.head, kept)]
+                    result = EventResult(event, details, frame.parts)
+                    return engine.new_run(result, lane).take_over(frame, plan, number, kept)
         finally:
             current_frame.reset(token)
             engine.active = outer
         if parent is None and outer is None:
-            frame.engine = frame.result = None
+            frame.engine = frame.event = frame.details = frame.parts = None
         else:
             frame.empty()
         if lane is not None:
             lane.active = None
         if engine.unsettled or lane is not engine.lane:
             engine.next_turn(lane)
-        return succeed(result)
+        return succeed(EventResult(event, details, parts))

@@ -91,7 +91,9 @@ class HandlerIndex:
         self.dead: deque[Registration] = deque()
         self._phases = phases
         self._tables: dict[tuple[str, ...], Table] = {}
-        self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
+        # For details of these names: the bucket of those who hear every event, and where to
+        # look for the others.
+        self.shapes: dict[tuple[str, ...], tuple[Bucket, tuple[Lookup, ...]]] = {}
         self._merged: dict[tuple[Bucket, ...], Plan] = {}
 
     # --- Registering -----------------------------------------------------------------------
@@ -150,6 +152,7 @@ class HandlerIndex:
             bucket = table.buckets[key] = Bucket(table, key)
         if condition is not None:
             handler_id = registration.handler_id
+            self._invalidate(bucket)
             own = bucket.conditional[handler_id] = Bucket(bucket, handler_id, condition)
             bucket = own
         bucket.registrations[registration.handler_id] = registration
@@ -219,9 +222,11 @@ class HandlerIndex:
         if shape is None:
             shape = self._learn(details)
         found = self._find(details, shape)
-        if len(found) > 1:
+        if not found:
+            return NO_PLAN
+        if len(found) > 1 or found[0].conditional:
             return self._merge(tuple(found))
-        return (found[0].plan or self._compile(found[0])) if found else NO_PLAN
+        return found[0].plan or self._compile(found[0])
 
     def matching(self, details: Mapping[str, Any]) -> list[Registration]:
         """Give the registrations that an event with these details reaches, in call order.
@@ -236,24 +241,32 @@ class HandlerIndex:
         everyone = [self.by_id[handler_id] for handler_id in ids]
         return sorted(everyone, key=lambda r: (order[r.phase], r.handler_id))
 
-    def _learn(self, details: Mapping[str, Any]) -> tuple[Lookup, ...]:
+    def _learn(self, details: Mapping[str, Any]) -> tuple[Bucket, tuple[Lookup, ...]]:
         """Find the tables for details of these names."""
         names = tuple(details)
         self.check(names)
         if len(self.shapes) >= _MAX_SHAPES:
             self.shapes.clear()
         present = set(names)
-        shape = tuple(
-            (_values_of(keywords), table.buckets)
+        lookups = tuple(
+            (itemgetter(*keywords), table.buckets)
             for keywords, table in self._tables.items()
-            if present.issuperset(keywords)
+            if keywords and present.issuperset(keywords)
         )
-        self.shapes[names] = shape
+        unasking = self._tables.get(())
+        everyone = _NOBODY if unasking is None else unasking.buckets[()]
+        shape = self.shapes[names] = everyone, lookups
         return shape
 
-    def _find(self, details: Mapping[str, Any], shape: tuple[Lookup, ...]) -> list[Bucket]:
+    def _find(
+        self, details: Mapping[str, Any], shape: tuple[Bucket, tuple[Lookup, ...]]
+    ) -> list[Bucket]:
+        everyone, lookups = shape
         found: list[Bucket] = []
-        for values, buckets in shape:
+        if everyone.registrations:
+            found.append(everyone)
+        found.extend(_holding(everyone.conditional.values(), details))
+        for values, buckets in lookups:
             wanted = values(details)
             try:
                 only = buckets.get(wanted)
@@ -372,9 +385,5 @@ def _failing(bucket: Bucket, error: Exception) -> Bucket:
     return failing
 
 
-def _nothing(details: Mapping[str, Any]) -> tuple[()]:
-    return ()
-
-
-def _values_of(keywords: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
-    return itemgetter(*keywords) if keywords else _nothing
+_NOBODY = Bucket(None, None)
+_NOBODY.plan = NO_PLAN

@@ -47,9 +47,10 @@ class PhaseRun:
         self.run = run
         self.part = part
         self._cancelled = cancelled
-        self._kept: Kept = []
+        # What handlers are done with, in their places.
+        self._kept: list[Any] = [None] * len(part.ids)
         # What handlers returned and nobody has looked at yet.
-        self._news: Kept = []
+        self._news: Kept = ()
         self._place = len(part.ids)  # of the handler that is called next
         self._waits: dict[int, Deferred[Any]] = {}
         self._timers: dict[int, Timer] = {}
@@ -62,17 +63,17 @@ class PhaseRun:
         if phase.timeout is not None:
             self._limit(_PHASE, phase.timeout, self._phase_timed_out)
         if phase.concurrent:
-            self._news = part.loop(part.slots, part.last, self.run.result.event)
+            self._news = part.loop(part.slots, self.run.result.event)
             self.run.parts.append((part.head, self._kept))
         else:
             self._place = 0
             self.run.parts.append(((phase.name, ()), self._kept))
 
-    def take_over(self, kept: Kept) -> None:
+    def take_over(self, kept: list[Any]) -> None:
         """Take what handlers returned that were called already: a list that the result holds."""
-        self._kept = kept
         self._news = kept.copy()
-        kept.clear()
+        kept[:] = self._kept
+        self._kept = kept
 
     def proceed(self) -> bool:
         """Go on until a handler must be waited for; say whether the phase has ended."""
@@ -89,11 +90,11 @@ class PhaseRun:
                 return True
 
     def _sort(self) -> None:
-        news, self._news = self._news, []
+        news, self._news = self._news, ()
         if only_plain(news):
-            self._kept.extend(news)
+            self._kept[: len(news)] = news
         else:
-            for place, value in news:
+            for place, value in enumerate(news):
                 self._receive(place, value)
 
     def _call_next(self) -> None:
@@ -129,25 +130,23 @@ class PhaseRun:
             self._limit(place, seconds, self._handler_timed_out, place, seconds)
 
     def _keep(self, place: int, value: Any) -> None:
-        if value is None:
-            return
-        self._kept.append((place, value))
+        self._kept[place] = value
         if isinstance(value, Failure):
             self._failed(place, value)
 
     def _failed(self, place: int, failure: Failure) -> None:
         part = self.part
         self.run.engine.counters["handler_failures"] += 1
-        if not (self._cancelled and failure.check(CancelledError)):
+        if part.phase.on_error == "abort":  # whoever fired the event gets the failure
+            self.run.abort(part.phase.name)
+            self._skip_rest()
+        elif not (self._cancelled and failure.check(CancelledError)):
             _log.failure(
                 "{handler} failed in phase {phase}",
                 failure=failure,
                 handler=part.registrations[place],
                 phase=part.phase.name,
             )
-        if part.phase.on_error == "abort":
-            self.run.abort(part.phase.name)
-            self._skip_rest()
 
     # --- Waiting ------------------------------------------------------------------------------
 

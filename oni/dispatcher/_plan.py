@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
-from operator import itemgetter
 from types import CoroutineType
 from typing import Any
 from weakref import ref
@@ -39,7 +38,7 @@ __all__ = [
     "start_coroutine",
 ]
 
-Kept = list[tuple[int, Any]]
+Kept = list[Any] | tuple[()]
 
 
 class PhasePlan:
@@ -47,18 +46,21 @@ class PhasePlan:
 
     Attributes:
         head: The phase's name, and the handlers' ids.
-        loop, slots, last: ``loop(slots, last, event)`` calls them all and gives what is not None,
-            each with its place: the value, a Failure where a handler raised, a Deferred where a
-            coroutine has to wait, ``SKIPPED`` where a handler was removed or died meanwhile.
+        silent: What the event's result says of the phase where all returned None.
+        loop, slots: ``loop(slots, event)`` calls them all and gives what they returned, or
+            nothing where all returned None. A Failure stands for a handler that raised, a
+            Deferred for a coroutine that has to wait, ``SKIPPED`` for a handler that was removed
+            or died meanwhile.
     """
 
-    __slots__ = ("_segments", "head", "ids", "last", "loop", "phase", "registrations", "slots")
+    __slots__ = ("_segments", "head", "ids", "loop", "phase", "registrations", "silent", "slots")
 
     def __init__(self, phase: Phase, registrations: Sequence[Registration]) -> None:
         self.phase = phase
         self.registrations = tuple(registrations)
         self.ids = tuple(r.handler_id for r in registrations)
         self.head = (phase.name, self.ids)
+        self.silent = ((self.head, ()),)
         # Neighbours of one kind: (kind, place of the first, what is called).
         self._segments: list[tuple[int, int, list[Any]]] = []
         kind = None
@@ -67,7 +69,6 @@ class PhasePlan:
                 kind = registration.kind
                 self._segments.append((kind, place, []))
             self._segments[-1][2].append(registration.slot)
-        self.last = len(registrations) - 1
         self.slots: list[Any]
         if len(self._segments) == 1:
             self.loop, self.slots = _LOOPS[registrations[0].kind], self._segments[0][2]
@@ -90,8 +91,8 @@ class PhasePlan:
     def call_one(self, place: int, event: Any) -> Any:
         """Call one handler; give what the loop would have kept of it, or None."""
         kind, slots, offset = self._find(place)
-        kept = _LOOPS[kind](slots[offset : offset + 1], 0, event)
-        return kept[0][1] if kept else None
+        kept = _LOOPS[kind](slots[offset : offset + 1], event)
+        return kept[0] if kept else None
 
 
 class Plan:
@@ -144,23 +145,37 @@ def compile_plan(registrations: Iterable[Registration], phases: Iterable[Phase])
     return Plan(parts, simple)
 
 
-# In the loops, a place is only worked out where it is wanted: from what the iterator has left. The
-# `try` stands around the `for`, which goes on with the same iterator: that is faster than one
-# inside it.
+# The loops: as long as handlers return None, as most do, nothing is kept. From the first other
+# result on, all are. The `try` stands around the `for`, which goes on with the same iterator: that
+# is faster than one inside it.
 
 
-def _call_weak(slots: list[Any], last: int, event: Any) -> Kept:
-    kept: Kept = []
-    rest: Any = iter(slots)
+def _call_weak(slots: list[Any], event: Any) -> Kept:
+    rest = iter(slots)
+    try:
+        for give in rest:
+            value = give()(event)
+            if value is not None:
+                break
+        else:
+            return ()
+    except BaseException as error:
+        value = _failed(give, error)
+    kept = _first(value, slots, rest)
     while True:
         try:
             for give in rest:
-                value = give()(event)
-                if value is not None:
-                    kept.append((last - rest.__length_hint__(), value))
+                kept.append(give()(event))
             return kept
         except BaseException as error:
-            kept.append((last - rest.__length_hint__(), _failed(give, error)))
+            kept.append(_failed(give, error))
+
+
+def _first(value: Any, slots: list[Any], rest: Any) -> list[Any]:
+    """Begin to keep results: None for those called before."""
+    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept.append(value)
+    return kept
 
 
 def _failed(give: Callable[[], Any], error: BaseException) -> Any:
@@ -170,38 +185,53 @@ def _failed(give: Callable[[], Any], error: BaseException) -> Any:
     return SKIPPED if in_our_frame and type(give) is ref and give() is None else Failure()
 
 
-def _call_strong(slots: list[Any], last: int, event: Any) -> Kept:
-    kept: Kept = []
-    rest: Any = iter(slots)
+def _call_strong(slots: list[Any], event: Any) -> Kept:
+    rest = iter(slots)
+    try:
+        for handler in rest:
+            value = handler(event)
+            if value is not None:
+                break
+        else:
+            return ()
+    except BaseException:
+        value = Failure()
+    kept = _first(value, slots, rest)
     while True:
         try:
             for handler in rest:
-                value = handler(event)
-                if value is not None:
-                    kept.append((last - rest.__length_hint__(), value))
+                kept.append(handler(event))
             return kept
         except BaseException:
-            kept.append((last - rest.__length_hint__(), Failure()))
+            kept.append(Failure())
 
 
-def _call_methods(slots: list[Any], last: int, event: Any) -> Kept:
-    kept: Kept = []
-    rest: Any = iter(slots)
+def _call_methods(slots: list[Any], event: Any) -> Kept:
+    rest = iter(slots)
+    try:
+        for give_instance, function in rest:
+            instance = give_instance()
+            value = SKIPPED if instance is None else function(instance, event)
+            if value is not None:
+                break
+        else:
+            return ()
+    except BaseException:
+        value = Failure()
+    kept = _first(value, slots, rest)
     while True:
         try:
             for give_instance, function in rest:
                 instance = give_instance()
-                value = SKIPPED if instance is None else function(instance, event)
-                if value is not None:
-                    kept.append((last - rest.__length_hint__(), value))
+                kept.append(SKIPPED if instance is None else function(instance, event))
             return kept
         except BaseException:
-            kept.append((last - rest.__length_hint__(), Failure()))
+            kept.append(Failure())
 
 
-def _call_coroutines(slots: list[Any], last: int, event: Any) -> Kept:
-    kept: Kept = []
-    rest: Any = iter(slots)
+def _call_coroutines(slots: list[Any], event: Any) -> Kept:
+    kept: list[Any] = []
+    rest = iter(slots)
     while True:
         try:
             for give in rest:
@@ -210,24 +240,25 @@ def _call_coroutines(slots: list[Any], last: int, event: Any) -> Kept:
                 try:
                     awaited = context.run(coroutine.send, None)
                 except StopIteration as stop:
-                    value = stop.value
+                    kept.append(stop.value)
                 else:
-                    value = finish_later(coroutine, awaited, context)
-                if value is not None:
-                    kept.append((last - rest.__length_hint__(), value))
+                    kept.append(finish_later(coroutine, awaited, context))
             return kept
         except BaseException as error:
-            kept.append((last - rest.__length_hint__(), _failed(give, error)))
+            kept.append(_failed(give, error))
 
 
-def _call_segments(segments: list[Any], last: int, event: Any) -> Kept:
-    kept: Kept = []
+def _call_segments(segments: list[Any], event: Any) -> Kept:
+    kept: list[Any] = []
     for kind, start, slots in segments:
-        kept += _LOOPS[kind](slots, start + len(slots) - 1, event)
+        values = _LOOPS[kind](slots, event)
+        if values:
+            kept += [None] * (start - len(kept))
+            kept += values
     return kept
 
 
-_LOOPS: dict[int, Callable[[list[Any], int, Any], Kept]] = {
+_LOOPS: dict[int, Callable[[list[Any], Any], Kept]] = {
     WEAK: _call_weak,
     STRONG: _call_strong,
     METHOD: _call_methods,
@@ -252,8 +283,8 @@ def start_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:
     return finish_later(coroutine, awaited, context)
 
 
-_value_of = itemgetter(1)
 PLAIN_TYPES: set[type] = {
+    type(None),
     bool,
     int,
     float,
@@ -270,4 +301,4 @@ PLAIN_TYPES: set[type] = {
 
 def only_plain(kept: Kept) -> bool:
     """Say whether all that was kept are plain values: nothing to wait for, nothing failed."""
-    return PLAIN_TYPES.issuperset(map(type, map(_value_of, kept)))
+    return PLAIN_TYPES.issuperset(map(type, kept))

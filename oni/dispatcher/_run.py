@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from oni.dispatcher._clock import Timer
 from oni.dispatcher._frames import Frame
 from oni.dispatcher._phase_run import PhaseRun, take_back_calls
-from oni.dispatcher._plan import Kept, Plan
+from oni.dispatcher._plan import Plan
 from oni.dispatcher._turns import Lane
 from oni.errors import EventAbortedError
 from oni.values import EventResult, PendingEvent
@@ -73,7 +73,7 @@ class EventRun:
         return self.deferred
 
     def take_over(
-        self, frame: Frame, plan: Plan, number: int, kept: Kept
+        self, frame: Frame, plan: Plan, number: int, kept: list[Any]
     ) -> Deferred[EventResult]:
         """Go on with a plan whose phase of this number has been called and kept these results."""
         self._number = number
