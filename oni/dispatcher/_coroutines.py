@@ -29,6 +29,9 @@ def _rest(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Deferr
         while True:
             try:
                 value = yield awaited
+            except GeneratorExit:  # what it awaits is lost, and both are collected
+                coroutine.close()
+                raise
             except BaseException as error:
                 awaited = coroutine.throw(error)
             else:
