@@ -108,6 +108,7 @@ class Performer:
     def _failed(self, failure: Failure, act: Act) -> None:
         error = failure.value
         if isinstance(error, EventAbortedError):
+            self._log_faults(act, error.result)
             reply_to(act).fail(_verdict(error.failures))
         elif isinstance(error, CancelledError):
             reply_to(act).fail(error)
@@ -117,6 +118,20 @@ class Performer:
         else:
             _log.failure("{act} could not be fired", failure, act=act)
             reply_to(act).fail(error)
+
+    def _log_faults(self, act: Act, result: EventResult) -> None:
+        """Log what was no verdict: the client is not told what went wrong."""
+        faults = [o for o in result if o.failed and not o.value.check(Refused, CancelledError)]
+        if faults:
+            names = {info.handler_id: info.handler for info in self._dispatcher.handlers()}
+        for outcome in faults:
+            _log.failure(
+                "{act}: {handler} failed in phase {phase}",
+                outcome.value,
+                act=act,
+                handler=names.get(outcome.handler_id, "a handler"),
+                phase=outcome.phase,
+            )
 
 
 def _verdict(failures: Any) -> BaseException | None:

@@ -12,7 +12,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.channels import Channels
-from oni.errors import Refused
 from oni.server import Oni, make_factory
 from oni.server._settings import (
     ApiSettings,
@@ -142,10 +141,6 @@ class HouseTestCase(SynchronousTestCase):
         self.oni = Oni(self.settings, self.reactor, channels=self.channels)
         self.successResultOf(self.oni.start())
         self.factory = make_factory(self.oni, self.reactor)
-
-    def tearDown(self) -> None:
-        """Take refusals out of the log: they are verdicts, not faults."""
-        self.flushLoggedErrors(Refused)
 
     def on(self, phase: str, handler: Any, **match_spec: Any) -> None:
         """Register a handler."""
