@@ -137,10 +137,11 @@ class Registration:
         inner = Registration.__new__(Registration)  # holds the function as a handler is held
         inner._hold_weakly(handler.function, self)
         give_function = inner._getter()
+        pool = handler.pool  # the handler itself would keep the function alive
 
         def give() -> Callable[[Any], Any]:
             function = give_function()
-            return _skip if function is None else InThread(function, handler.pool)
+            return _skip if function is None else InThread(function, pool)
 
         self.kind, self.slot = WEAK, give
 
