@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from oni.dispatcher._engine import Engine
 from oni.dispatcher._frames import Frame, current_frame
 from oni.dispatcher._index import HandlerIndex
-from oni.dispatcher._plan import NO_PLAN, Plan, only_plain
+from oni.dispatcher._plan import NO_PLAN, only_plain
 from oni.errors import UnknownKeywordError
 from oni.values import EventResult
 
@@ -38,17 +38,14 @@ class Firing:
             if answer is not None:
                 return answer
         # What index.plan(details) gives, without a call in the common cases.
-        plan: Plan | None = None
-        shape = index.shapes.get(tuple(details) if details else ())
-        if shape is not None:
-            everyone, lookups = shape
-            plan = everyone.plan
+        plan = index.everyone.plan
+        if details:
             try:
-                for values, buckets in lookups:
+                for values, buckets in index.shapes[tuple(details)]:
                     bucket = buckets.get(values(details))
                     if bucket is not None:
                         plan = bucket.plan if plan is NO_PLAN else None
-            except Exception:  # an unhashable detail, or one that cannot be compared
+            except Exception:  # names or values that have to be looked at with more care
                 plan = None
         if plan is None:
             try:
@@ -69,7 +66,6 @@ class Firing:
         frame.details = details
         frame.parent = parent
         frame.outer = outer
-        frame.parts = ()
         frame.run = None
         engine.thread = get_ident()
         if lane is not None:
@@ -83,11 +79,12 @@ class Firing:
                 result = EventResult(event, details, frame.parts)
                 return engine.new_run(result, lane).begin(frame, plan)
             for part in plan.phases:
+                frame.parts = parts
                 kept = part.loop(part.slots, event)
                 if not kept:
-                    frame.parts = parts = parts + part.silent
+                    parts += part.silent
                 elif only_plain(kept):
-                    frame.parts = parts = (*parts, (part.head, kept))
+                    parts += ((part.head, kept),)
                 else:
                     number = len(parts)
                     frame.parts = [*parts, (part.head, kept)]
@@ -97,7 +94,8 @@ class Firing:
             current_frame.reset(token)
             engine.active = outer
         if parent is None and outer is None:
-            frame.engine = frame.event = frame.details = frame.parts = None
+            frame.engine = frame.event = frame.details = None
+            frame.parts = ()
         else:
             frame.empty()
         if lane is not None:

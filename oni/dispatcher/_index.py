@@ -69,6 +69,10 @@ class Bucket:
         self.merged: set[tuple[Bucket, ...]] = set()
 
 
+_NOBODY = Bucket(None, None)
+_NOBODY.plan = NO_PLAN
+
+
 class Condition:
     """The matchers of one match spec."""
 
@@ -91,9 +95,10 @@ class HandlerIndex:
         self.dead: deque[Registration] = deque()
         self._phases = phases
         self._tables: dict[tuple[str, ...], Table] = {}
-        # For details of these names: the bucket of those who hear every event, and where to
-        # look for the others.
-        self.shapes: dict[tuple[str, ...], tuple[Bucket, tuple[Lookup, ...]]] = {}
+        # The handlers without literal values, and where to look for the others if an event has
+        # details of these names.
+        self.everyone = _NOBODY
+        self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
         self._merged: dict[tuple[Bucket, ...], Plan] = {}
 
     # --- Registering -----------------------------------------------------------------------
@@ -142,6 +147,8 @@ class HandlerIndex:
                 self._file(registration, table, key[0] if len(key) == 1 else key, condition)
                 for key in itertools.product(*choices)
             ]
+            if not keywords:
+                self.everyone = table.buckets[()]
         self.by_id[registration.handler_id] = registration
 
     def _file(
@@ -186,6 +193,8 @@ class HandlerIndex:
 
     def _drop(self, table: Table) -> None:
         del self._tables[table.keywords]
+        if not table.keywords:
+            self.everyone = _NOBODY
         self.shapes.clear()
 
     # --- Plans -----------------------------------------------------------------------------
@@ -241,32 +250,27 @@ class HandlerIndex:
         everyone = [self.by_id[handler_id] for handler_id in ids]
         return sorted(everyone, key=lambda r: (order[r.phase], r.handler_id))
 
-    def _learn(self, details: Mapping[str, Any]) -> tuple[Bucket, tuple[Lookup, ...]]:
+    def _learn(self, details: Mapping[str, Any]) -> tuple[Lookup, ...]:
         """Find the tables for details of these names."""
         names = tuple(details)
         self.check(names)
         if len(self.shapes) >= _MAX_SHAPES:
             self.shapes.clear()
         present = set(names)
-        lookups = tuple(
+        shape = self.shapes[names] = tuple(
             (itemgetter(*keywords), table.buckets)
             for keywords, table in self._tables.items()
             if keywords and present.issuperset(keywords)
         )
-        unasking = self._tables.get(())
-        everyone = _NOBODY if unasking is None else unasking.buckets[()]
-        shape = self.shapes[names] = everyone, lookups
         return shape
 
-    def _find(
-        self, details: Mapping[str, Any], shape: tuple[Bucket, tuple[Lookup, ...]]
-    ) -> list[Bucket]:
-        everyone, lookups = shape
+    def _find(self, details: Mapping[str, Any], shape: tuple[Lookup, ...]) -> list[Bucket]:
+        everyone = self.everyone
         found: list[Bucket] = []
         if everyone.registrations:
             found.append(everyone)
         found.extend(_holding(everyone.conditional.values(), details))
-        for values, buckets in lookups:
+        for values, buckets in shape:
             wanted = values(details)
             try:
                 only = buckets.get(wanted)
@@ -383,7 +387,3 @@ def _failing(bucket: Bucket, error: Exception) -> Bucket:
     for each in (bucket, *bucket.conditional.values()):
         failing.registrations |= {i: r.failing(error) for i, r in each.registrations.items()}
     return failing
-
-
-_NOBODY = Bucket(None, None)
-_NOBODY.plan = NO_PLAN

@@ -77,6 +77,6 @@ class DispatcherCase(SynchronousTestCase):
         self.assertEqual(index.by_id, {})
         self.assertEqual(index._tables, {})
         self.assertEqual(index._merged, {})
-        for everyone, lookups in index.shapes.values():
-            self.assertEqual((everyone.registrations, everyone.plans, lookups), ({}, [], ()))
+        self.assertEqual([lookup for shape in index.shapes.values() for lookup in shape], [])
+        self.assertEqual((index.everyone.registrations, index.everyone.plans), ({}, []))
         self.assertEqual(list(index.dead), [])
