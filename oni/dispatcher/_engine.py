@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from contextvars import copy_context
 from threading import get_ident
@@ -293,9 +294,16 @@ class Engine:
 
     def pending(self) -> list[PendingEvent]:
         """Describe the events that have not ended, oldest first."""
-        everyone = [_pending(frame, self) for frame in self.frames()]
-        everyone += [r.pending() for lane in self.turns.crowded() for r in lane.waiting]
-        return sorted(everyone, key=lambda pending: -(pending.age or 0.0))
+        everyone: list[Frame | EventRun] = [*self.frames()]
+        everyone += [run for lane in self.turns.crowded() for run in lane.waiting]
+        in_order: dict[Frame | EventRun, None] = {}
+        for each in sorted(everyone, key=_since):
+            if isinstance(each, Frame):  # an event may have had to wait before its parent had to
+                outer = [frame for frame in ancestors(each) if frame.engine is self]
+                in_order |= dict.fromkeys(reversed(outer))
+            else:
+                in_order[each] = None
+        return [_pending(each, self) for each in in_order]
 
     def statistics(self) -> dict[str, int]:
         """Give counters and gauges."""
@@ -308,9 +316,19 @@ class Engine:
         }
 
 
-def _pending(frame: Frame, engine: Engine) -> PendingEvent:
-    if frame.run is not None:
-        pending: PendingEvent = frame.run.pending()
-        return pending
+def _run_of(each: Frame | EventRun) -> EventRun | None:
+    return each.run if isinstance(each, Frame) else each
+
+
+def _since(each: Frame | EventRun) -> float:
+    run = _run_of(each)
+    return math.inf if run is None or run.since is None else run.since
+
+
+def _pending(each: Frame | EventRun, engine: Engine) -> PendingEvent:
+    run = _run_of(each)
+    if run is not None:
+        return run.pending()
+    frame: Any = each
     state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
     return PendingEvent(frame.event, frame.details, state, "", (), None)

@@ -137,10 +137,13 @@ class PhaseRun:
     def _failed(self, place: int, failure: Failure) -> None:
         part = self.part
         self.run.engine.counters["handler_failures"] += 1
-        if part.phase.on_error == "abort":  # whoever fired the event gets the failure
+        aborts = part.phase.on_error == "abort"
+        if aborts:
             self.run.abort(part.phase.name)
             self._skip_rest()
-        elif not (self._cancelled and failure.check(CancelledError)):
+        is_raised = aborts and not self.run.cancelled  # to whoever fired the event
+        is_ours = self._cancelled and failure.check(CancelledError)
+        if not is_raised and not is_ours:
             _log.failure(
                 "{handler} failed in phase {phase}",
                 failure=failure,

@@ -33,6 +33,7 @@ class EventRun:
         deferred: What ``fire_event`` returned.
         lane: The lane it waits in, or whose turn it has. None: it has no turn (any more).
         trailing: Whether it gave its turn away before its end.
+        cancelled: Whether it was cancelled.
         frame: Its frame while it runs, None while it is queued.
         number: Grows with each run of the process: the newer event has the higher one.
         since: When it began to wait, in the clock's seconds; None if it never had to.
@@ -51,6 +52,7 @@ class EventRun:
         self.context: Context | None = None
         self.frame: Frame | None = None
         self.trailing = False
+        self.cancelled = False
         self.patience: Timer | None = None
         self._plan: Plan
         self._number = -1  # of the phase in the plan
@@ -58,7 +60,6 @@ class EventRun:
         self._advancing = False
         self._ended = False
         self._aborted_in = ""
-        self._cancelled = False
         self._abandoned = False
 
     # --- Going through the phases -------------------------------------------------------------
@@ -112,7 +113,7 @@ class EventRun:
         while (number := self._number + 1) < len(self._plan.phases):
             self._number = number
             part = self._plan.phases[number]
-            if part.phase.always or not (self._aborted_in or self._cancelled):
+            if part.phase.always or not (self._aborted_in or self.cancelled):
                 lane = None if part.phase.holds_turn else self.engine.release_turn(self)
                 self._phase = PhaseRun(self, part, self._abandoned)
                 self._phase.start()
@@ -135,9 +136,9 @@ class EventRun:
 
     def cancel(self) -> None:
         """Leave the queue, or cancel the handlers and skip what is not ``always``."""
-        if self._ended or self._cancelled:
+        if self._ended or self.cancelled:
             return
-        self._cancelled = True
+        self.cancelled = True
         if self.frame is None:
             self._leave_queue()
         else:
@@ -176,7 +177,7 @@ class EventRun:
         self.engine.leave(self)
         deferred = self.deferred
         if not deferred.called:
-            if self._cancelled:
+            if self.cancelled:
                 deferred.errback(CancelledError())
             elif self._aborted_in:
                 failures = self.result.failures

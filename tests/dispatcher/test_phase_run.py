@@ -91,9 +91,9 @@ class ConcurrentTests(RunningCase):
         values = [outcome.value for outcome in self.successResultOf(done)]
         self.assertEqual(values[0], 1)
         self.assertIsInstance(values[1], Failure)
-        self.assertEqual(values[2:], ["quick", "slow value"] + [
-            "generator None", "inner None", "future", None
-        ])
+        self.assertEqual(
+            values[2:], ["quick", "slow value", "generator None", "inner None", "future", None]
+        )
         self.assertEqual(len(self.flush(KeyError)), 1)
 
     def test_coroutine_that_returns_a_deferred(self) -> None:
@@ -284,7 +284,9 @@ class AbortTests(RunningCase):
         done = self.start(event)
         gates[0].errback(ZeroDivisionError("first"))
         error = self.failing(done, EventAbortedError)
-        self.assertEqual([f.type for f in error.failures], [ZeroDivisionError, ValueError, KeyError])
+        self.assertEqual(
+            [f.type for f in error.failures], [ZeroDivisionError, ValueError, KeyError]
+        )
         self.assertEqual(error.failures, error.result.failures)
         self.assertIs(error.event, event)
         self.assertEqual(error.phase, "during")
