@@ -82,10 +82,13 @@ class Performer:
         try:
             seal(act)
             result = await self._effects.carry_out(act)
+        except Refused as verdict:
+            reply_to(act).fail(verdict)
         except Exception as error:
             reply_to(act).fail(error)
             raise
-        reply_to(act).succeed(result)
+        else:
+            reply_to(act).succeed(result)
 
     def _settle(self, act: Any) -> None:
         """Answer an act that was refused before it could happen."""
