@@ -246,6 +246,7 @@ class EventAbortedError(OniError):
         self.phase = phase
         self.failures = tuple(failures)
         self.result = result
+        self.__cause__ = failures[0].value if failures else None
 
 
 class HandlerTimeoutError(OniError, TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import TIMEOUT_MAX
@@ -10,6 +11,7 @@ from typing import Any, cast
 from zope.interface.verify import verifyObject
 
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
+from oni.dispatcher import registering
 from oni.errors import InvalidTimeoutError
 from oni.interfaces import IEventDispatcher
 from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, is_seconds
@@ -110,16 +112,18 @@ class BlockingEventDispatcher:
         It is called in the reactor's thread, where it must not block: wrap one that does in
         ``in_thread``. ``timeout`` is the handler's, not this call's.
         """
-        result = self._call(
-            "add_event_handler",
-            self._dispatcher.add_event_handler,
-            listen_fn,
-            phase,
-            use_weakref,
-            times=times,
-            timeout=timeout,
-            **match_spec,
-        )
+        caller = sys._getframe(1)
+        with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
+            result = self._call(
+                "add_event_handler",
+                self._dispatcher.add_event_handler,
+                listen_fn,
+                phase,
+                use_weakref,
+                times=times,
+                timeout=timeout,
+                **match_spec,
+            )
         return cast(int, result)
 
     def remove_event_handler(self, handler_id: int) -> None:

@@ -5,6 +5,7 @@ No module of this room opens sockets or imports a reactor before it is needed.
 
 from oni.dispatcher._dispatcher import EventDispatcher
 from oni.dispatcher._matchers import Matcher, absent, one_of, regex, where
+from oni.dispatcher._registering import registering
 from oni.dispatcher._threads import ThreadLimit, in_thread
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "in_thread",
     "one_of",
     "regex",
+    "registering",
     "where",
 ]

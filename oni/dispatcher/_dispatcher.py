@@ -20,6 +20,7 @@ from oni.dispatcher._frames import ancestors, current_frame
 from oni.dispatcher._index import HandlerIndex
 from oni.dispatcher._keywords import check_keyword, checked_keywords
 from oni.dispatcher._phases import Phases
+from oni.dispatcher._registering import registering_here
 from oni.dispatcher._registration import Registration
 from oni.dispatcher._turns import Turns
 from oni.errors import (
@@ -131,6 +132,11 @@ class EventDispatcher(Firing):
             raise InvalidTimesError(times)
         if timeout is not None:
             _check_seconds(timeout=timeout)
+        place = (caller.f_code.co_filename, caller.f_lineno)
+        said = registering_here.get()
+        if said is not None:
+            weak = weak and not said.strongly
+            place = said.at or place
         registration = Registration(
             next(self._ids),
             handler,
@@ -139,7 +145,7 @@ class EventDispatcher(Firing):
             weak,
             times,
             timeout,
-            (caller.f_code, caller.f_lineno),
+            place,
             self._index.dead,
         )
         if times is not None:

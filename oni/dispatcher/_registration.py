@@ -8,7 +8,7 @@ import inspect
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from types import BuiltinMethodType, CodeType, FunctionType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, TypeGuard
 
 from oni.dispatcher._threads import InThread
@@ -84,7 +84,7 @@ class Registration:
         weak: bool,
         times: int | None,
         timeout: float | None,
-        place: tuple[CodeType, int],
+        place: tuple[str, int],
         dead: deque[Registration],
     ) -> None:
         """Take a handler. When it has died, the registration puts itself among the dead.
@@ -209,8 +209,8 @@ class Registration:
     @property
     def registered_at(self) -> str:
         """Where it was registered, as ``file:line``."""
-        code, line = self._place
-        return f"{code.co_filename}:{line}"
+        file, line = self._place
+        return f"{file}:{line}"
 
     def info(self) -> HandlerInfo:
         """Describe it."""

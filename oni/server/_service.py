@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.component import getGlobalSiteManager
 
 from oni import __version__
+from oni.dispatcher import registering
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
@@ -82,7 +83,8 @@ class OniService(Service):
 
                 load_zcml(self._application.zcml)
             if self._application.configure is not None:
-                self._application.configure(self.oni)
+                with registering(strongly=True):
+                    self._application.configure(self.oni)
             self._start_oni()
         except BaseException:
             self._withdraw()

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface.registry import Components
 from zope.interface.verify import verifyObject
 
+from oni.errors import EventAbortedError
 from oni.interfaces import IEventDispatcher
 
 __all__ = ["Bridge", "bridge"]
@@ -194,11 +195,13 @@ class Bridge:
 
     def _log_failure(self, failure: Failure, obj: Any) -> None:
         self._failed += 1
-        _log.failure(
-            "an announced {kind} could not be fired, or was aborted",
-            failure=failure,
-            kind=type(obj).__qualname__,
-        )
+        error = failure.value
+        for each in error.failures if isinstance(error, EventAbortedError) else (failure,):
+            _log.failure(
+                "an announced {kind} could not be fired, or was aborted",
+                failure=each,
+                kind=type(obj).__qualname__,
+            )
 
     def _ended(self, _result: object) -> None:
         self._running -= 1

@@ -16,7 +16,7 @@ from zope.interface import Interface
 from zope.schema import Choice, Float, Int, TextLine
 
 import oni.zca
-from oni.dispatcher import EventDispatcher
+from oni.dispatcher import EventDispatcher, registering
 from oni.errors import ZcmlError
 from oni.interfaces import IEventDispatcher
 from oni.values import Phase
@@ -257,9 +257,11 @@ class EventHandlerDirective:
         )
 
     def _register(self) -> None:
-        registered = get_dispatcher(self._dispatcher).add_event_handler(
-            self._handler, self._phase, use_weakref=False, **self._options, **self._match_spec
-        )
+        written = self._context.info
+        with registering(strongly=True, at=(written.file, written.line)):
+            registered = get_dispatcher(self._dispatcher).add_event_handler(
+                self._handler, self._phase, **self._options, **self._match_spec
+            )
         _succeed(registered)
 
 
