@@ -26,8 +26,7 @@ def configure(oni):
         name = act.data["user"]
         await oni.channels.get("news").publish("welcome", {"text": f"Welcome, {name}!"})
 
-    # The handlers are made in here, so nobody else keeps them: hold them, not weakly.
     add = oni.dispatcher.add_event_handler
-    add(mind_your_language, "before", use_weakref=False, action="publish", namespace="chat")
-    add(tidy, "before", use_weakref=False, action="publish", namespace="chat")
-    add(welcome, "after", use_weakref=False, action="publish", event="user_created")
+    add(mind_your_language, "before", action="publish", namespace="chat")
+    add(tidy, "before", action="publish", namespace="chat")
+    add(welcome, "after", action="publish", event="user_created")
