@@ -13,9 +13,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from oni.dispatcher._engine import Engine
-from oni.dispatcher._frames import Frame, current_frame
+from oni.dispatcher._frames import Frame, current_frame, new_frame
 from oni.dispatcher._index import HandlerIndex
-from oni.dispatcher._plan import NO_PLAN, only_plain
+from oni.dispatcher._plan import NO_PLAN, Plan, only_plain
+from oni.dispatcher._turns import Lane
 from oni.errors import UnknownKeywordError
 from oni.values import EventResult
 
@@ -58,15 +59,51 @@ class Firing:
             if lane is not engine.lane:
                 engine.next_turn(lane)
             return succeed(EventResult(event, details))
+        part = plan.only
+        if part is None or lane is not engine.lane or engine.active is not None:
+            return self._go_through(plan, event, details, lane)
+        # What _go_through does, for an event that nests in no other and has one simple phase.
         parent = current_frame.get()
-        outer = engine.active
         engine.active = frame = Frame()
         frame.engine = engine
         frame.event = event
         frame.details = details
         frame.parent = parent
+        frame.outer = frame.run = None
+        frame.parts = ()
+        engine.thread = get_ident()
+        if lane is not None:
+            lane.active = frame
+        plan.runs += 1
+        token = current_frame.set(frame)
+        try:
+            kept = part.loop(part.slots, event)
+            if kept and not only_plain(kept):
+                frame.parts = [(part.head, kept)]
+                run = engine.new_run(EventResult(event, details, frame.parts), lane)
+                return run.take_over(frame, plan, 0, kept)
+        finally:
+            current_frame.reset(token)
+            engine.active = None
+        if parent is None:
+            frame.engine = frame.event = frame.details = None
+        else:
+            frame.empty()
+        if lane is not None:
+            lane.active = None
+        if engine.unsettled:
+            engine.next_turn(lane)
+        return succeed(EventResult(event, details, ((part.head, kept),) if kept else part.silent))
+
+    def _go_through(
+        self, plan: Plan, event: Any, details: dict[str, Any], lane: Lane | None
+    ) -> Deferred[EventResult]:
+        """Call the handlers of all phases."""
+        engine = self._engine
+        parent = current_frame.get()
+        outer = engine.active
+        engine.active = frame = new_frame(engine, event, details, parent, ())
         frame.outer = outer
-        frame.run = None
         engine.thread = get_ident()
         if lane is not None:
             lane.active = frame
@@ -93,11 +130,7 @@ class Firing:
         finally:
             current_frame.reset(token)
             engine.active = outer
-        if parent is None and outer is None:
-            frame.engine = frame.event = frame.details = None
-            frame.parts = ()
-        else:
-            frame.empty()
+        frame.empty()
         if lane is not None:
             lane.active = None
         if engine.unsettled or lane is not engine.lane:

@@ -100,15 +100,17 @@ class Plan:
 
     Attributes:
         phases: Those phases.
+        only: The phase, if it is one alone and simple; else None.
         simple: Whether no phase has an order, a time limit or an end of its own to watch over.
         runs: How many events ran it since the calls were last counted.
     """
 
-    __slots__ = ("__weakref__", "phases", "runs", "simple")
+    __slots__ = ("__weakref__", "only", "phases", "runs", "simple")
 
     def __init__(self, phases: Sequence[PhasePlan], simple: bool) -> None:
         self.phases = tuple(phases)
         self.simple = simple
+        self.only = self.phases[0] if simple and len(self.phases) == 1 else None
         self.runs = 0
 
     def overwrite(self, registration: Registration) -> None:
