@@ -38,7 +38,7 @@ class Watch:
 
     def look(self) -> None:
         """Look soon: an event was queued."""
-        shortest = max(_SHORTEST_PAUSE, _PAUSE_PER_EVENT * self._engine.turns.waiting)
+        shortest = self._shortest_pause()
         if self._timer is None or self._pause > 4 * shortest:
             self.rest()
             self._pause = shortest
@@ -59,8 +59,13 @@ class Watch:
             else:
                 lane.suspect = lane.active
         if engine.turns.waiting and self._timer is None:
+            self._pause = max(self._pause, self._shortest_pause())
             self._timer = engine.clock.timer(self._pause, self._look)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _shortest_pause(self) -> float:
+        pause = _PAUSE_PER_EVENT * self._engine.turns.waiting
+        return min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     def _examine(self, lane: Lane) -> None:
         cycle = find_cycle(lane)
