@@ -337,14 +337,14 @@ class RefusedTests(DispatcherCase):
         self.assert_nothing_left()
 
     def test_times(self) -> None:
-        """times is a positive integer."""
+        """The number of times is a positive integer."""
         for times in (0, -1, 1.0, True, "2"):
             error = self.assertRaises(InvalidTimesError, self.add, function, times=times)
             self.assertEqual(error.times, times)
         self.assert_nothing_left()
 
     def test_timeout(self) -> None:
-        """timeout is a positive, finite number of seconds."""
+        """A time limit is a positive, finite number of seconds."""
         for timeout in (0, -1.0, float("nan"), float("inf"), True, "2"):
             error = self.assertRaises(InvalidTimeoutError, self.add, function, timeout=timeout)
             self.assertEqual(error.name, "timeout")

@@ -297,9 +297,11 @@ class Key:
         self.name = name
 
     def __eq__(self, other: object) -> bool:
+        """Compare by name."""
         return isinstance(other, Key) and self.name == other.name
 
     def __hash__(self) -> int:
+        """Count, and hash the name."""
         Key.hashed += 1
         return hash(self.name)
 

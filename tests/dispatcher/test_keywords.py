@@ -24,9 +24,7 @@ class KeywordTests(DispatcherCase):
     def test_refused_later(self) -> None:
         """They are refused later too, and change nothing."""
         for keyword in ("use_weakref", "times", "timeout", "two words"):
-            self.assertRaises(
-                InvalidKeywordError, self.dispatcher.add_match_spec_keyword, keyword
-            )
+            self.assertRaises(InvalidKeywordError, self.dispatcher.add_match_spec_keyword, keyword)
         self.assertEqual(self.dispatcher.allowed_match_spec_keywords, KEYWORDS)
 
     def test_string_is_refused(self) -> None:
@@ -72,9 +70,7 @@ class KeywordTests(DispatcherCase):
 
     def test_remove_unknown(self) -> None:
         """Removing what is not allowed anyway is an error."""
-        self.assertRaises(
-            UnknownKeywordError, self.dispatcher.remove_match_spec_keyword, "zone"
-        )
+        self.assertRaises(UnknownKeywordError, self.dispatcher.remove_match_spec_keyword, "zone")
 
     def test_remove_in_use(self) -> None:
         """Removing one that handlers use is refused, with their ids, names and places."""

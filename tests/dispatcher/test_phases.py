@@ -19,7 +19,9 @@ class InitTests(DispatcherCase):
 
     def test_default(self) -> None:
         """There are before, during and after if nothing is said."""
-        self.assertEqual(EventDispatcher().phases, tuple(map(Phase, ("before", "during", "after"))))
+        self.assertEqual(
+            EventDispatcher().phases, tuple(map(Phase, ("before", "during", "after")))
+        )
 
     def test_any_number(self) -> None:
         """There may be any number, as names or as Phase."""
@@ -57,9 +59,7 @@ class ChangeTests(DispatcherCase):
         self.dispatcher.add_phase("end")
         self.dispatcher.add_phase("begin", before="before")
         self.dispatcher.add_phase(Phase("middle", always=True), after="during")
-        self.assertEqual(
-            self.names(), ["begin", "before", "during", "middle", "after", "end"]
-        )
+        self.assertEqual(self.names(), ["begin", "before", "during", "middle", "after", "end"])
         for phase in reversed(self.names()):
             self.hear(phase, phase, user="bob")
         self.assertEqual(self.fired(user="bob"), self.names())

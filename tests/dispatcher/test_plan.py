@@ -58,9 +58,7 @@ class PlanCase(SynchronousTestCase):
     ) -> Registration:
         """Make a registration."""
         place = (sys._getframe().f_code, 1)
-        return Registration(
-            next(self.ids), handler, phase, {}, weak, None, None, place, self.dead
-        )
+        return Registration(next(self.ids), handler, phase, {}, weak, None, None, place, self.dead)
 
     def compile(self, *registrations: Registration) -> PhasePlan:
         """Compile registrations of one phase."""

@@ -21,13 +21,14 @@ NAN = float("nan")
 
 
 class Spec:
-    """What a match spec says of one keyword: the value to register, and the rule in plain words."""
+    """What a match spec says of one keyword: the value to register, and the plain rule."""
 
     def __init__(self, value: Any, fits: Any) -> None:
         self.value = value
         self.fits = fits
 
     def __repr__(self) -> str:
+        """Show the value."""
         return repr(self.value)
 
 
@@ -40,9 +41,7 @@ def _one_of(values: list[Any]) -> Spec:
 
 
 def _regex(pattern: str) -> Spec:
-    return Spec(
-        regex(pattern), lambda v: isinstance(v, str) and re.search(pattern, v) is not None
-    )
+    return Spec(regex(pattern), lambda v: isinstance(v, str) and re.search(pattern, v) is not None)
 
 
 ANYTHING = Spec(None, lambda v: True)
@@ -131,7 +130,9 @@ actions = st.one_of(
 
 
 @given(st.lists(actions, max_size=25), st.lists(events, max_size=4))
-@example([("add", 1, {"a": LONG}), ("add", 0, {"a": _one_of([1, NAN])})], [{"a": 100}, {"a": True}])
+@example(
+    [("add", 1, {"a": LONG}), ("add", 0, {"a": _one_of([1, NAN])})], [{"a": 100}, {"a": True}]
+)
 @example([("add", 1, {"a": _equal(NAN)})], [{"a": NAN}])
 @example([("add", 1, {"a": _equal(frozenset({1}))})], [{"a": {1}}])
 @example([("add", 1, {"a": ABSENT, "b": ANYTHING})], [{}, {"a": None}, {"b": 1}, {"a": 0}])

@@ -536,7 +536,7 @@ class FailureTests(DispatcherCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 5)
 
     def test_logged_once_without_payload(self) -> None:
-        """The log has one entry with the traceback, handler and phase, and nothing of the event."""
+        """The log has one entry with traceback, handler and phase, and nothing of the event."""
 
         def handler(event: Any) -> None:
             raise ZeroDivisionError
@@ -607,8 +607,9 @@ class ChangeTests(DispatcherCase):
         for later in ("during", "after"):
             for matcher in ({}, {"user": regex("b")}, {"user": "bob"}):
                 self.dispatcher = self.make()
-                first = self.add(lambda event: self.remove(victim))
-                victim = self.hear("victim", later, **matcher)
+                victims: list[int] = []
+                first = self.add(lambda event, victims=victims: self.remove(victims.pop()))
+                victims.append(self.hear("victim", later, **matcher))
                 last = self.hear("last", later)
                 self.heard.clear()
                 result = self.fire(user="bob")
@@ -729,9 +730,7 @@ class CallCountTests(DispatcherCase):
 
     def test_sequential(self) -> None:
         """A sequential phase that stops has called those up to the failure."""
-        self.dispatcher = self.make(
-            phases=(Phase("during", concurrent=False, on_error="abort"),)
-        )
+        self.dispatcher = self.make(phases=(Phase("during", concurrent=False, on_error="abort"),))
 
         def refuse(event: Any) -> None:
             raise ZeroDivisionError

@@ -178,9 +178,7 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     # --- Rules -----------------------------------------------------------------------------
 
-    @rule(
-        phase=phases, user=users, times=all_times, weak=st.booleans(), coroutine=st.booleans()
-    )
+    @rule(phase=phases, user=users, times=all_times, weak=st.booleans(), coroutine=st.booleans())
     def add(self, **arguments: Any) -> None:
         """Register a handler."""
         self.do_add(**arguments)

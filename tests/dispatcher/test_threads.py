@@ -279,9 +279,7 @@ class LimitTests(ThreadCase):
         block, running, go_on = self.blocked()
         calls = [self.pool.call(block, n) for n in range(2)]
         self.assertTrue(running.wait(10))
-        self.assertEqual(
-            self.pool.statistics(), {"calls": 2, "threads_max": 1, "queue_max": 1}
-        )
+        self.assertEqual(self.pool.statistics(), {"calls": 2, "threads_max": 1, "queue_max": 1})
         error = self.assertRaises(QueueFullError, self.pool.call, block, 3)
         self.assertEqual(error.limit, 1)
         go_on.set()

@@ -1,0 +1,167 @@
+"""Every public exception: its family, its text, its parts."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni import errors
+from oni.values import EventResult, PendingEvent
+
+PENDING = PendingEvent("event", {}, "running", "during", ("handler",), 2.0)
+RESULT = EventResult("event", {"user": "bob"})
+
+# Each error as it is raised: its arguments, what a caller would catch, a part of its text, and
+# the parts that it carries.
+EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]] = {
+    "InvalidKeywordError": (("times", "taken"), ValueError, "'times'", {"keyword": "times"}),
+    "UnknownKeywordError": (
+        (["z", "b"], ["user", "role"]),
+        ValueError,
+        "unknown match spec keyword 'b', 'z'; allowed: 'user', 'role'",
+        {"keywords": ("b", "z"), "allowed": ("user", "role")},
+    ),
+    "KeywordInUseError": (
+        ("user", "handler 1: f", [1]),
+        ValueError,
+        "'user' is still used by handler 1: f",
+        {"keyword": "user", "handler_ids": (1,)},
+    ),
+    "InvalidMatchSpecError": (("user", "no"), ValueError, "'user': no", {"keyword": "user"}),
+    "UnhashableDetailError": (
+        ("user", ["bob"]),
+        TypeError,
+        "'user' is a list, which is unhashable",
+        {"keyword": "user"},
+    ),
+    "UnknownPhaseError": (
+        ("x", ["a", "b"]),
+        ValueError,
+        "unknown phase 'x'; phases: 'a', 'b'",
+        {"phase": "x", "phases": ("a", "b")},
+    ),
+    "InvalidPhaseError": (("no phase",), ValueError, "no phase", {}),
+    "DuplicatePhaseError": (("a",), ValueError, "already a phase 'a'", {"phase": "a"}),
+    "PhaseInUseError": (
+        ("a", "handler 1: f", [1]),
+        ValueError,
+        "'a' is still used by handler 1: f",
+        {"phase": "a", "handler_ids": (1,)},
+    ),
+    "InvalidHandlerError": (
+        (5, "it cannot be called"),
+        TypeError,
+        "5 cannot be an event handler: it cannot be called",
+        {"handler": 5},
+    ),
+    "InvalidTimesError": ((0,), ValueError, "positive integer or None, not 0", {"times": 0}),
+    "InvalidTimeoutError": (
+        ("timeout", -1),
+        ValueError,
+        "timeout must be a positive number of seconds or None, not -1",
+        {"name": "timeout", "value": -1},
+    ),
+    "UnknownHandlerError": ((7,), LookupError, "under id 7", {"handler_id": 7}),
+    "EventAbortedError": (
+        ("before", [Failure(ZeroDivisionError("zero"))], RESULT),
+        errors.OniError,
+        "in phase 'before': ZeroDivisionError: zero",
+        {"phase": "before", "event": "event", "result": RESULT},
+    ),
+    "HandlerTimeoutError": (
+        ("f", "during", 2.5),
+        TimeoutError,
+        "f in phase 'during' did not end within 2.5 s",
+        {"handler": "f", "phase": "during", "seconds": 2.5},
+    ),
+    "EventCycleError": (
+        ("event", ["a", "b"]),
+        RuntimeError,
+        "a, which waits for b",
+        {"event": "event", "chain": ("a", "b")},
+    ),
+    "EventWaitTimeoutError": (
+        ("event", 3.0),
+        TimeoutError,
+        "waited 3 s",
+        {"event": "event", "seconds": 3.0},
+    ),
+    "QueueFullError": (
+        ("queue of x", 5),
+        RuntimeError,
+        "queue of x: 5 are waiting",
+        {"queue": "queue of x", "limit": 5},
+    ),
+    "DispatcherStateError": (
+        ("stopping", "wait"),
+        RuntimeError,
+        "is stopping: wait",
+        {"state": "stopping"},
+    ),
+    "StopTimeoutError": (
+        (2.0, [PENDING]),
+        TimeoutError,
+        "1 event(s) did not end within 2 s: 'event' (running",
+        {"seconds": 2.0, "hung": (PENDING,)},
+    ),
+    "WrongThreadError": ((), RuntimeError, "oni.blocking", {}),
+    "CallTimeoutError": (
+        ("fire_event", 2.0),
+        TimeoutError,
+        "fire_event() had no answer within 2 s",
+        {"call": "fire_event", "seconds": 2.0},
+    ),
+    "NoDispatcherError": (
+        ("x", ["b", "a"]),
+        LookupError,
+        "registered: 'a', 'b'",
+        {"name": "x", "names": ("a", "b")},
+    ),
+}
+
+
+class ErrorTests(SynchronousTestCase):
+    """What holds for all of them, and what each says."""
+
+    def test_family(self) -> None:
+        """All are an OniError, listed in alphabetical order, and say when they are raised."""
+        self.assertEqual(errors.__all__, sorted(errors.__all__, key=str.lower))
+        classes = {
+            name
+            for name, value in vars(errors).items()
+            if inspect.isclass(value) and value.__module__ == errors.__name__
+        }
+        self.assertEqual(classes, set(errors.__all__))
+        for name in classes:
+            error = getattr(errors, name)
+            self.assertTrue(issubclass(error, errors.OniError), name)
+            self.assertTrue(inspect.getdoc(error), name)
+
+    def test_examples(self) -> None:
+        """Each has a built-in that a caller would catch, a text, and its parts."""
+        for name, (arguments, family, text, parts) in EXAMPLES.items():
+            error = getattr(errors, name)(*arguments)
+            self.assertIsInstance(error, family, name)
+            self.assertIn(text, str(error), name)
+            for part, value in parts.items():
+                self.assertEqual(getattr(error, part), value, f"{name}.{part}")
+
+    def test_empty_lists(self) -> None:
+        """Where nothing is allowed, the text says so."""
+        self.assertIn("allowed: none", str(errors.UnknownKeywordError(["a"], [])))
+        self.assertIn("registered: none", str(errors.NoDispatcherError("a", [])))
+
+    def test_braces(self) -> None:
+        """Braces and percent signs in names do no harm."""
+        error = errors.UnknownKeywordError(["{a}%s"], ["{b}"])
+        self.assertIn("'{a}%s'; allowed: '{b}'", str(error))
+
+    def test_aborted_carries_every_failure(self) -> None:
+        """An aborted event's error names and carries all its failures."""
+        failures = [Failure(ValueError("one")), Failure(KeyError("two"))]
+        error = errors.EventAbortedError("before", failures, RESULT)
+        self.assertEqual(error.failures, tuple(failures))
+        self.assertIn("ValueError: one; KeyError: 'two'", str(error))
