@@ -26,21 +26,34 @@ _MAX_MERGED = 4_096
 _MAX_EXPANSION = 64
 _FEW_PLANS = 8
 
+# Types whose values are hashable, equal themselves, and are neither None nor matchers.
+_ORDINARY = frozenset((str, int, bool, bytes))
+
 Lookup = tuple[Callable[[Mapping[str, Any]], Any], dict[Any, "Bucket"]]
 
 
 class Table:
-    """The handlers whose match specs name the same keywords with literal values."""
+    """The handlers whose match specs name the same keywords with literal values.
 
-    __slots__ = ("buckets", "keywords")
+    Attributes:
+        key: Gives the values of its keywords, by which its buckets are found.
+    """
+
+    __slots__ = ("buckets", "key", "keywords")
 
     def __init__(self, keywords: tuple[str, ...]) -> None:
         self.keywords = keywords
+        self.key: Callable[[Mapping[str, Any]], Any] = (
+            itemgetter(*keywords) if keywords else _nothing
+        )
         self.buckets: dict[Any, Bucket] = {}
 
 
 class Bucket:
-    """The handlers whose match specs are equal; those with matchers have one each, under it."""
+    """The handlers whose match specs are equal; those with matchers have one each, under it.
+
+    There may be one for each handler, so what few of them need is only made when it is needed.
+    """
 
     __slots__ = (
         "condition",
@@ -61,16 +74,25 @@ class Bucket:
         self.key = key
         self.condition = condition
         self.registrations: dict[int, Registration] = {}
-        self.conditional: dict[int, Bucket] = {}
+        self.conditional = _NO_BUCKETS
         self.plan: Plan | None = None
         # Every plan that may still run, and the keys of the current ones that it shares.
-        self.plans: list[ref[Plan]] = []
+        self.plans = _NO_PLANS
         self.plans_max = _FEW_PLANS
-        self.merged: set[tuple[Bucket, ...]] = set()
+        self.merged = _NO_KEYS
 
+
+# What buckets have that need none: never written to.
+_NO_BUCKETS: dict[int, Bucket] = {}
+_NO_PLANS: list[ref[Plan]] = []
+_NO_KEYS: set[tuple[Bucket, ...]] = set()
 
 _NOBODY = Bucket(None, None)
 _NOBODY.plan = NO_PLAN
+
+
+def _nothing(spec: Mapping[str, Any]) -> tuple[()]:
+    return ()
 
 
 class Condition:
@@ -99,6 +121,8 @@ class HandlerIndex:
         # details of these names.
         self.everyone = _NOBODY
         self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
+        # The table of match specs that name these keywords, in this order.
+        self._named: dict[tuple[str, ...], Table] = {}
         self._merged: dict[tuple[Bucket, ...], Plan] = {}
 
     # --- Registering -----------------------------------------------------------------------
@@ -109,9 +133,10 @@ class HandlerIndex:
         Raises:
             UnknownKeywordError: Some are not.
         """
-        unknown = [name for name in names if name not in self.keywords]
-        if unknown:
-            raise UnknownKeywordError(unknown, self.keywords)
+        keywords = self.keywords
+        for name in names:
+            if name not in keywords:
+                raise UnknownKeywordError([n for n in names if n not in keywords], keywords)
 
     def forget_keyword(self, keyword: str) -> None:
         """Allow a keyword no more that no match spec names."""
@@ -124,6 +149,15 @@ class HandlerIndex:
         Raises:
             InvalidMatchSpecError: A value is unhashable.
         """
+        spec = registration.spec
+        table = self._named.get(tuple(spec))
+        if table is not None and _ORDINARY.issuperset(map(type, spec.values())):
+            registration.buckets = (self._file(registration, table, table.key(spec)),)
+        else:
+            self._add_with_care(registration)
+        self.by_id[registration.handler_id] = registration
+
+    def _add_with_care(self, registration: Registration) -> None:
         literals: dict[str, tuple[Any, ...]] = {}
         matchers: dict[str, Matcher] = {}
         size = 1
@@ -149,10 +183,15 @@ class HandlerIndex:
             ]
             if not keywords:
                 self.everyone = table.buckets[()]
-        self.by_id[registration.handler_id] = registration
+            if len(registration.spec) == len(keywords) and len(self._named) < _MAX_SHAPES:
+                self._named[tuple(registration.spec)] = table
 
     def _file(
-        self, registration: Registration, table: Table, key: Any, condition: Condition | None
+        self,
+        registration: Registration,
+        table: Table,
+        key: Any,
+        condition: Condition | None = None,
     ) -> Bucket:
         bucket = table.buckets.get(key)
         if bucket is None:
@@ -160,10 +199,13 @@ class HandlerIndex:
         if condition is not None:
             handler_id = registration.handler_id
             self._invalidate(bucket)
+            if bucket.conditional is _NO_BUCKETS:
+                bucket.conditional = {}
             own = bucket.conditional[handler_id] = Bucket(bucket, handler_id, condition)
             bucket = own
         bucket.registrations[registration.handler_id] = registration
-        self._invalidate(bucket)
+        if bucket.plan is not None or bucket.merged:
+            self._invalidate(bucket)
         return bucket
 
     def remove(self, registration: Registration) -> None:
@@ -193,6 +235,7 @@ class HandlerIndex:
 
     def _drop(self, table: Table) -> None:
         del self._tables[table.keywords]
+        self._named.clear()
         if not table.keywords:
             self.everyone = _NOBODY
         self.shapes.clear()
@@ -258,7 +301,7 @@ class HandlerIndex:
             self.shapes.clear()
         present = set(names)
         shape = self.shapes[names] = tuple(
-            (itemgetter(*keywords), table.buckets)
+            (table.key, table.buckets)
             for keywords, table in self._tables.items()
             if keywords and present.issuperset(keywords)
         )
@@ -299,6 +342,8 @@ class HandlerIndex:
                         self._unmerge(old)
                 self._merged[found] = plan
                 for bucket in found:
+                    if bucket.merged is _NO_KEYS:
+                        bucket.merged = set()
                     bucket.merged.add(found)
         return plan
 
@@ -314,6 +359,8 @@ class HandlerIndex:
             registrations = sorted(by_id.values(), key=lambda r: r.handler_id)
         plan = compile_plan(registrations, self._phases.values())
         for bucket in buckets:
+            if bucket.plans is _NO_PLANS:
+                bucket.plans = []
             if len(bucket.plans) >= bucket.plans_max:
                 bucket.plans = [each for each in bucket.plans if each() is not None]
                 bucket.plans_max = max(_FEW_PLANS, 2 * len(bucket.plans))

@@ -117,7 +117,9 @@ class Registration:
 
     def _hold_weakly(self, handler: Callable[[Any], Any], on_death: Registration) -> None:
         try:
-            if isinstance(handler, InThread):
+            if type(handler) is FunctionType:  # the common case first
+                self.kind, self.slot = WEAK, weakref.ref(handler, on_death)
+            elif isinstance(handler, InThread):
                 self._hold_in_thread(handler)
             elif type(handler) is MethodType:
                 instance = weakref.ref(handler.__self__, on_death)
