@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from contextvars import copy_context
 from threading import get_ident
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 from oni.dispatcher._clock import Clock
 from oni.dispatcher._frames import Frame, ancestors, current_frame, new_frame
 from oni.dispatcher._index import HandlerIndex
+from oni.dispatcher._pending import describe, unfinished
 from oni.dispatcher._run import EventRun
 from oni.dispatcher._stops import Stops
 from oni.dispatcher._turns import Lane, Turns
@@ -294,16 +294,7 @@ class Engine:
 
     def pending(self) -> list[PendingEvent]:
         """Describe the events that have not ended, oldest first."""
-        everyone: list[Frame | EventRun] = [*self.frames()]
-        everyone += [run for lane in self.turns.crowded() for run in lane.waiting]
-        in_order: dict[Frame | EventRun, None] = {}
-        for each in sorted(everyone, key=_since):
-            if isinstance(each, Frame):  # an event may have had to wait before its parent had to
-                outer = [frame for frame in ancestors(each) if frame.engine is self]
-                in_order |= dict.fromkeys(reversed(outer))
-            else:
-                in_order[each] = None
-        return [_pending(each, self) for each in in_order]
+        return [describe(each, self) for each in unfinished(self)]
 
     def statistics(self) -> dict[str, int]:
         """Give counters and gauges."""
@@ -314,21 +305,3 @@ class Engine:
             "events_running": len(self.frames()),
             "events_queued": self.turns.waiting,
         }
-
-
-def _run_of(each: Frame | EventRun) -> EventRun | None:
-    return each.run if isinstance(each, Frame) else each
-
-
-def _since(each: Frame | EventRun) -> float:
-    run = _run_of(each)
-    return math.inf if run is None or run.since is None else run.since
-
-
-def _pending(each: Frame | EventRun, engine: Engine) -> PendingEvent:
-    run = _run_of(each)
-    if run is not None:
-        return run.pending()
-    frame: Any = each
-    state: Literal["running", "nested"] = "nested" if engine.is_nested(frame.parent) else "running"
-    return PendingEvent(frame.event, frame.details, state, "", (), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -14,7 +14,7 @@ from oni.dispatcher._phase_run import PhaseRun, take_back_calls
 from oni.dispatcher._plan import Plan
 from oni.dispatcher._turns import Lane
 from oni.errors import EventAbortedError
-from oni.values import EventResult, PendingEvent
+from oni.values import EventResult
 
 if TYPE_CHECKING:
     from oni.dispatcher._engine import Engine
@@ -141,20 +141,23 @@ class EventRun:
         self.cancelled = True
         if self.frame is None:
             self._leave_queue()
-        else:
-            self._cancel_phase()
-
-    def _cancel_phase(self) -> None:
+            return
         if self._phase is not None:
             self._phase.cancel()
         self.go_on()
 
+    def condemn(self) -> None:
+        """See to it that nothing is called any more but phases that always run."""
+        self.cancelled = self._abandoned = True
+        if self._phase is not None:
+            self._phase.cancel()
+
     def abandon(self) -> None:
-        """Cancel, and end without waiting for anything."""
-        self._abandoned = True
-        self.cancel()
-        if not self._ended:  # it was cancelled before, and a phase that always runs hangs
-            self._cancel_phase()
+        """End, once condemned, without waiting for anything."""
+        if self.frame is not None:
+            self.go_on()
+        elif not self._ended:
+            self._leave_queue()
         if not self.deferred.called:
             self.deferred.errback(CancelledError())
 
@@ -195,22 +198,11 @@ class EventRun:
         ahead = self.lane.active.run if self.lane is not None and self.lane.active else None
         return [ahead.describe() if ahead is not None else "its turn"]
 
+    @property
+    def phase(self) -> str:
+        """The name of the phase it is in, ``""`` before the first one."""
+        return self._phase.part.phase.name if self._phase is not None else ""
+
     def describe(self) -> str:
         """Name it in a log line: no payload."""
         return f"event {self.number} ({type(self.result.event).__name__})"
-
-    def pending(self) -> PendingEvent:
-        """Describe it for ``pending()``."""
-        state: Literal["queued", "running", "nested"]
-        if self.frame is None:
-            state = "queued"
-        else:
-            state = "nested" if self.engine.is_nested(self.frame.parent) else "running"
-        return PendingEvent(
-            self.result.event,
-            self.result.details,
-            state,
-            self._phase.part.phase.name if self._phase is not None else "",
-            tuple(self.waits_for()),
-            None if self.since is None else self.engine.clock.seconds() - self.since,
-        )

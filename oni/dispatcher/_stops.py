@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from oni.dispatcher._frames import Frame, ancestors, current_frame
+from oni.dispatcher._pending import describe, run_of, unfinished
 from oni.errors import StopTimeoutError
 
 if TYPE_CHECKING:
@@ -81,17 +82,18 @@ class Stops:
         engine = self._engine
         engine.enter_thread()
         self._leave(stop)
-        runs = [run for lane in engine.turns.crowded() for run in lane.waiting]
-        runs += [f.run for f in engine.frames() if f not in stop.callers and f.run is not None]
-        hung = [run.pending() for run in runs]
-        names = "; ".join(f"{run.describe()} waiting for {run.waits_for()}" for run in runs)
+        hung = [each for each in unfinished(engine) if each not in stop.callers]
+        runs = [run for each in hung if (run := run_of(each)) is not None]
+        error = StopTimeoutError(seconds, [describe(each, engine) for each in hung])
         _log.error(
             "{count} event(s) did not end within {seconds} s of stop and are cancelled: {names}",
             count=len(hung),
             seconds=seconds,
-            names=names,
+            names="; ".join(f"{run.describe()} waits for {run.waits_for()}" for run in runs),
         )
+        engine.set_stopped()  # from now on nothing is nested in them
         for run in runs:
+            run.condemn()
+        for run in sorted(runs, key=lambda run: run.frame is not None):  # the queued ones first
             run.abandon()
-        engine.set_stopped()
-        stop.deferred.errback(StopTimeoutError(seconds, hung))
+        stop.deferred.errback(error)

@@ -435,7 +435,7 @@ class NoFalseAlarmTests(CycleCase):
         self.flush(HandlerTimeoutError)
 
     def test_gather_results_with_another_that_may_fail(self) -> None:
-        """What gatherResults gives ends as soon as one fails: while another may, nothing is proven."""
+        """The list of gatherResults ends as soon as one fails: while another may, all is well."""
         other: Deferred[None] = Deferred()
         self.add(
             lambda event: self.gate.addCallback(
