@@ -224,7 +224,7 @@ class HandlerIndex:
     def _prune(self, bucket: Bucket) -> None:
         if bucket.registrations or bucket.conditional:
             return
-        owner, bucket.owner = bucket.owner, None
+        owner = bucket.owner
         if isinstance(owner, Bucket):
             del owner.conditional[bucket.key]
             self._prune(owner)

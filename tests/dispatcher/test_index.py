@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 
 from oni.dispatcher import absent, one_of, regex, where
 from oni.dispatcher._index import _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
+from oni.dispatcher._matchers import OneOf
 from oni.errors import InvalidMatchSpecError, UnknownHandlerError, UnknownKeywordError
 from oni.twisted_event_dispatcher import IBackgroundUtility, IEventDispatcher
 from tests.dispatcher.cases import KEYWORDS, DispatcherCase
@@ -337,6 +338,15 @@ class CostTests(DispatcherCase):
                 self.hear("y", role=Key(name))
             counts.append(self.hashes(**details))
         self.assertEqual(counts, [3, 3, 3])
+
+    def test_one_of_is_looked_up(self) -> None:
+        """Handlers with one_of are looked up by value, not asked one by one."""
+        asked: list[Any] = []
+        self.patch(OneOf, "matches", lambda matcher, value: asked.append(value))
+        for name in range(100):
+            self.hear("x", user=one_of(name, -name - 1), role=one_of("admin", "user"))
+        self.assertEqual(self.fired(user=-3, role="user"), ["x"])
+        self.assertEqual(asked, [])
 
     def test_several_found_buckets(self) -> None:
         """Where handlers of several signatures are found, a fire still has a fixed cost."""
