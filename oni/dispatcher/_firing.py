@@ -15,12 +15,16 @@ from twisted.internet.defer import Deferred, fail, succeed
 from oni.dispatcher._engine import Engine
 from oni.dispatcher._frames import Frame, current_frame, new_frame
 from oni.dispatcher._index import HandlerIndex
-from oni.dispatcher._plan import NO_PLAN, Plan, only_plain
+from oni.dispatcher._plan import NO_PLAN, PLAIN_TYPES, Plan
 from oni.dispatcher._turns import Lane
 from oni.errors import UnknownKeywordError
 from oni.values import EventResult
 
 __all__ = ["Firing"]
+
+# Named here, since CPython makes a method object each time one of an imported thing is called.
+_get_frame, _set_frame, _reset_frame = current_frame.get, current_frame.set, current_frame.reset
+_all_plain = PLAIN_TYPES.issuperset
 
 
 class Firing:
@@ -63,7 +67,7 @@ class Firing:
         if part is None or lane is not engine.lane or engine.active is not None:
             return self._go_through(plan, event, details, lane)
         # What _go_through does, for an event that nests in no other and has one simple phase.
-        parent = current_frame.get()
+        parent = _get_frame()
         engine.active = frame = Frame()
         frame.engine = engine
         frame.event = event
@@ -75,15 +79,15 @@ class Firing:
         if lane is not None:
             lane.active = frame
         plan.runs += 1
-        token = current_frame.set(frame)
+        token = _set_frame(frame)
         try:
             kept = part.loop(part.slots, event)
-            if kept and not only_plain(kept):
+            if kept and not _all_plain(map(type, kept)):
                 frame.parts = [(part.head, kept)]
                 run = engine.new_run(EventResult(event, details, frame.parts), lane)
                 return run.take_over(frame, plan, 0, kept)
         finally:
-            current_frame.reset(token)
+            _reset_frame(token)
             engine.active = None
         if parent is None:
             frame.engine = frame.event = frame.details = None
@@ -100,7 +104,7 @@ class Firing:
     ) -> Deferred[EventResult]:
         """Call the handlers of all phases."""
         engine = self._engine
-        parent = current_frame.get()
+        parent = _get_frame()
         outer = engine.active
         engine.active = frame = new_frame(engine, event, details, parent, ())
         frame.outer = outer
@@ -109,7 +113,7 @@ class Firing:
             lane.active = frame
         plan.runs += 1
         parts: Any = ()
-        token = current_frame.set(frame)
+        token = _set_frame(frame)
         try:
             if not plan.simple:
                 frame.parts = []
@@ -120,7 +124,7 @@ class Firing:
                 kept = part.loop(part.slots, event)
                 if not kept:
                     parts += part.silent
-                elif only_plain(kept):
+                elif _all_plain(map(type, kept)):
                     parts += ((part.head, kept),)
                 else:
                     number = len(parts)
@@ -128,7 +132,7 @@ class Firing:
                     result = EventResult(event, details, frame.parts)
                     return engine.new_run(result, lane).take_over(frame, plan, number, kept)
         finally:
-            current_frame.reset(token)
+            _reset_frame(token)
             engine.active = outer
         frame.empty()
         if lane is not None:

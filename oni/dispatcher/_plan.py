@@ -163,7 +163,8 @@ def _call_weak(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException as error:
         value = _failed(give, error)
-    kept = _first(value, slots, rest)
+    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept.append(value)
     while True:
         try:
             for give in rest:
@@ -171,13 +172,6 @@ def _call_weak(slots: list[Any], event: Any) -> Kept:
             return kept
         except BaseException as error:
             kept.append(_failed(give, error))
-
-
-def _first(value: Any, slots: list[Any], rest: Any) -> list[Any]:
-    """Begin to keep results: None for those called before."""
-    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
-    kept.append(value)
-    return kept
 
 
 def _failed(give: Callable[[], Any], error: BaseException) -> Any:
@@ -198,7 +192,8 @@ def _call_strong(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException:
         value = Failure()
-    kept = _first(value, slots, rest)
+    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept.append(value)
     while True:
         try:
             for handler in rest:
@@ -220,7 +215,8 @@ def _call_methods(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException:
         value = Failure()
-    kept = _first(value, slots, rest)
+    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept.append(value)
     while True:
         try:
             for give_instance, function in rest:
