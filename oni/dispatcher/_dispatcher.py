@@ -276,7 +276,6 @@ class EventDispatcher(Firing):
         """Add a phase; see the interface."""
         self._engine.check_thread()
         self._phases.add(phase, before, after)
-        self._index.invalidate_all()
 
     def remove_phase(self, name: str) -> None:
         """Remove a phase; see the interface."""
@@ -285,7 +284,6 @@ class EventDispatcher(Firing):
         if users:
             raise PhaseInUseError(name, _names(users), [r.handler_id for r in users])
         self._phases.remove(name)
-        self._index.invalidate_all()
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -255,13 +255,6 @@ class HandlerIndex:
         for bucket in key:
             bucket.merged.discard(key)
 
-    def invalidate_all(self) -> None:
-        """Compile everything anew when it is next needed: the phases changed."""
-        for table in self._tables.values():
-            for bucket in table.buckets.values():
-                for each in (bucket, *bucket.conditional.values()):
-                    self._invalidate(each)
-
     def plan(self, details: dict[str, Any]) -> Plan:
         """Give what an event with these details calls.
 

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 from oni.dispatcher import absent, one_of, regex, where
 from oni.dispatcher._index import _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
 from oni.dispatcher._matchers import OneOf
+from oni.dispatcher._registration import Registration
 from oni.errors import InvalidMatchSpecError, UnknownHandlerError, UnknownKeywordError
 from oni.twisted_event_dispatcher import IBackgroundUtility, IEventDispatcher
 from tests.dispatcher.cases import KEYWORDS, DispatcherCase
@@ -82,6 +83,31 @@ class SubsetTests(DispatcherCase):
         self.assertEqual(self.fired(user=2), ["one_of"])
         self.remove(handler_id)
         self.assertEqual(len(self.dispatcher.handlers()), 2)
+
+    def test_nan_beside_ordinary_values(self) -> None:
+        """The same holds where other values of that keyword are registered already."""
+        self.hear("x", user="bob")
+        self.hear("nan", user=NAN)
+        self.assertEqual(self.fired(user=NAN), [])
+
+    def test_matcher_beside_a_literal(self) -> None:
+        """Handlers of one literal are found whether or not a further matcher holds."""
+        self.hear("literal", user="bob")
+        self.assertEqual(self.fired(user="bob", role="admin"), ["literal"])
+        self.hear("both", user="bob", role=regex("admin"))
+        for _ in range(2):
+            self.assertEqual(self.fired(user="bob", role="user"), ["literal"])
+            self.assertEqual(self.fired(user="bob", role="admin"), ["literal", "both"])
+
+    def test_matcher_beside_none(self) -> None:
+        """The same holds for handlers without a literal."""
+        self.hear("all")
+        self.assertEqual(self.fired(role="admin"), ["all"])
+        self.hear("admins", role=regex("admin"))
+        for _ in range(2):
+            self.assertEqual(self.fired(), ["all"])
+            self.assertEqual(self.fired(role="user"), ["all"])
+            self.assertEqual(self.fired(role="admin"), ["all", "admins"])
 
     def test_details_of_any_name(self) -> None:
         """Details may have the names of the methods' own arguments."""
@@ -264,6 +290,24 @@ class RemovalTests(DispatcherCase):
         self.assertEqual(self.fired(user="bob"), ["m"])
         self.remove(matched)
         self.assert_nothing_left()
+
+    def test_registration_is_let_go(self) -> None:
+        """A removed registration is gone at once, without the collector."""
+
+        def count() -> int:
+            return sum(type(each) is Registration for each in gc.get_objects())
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = count()
+        ids = [
+            self.add(self.heard.append if times else self.hear, use_weakref=not times, times=times)
+            for times in (None, None, 5)
+        ]
+        self.assertEqual(count(), before + 3)
+        for handler_id in ids:
+            self.remove(handler_id)
+        self.assertEqual(count(), before)
 
     def test_handler_is_let_go(self) -> None:
         """The dispatcher holds neither a removed handler nor the last event."""
