@@ -163,7 +163,7 @@ def _call_weak(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException as error:
         value = _failed(give, error)
-    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept: list[Any] = [None] * (len(slots) - 1 - rest.__length_hint__())
     kept.append(value)
     while True:
         try:
@@ -192,7 +192,7 @@ def _call_strong(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException:
         value = Failure()
-    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept: list[Any] = [None] * (len(slots) - 1 - rest.__length_hint__())
     kept.append(value)
     while True:
         try:
@@ -215,7 +215,7 @@ def _call_methods(slots: list[Any], event: Any) -> Kept:
             return ()
     except BaseException:
         value = Failure()
-    kept = [None] * (len(slots) - 1 - rest.__length_hint__())
+    kept: list[Any] = [None] * (len(slots) - 1 - rest.__length_hint__())
     kept.append(value)
     while True:
         try:
