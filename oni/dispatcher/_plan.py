@@ -153,7 +153,7 @@ def compile_plan(registrations: Iterable[Registration], phases: Iterable[Phase])
 
 
 def _call_weak(slots: list[Any], event: Any) -> Kept:
-    rest = iter(slots)
+    rest: Any = iter(slots)
     try:
         for give in rest:
             value = give()(event)
@@ -182,7 +182,7 @@ def _failed(give: Callable[[], Any], error: BaseException) -> Any:
 
 
 def _call_strong(slots: list[Any], event: Any) -> Kept:
-    rest = iter(slots)
+    rest: Any = iter(slots)
     try:
         for handler in rest:
             value = handler(event)
@@ -204,7 +204,7 @@ def _call_strong(slots: list[Any], event: Any) -> Kept:
 
 
 def _call_methods(slots: list[Any], event: Any) -> Kept:
-    rest = iter(slots)
+    rest: Any = iter(slots)
     try:
         for give_instance, function in rest:
             instance = give_instance()
@@ -229,7 +229,7 @@ def _call_methods(slots: list[Any], event: Any) -> Kept:
 
 def _call_coroutines(slots: list[Any], event: Any) -> Kept:
     kept: list[Any] = []
-    rest = iter(slots)
+    rest: Any = iter(slots)
     while True:
         try:
             for give in rest:
