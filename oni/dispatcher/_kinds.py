@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from oni.dispatcher._plan import PLAIN_TYPES, start_coroutine
+from oni.values import SKIPPED
 
 __all__ = ["settled"]
 
@@ -29,7 +30,7 @@ def settled(value: Any) -> Any:
     adapted. Types that are never waited for are remembered, so that they cost nothing next time.
     """
     kind = type(value)
-    if kind in PLAIN_TYPES or isinstance(value, Deferred | Failure):
+    if kind in PLAIN_TYPES or value is SKIPPED or isinstance(value, Deferred | Failure):
         return value
     if "_asyncio" in sys.modules and asyncio.isfuture(value):
         return Deferred.fromFuture(value)

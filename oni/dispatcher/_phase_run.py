@@ -13,6 +13,7 @@ from oni.dispatcher._clock import Timer
 from oni.dispatcher._kinds import settled
 from oni.dispatcher._plan import Kept, PhasePlan, only_plain
 from oni.errors import HandlerTimeoutError
+from oni.values import SKIPPED
 
 if TYPE_CHECKING:
     from oni.dispatcher._run import EventRun
@@ -133,6 +134,8 @@ class PhaseRun:
         self._kept[place] = value
         if isinstance(value, Failure):
             self._failed(place, value)
+        elif value is SKIPPED:  # not called, though the plan counted it
+            self.part.registrations[place].calls -= 1
 
     def _failed(self, place: int, failure: Failure) -> None:
         part = self.part

@@ -293,10 +293,9 @@ PLAIN_TYPES: set[type] = {
     dict,
     set,
     frozenset,
-    type(SKIPPED),
 }
 
 
 def only_plain(kept: Kept) -> bool:
-    """Say whether all that was kept are plain values: nothing to wait for, nothing failed."""
+    """Say whether all that was kept are plain values: nothing to wait for, failed or skipped."""
     return PLAIN_TYPES.issuperset(map(type, kept))

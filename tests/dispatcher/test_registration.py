@@ -185,6 +185,20 @@ class WeakTests(DispatcherCase):
             self.assertEqual(result.failures, ())
         self.assertEqual(self.heard, ["last"] * 3)
 
+    def test_dies_before_its_first_turn(self) -> None:
+        """One that dies in an event that would have reached it first was never called."""
+        for attribute in ("method", "coroutine", "__call__"):
+            for phase in ("during", "after"):
+                self.dispatcher = self.make()
+                owners = [Listener(self.heard)]
+                self.add(lambda event, owners=owners: owners.clear())
+                handler = owners[0] if attribute == "__call__" else getattr(owners[0], attribute)
+                self.add(handler, phase, use_weakref=True)
+                del handler
+                self.fire()
+                self.fire()
+                self.assertEqual(len(self.warnings()), 1, attribute)
+
     def test_function_dies_while_fired(self) -> None:
         """A function and a coroutine function too, among others of their kind."""
 
