@@ -170,7 +170,7 @@ class HandlerInfo:
 
     Attributes:
         handler_id: Its id.
-        handler: Its name, and where it is defined.
+        handler: Its qualified name.
         phase: Its phase's name.
         match_spec: Its keywords and values.
         weak: Whether the dispatcher holds it weakly.
