@@ -256,8 +256,7 @@ class EventDispatcher(Firing):
     def add_match_spec_keyword(self, keyword: str) -> None:
         """Allow one more keyword."""
         self._engine.check_thread()
-        if check_keyword(keyword) not in self._index.keywords:
-            self._index.keywords.append(keyword)
+        self._index.allow_keyword(check_keyword(keyword))
 
     def remove_match_spec_keyword(self, keyword: str) -> None:
         """Allow a keyword no more; see the interface."""
@@ -293,7 +292,7 @@ class EventDispatcher(Firing):
     @property
     def allowed_match_spec_keywords(self) -> tuple[str, ...]:
         """The keywords that match specs and details may have."""
-        return tuple(self._index.keywords)
+        return self._index.keywords
 
     # --- Introspection ------------------------------------------------------------------------
 

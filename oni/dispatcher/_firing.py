@@ -46,7 +46,15 @@ class Firing:
         plan = index.everyone.plan
         if details:
             try:
-                for values, buckets in index.shapes[tuple(details)]:
+                if len(details) == index.width:  # it names every keyword, or an unknown one
+                    wanted = index.values(details)
+                    bucket = index.full.get(wanted) if index.full else None
+                    if bucket is not None:
+                        plan = bucket.plan if plan is NO_PLAN else None
+                    lookups = index.partial
+                else:
+                    lookups = index.shapes[tuple(details)]
+                for values, buckets in lookups:
                     bucket = buckets.get(values(details))
                     if bucket is not None:
                         plan = bucket.plan if plan is NO_PLAN else None

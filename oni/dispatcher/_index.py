@@ -112,7 +112,7 @@ class HandlerIndex:
     """All registrations of a dispatcher, and the way from an event's details to them."""
 
     def __init__(self, keywords: Iterable[str], phases: Mapping[str, Phase]) -> None:
-        self.keywords = list(keywords)
+        self.keywords: tuple[str, ...] = tuple(keywords)
         self.by_id: dict[int, Registration] = {}
         self.dead: deque[Registration] = deque()
         self._phases = phases
@@ -121,8 +121,15 @@ class HandlerIndex:
         # details of these names.
         self.everyone = _NOBODY
         self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
+        # The same for an event that names every keyword: how many these are, what gives their
+        # values, those whose specs name every one as well, and where to look for the others.
+        self.width: int
+        self.values: Callable[[Mapping[str, Any]], Any]
+        self.full: Mapping[Any, Bucket]
+        self.partial: tuple[Lookup, ...]
         # The table of match specs that name these keywords, in this order.
         self._named: dict[tuple[str, ...], Table] = {}
+        self._reshape()
         self._merged: dict[tuple[Bucket, ...], Plan] = {}
 
     # --- Registering -----------------------------------------------------------------------
@@ -138,10 +145,29 @@ class HandlerIndex:
             if name not in keywords:
                 raise UnknownKeywordError([n for n in names if n not in keywords], keywords)
 
+    def allow_keyword(self, keyword: str) -> None:
+        """Allow one more keyword."""
+        if keyword not in self.keywords:
+            self.keywords += (keyword,)
+            self._reshape()
+
     def forget_keyword(self, keyword: str) -> None:
         """Allow a keyword no more that no match spec names."""
-        self.keywords.remove(keyword)
+        self.keywords = tuple(k for k in self.keywords if k != keyword)
+        self._reshape()
+
+    def _reshape(self) -> None:
+        """Forget where to look: the keywords or the tables have changed."""
         self.shapes.clear()
+        keywords = self.keywords
+        self.width = len(keywords)
+        self.values = itemgetter(*keywords) if keywords else _nothing
+        self.full = self._tables[keywords].buckets if keywords in self._tables else {}
+        self.partial = tuple(
+            (table.key, table.buckets)
+            for names, table in self._tables.items()
+            if names and names != keywords
+        )
 
     def add(self, registration: Registration) -> None:
         """File a registration under its match spec.
@@ -176,7 +202,7 @@ class HandlerIndex:
             table = self._tables.get(keywords)
             if table is None:
                 table = self._tables[keywords] = Table(keywords)
-                self.shapes.clear()
+                self._reshape()
             registration.buckets = [
                 self._file(registration, table, key[0] if len(key) == 1 else key, condition)
                 for key in itertools.product(*choices)
@@ -238,7 +264,7 @@ class HandlerIndex:
         self._named.clear()
         if not table.keywords:
             self.everyone = _NOBODY
-        self.shapes.clear()
+        self._reshape()
 
     # --- Plans -----------------------------------------------------------------------------
 
