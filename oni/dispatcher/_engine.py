@@ -21,8 +21,6 @@ from oni.dispatcher._watch import Watch
 from oni.errors import (
     DispatcherStoppedError,
     EventWaitTimeoutError,
-    QueueFullError,
-    UnhashableDetailError,
     UnknownKeywordError,
     WrongThreadError,
 )
@@ -104,7 +102,7 @@ class Engine:
             if lane is None or (lane.active is None and not lane.waiting):
                 return lane, None
             return None, self._queue(event, details, lane)
-        except (UnknownKeywordError, UnhashableDetailError, QueueFullError):
+        except Exception:  # unknown, unhashable or uncomparable details, a full queue
             return None, fail()
 
     def is_nested(self, frame: Frame | None) -> bool:

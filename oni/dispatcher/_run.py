@@ -70,8 +70,9 @@ class EventRun:
         frame.run = self
         self._plan = plan
         self.engine.enter(frame)
+        deferred = self.deferred
         self._advance()
-        return self.deferred
+        return deferred
 
     def take_over(
         self, frame: Frame, plan: Plan, number: int, kept: list[Any]
@@ -156,10 +157,8 @@ class EventRun:
         """End, once condemned, without waiting for anything."""
         if self.frame is not None:
             self.go_on()
-        elif not self._ended:
-            self._leave_queue()
-        if not self.deferred.called:
-            self.deferred.errback(CancelledError())
+        else:
+            self.refuse(CancelledError())
 
     def refuse(self, error: Exception) -> None:
         """Leave the queue, and fail with this error."""
@@ -179,6 +178,8 @@ class EventRun:
         self._ended = True
         self.engine.leave(self)
         deferred = self.deferred
+        del self.deferred  # it refers to this run, as the phase does: no cycles are left
+        self._phase = None
         if not deferred.called:
             if self.cancelled:
                 deferred.errback(CancelledError())

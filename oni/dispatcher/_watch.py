@@ -54,10 +54,10 @@ class Watch:
         self._timer = None
         engine = self._engine
         for lane in list(engine.turns.crowded()):
-            if lane.active is lane.suspect:
-                self._examine(lane)
-            else:
+            if lane.active is not lane.suspect:
                 lane.suspect = lane.active
+            elif lane.waiting:  # still: ending a cycle may have emptied this lane too
+                self._examine(lane)
         if engine.turns.waiting and self._timer is None:
             self._pause = max(self._pause, self._shortest_pause())
             self._timer = engine.clock.timer(self._pause, self._look)

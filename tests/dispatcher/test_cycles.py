@@ -573,3 +573,30 @@ class WithoutPrivateFieldsTests(CycleCase):
         self.fired_later[0].cancel()
         self.assertEqual(len(self.successResultOf(done).failures), 1)
         self.flush(Exception)
+
+
+class SeveralLanesTests(CycleCase):
+    """The watch looks at all lanes in one go."""
+
+    def test_end_of_one_cycle_empties_another_lane(self) -> None:
+        """The end of a cycle may cancel what waits in other lanes; the watch goes on."""
+        self.use(order_by=("user",))
+        gates: list[Deferred[Any]] = []
+        self.add(lambda event: self.gate.addCallback(lambda _: queued), user="outer")
+
+        def handler(event: Any) -> Deferred[Any]:
+            gates.append(Deferred())
+            return gates[-1]
+
+        self.add(handler, user="other")
+        outer, other = self.start("outer", user="outer"), self.start("other", user="other")
+        queued = self.start("queued", user="outer")
+        bystander = self.start("bystander", user="other")
+        queued.addErrback(lambda failure: bystander.cancel() or failure)
+        self.gate.callback(None)
+        self.look()
+        self.successResultOf(outer)
+        self.failureResultOf(bystander)
+        gates[0].callback(None)
+        self.successResultOf(other)
+        self.flush(EventCycleError)

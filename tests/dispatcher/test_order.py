@@ -427,3 +427,24 @@ class ShortWayTests(RunningCase):
         self.add(handler)
         self.fire()
         self.assert_idle()
+
+
+class Hostile:
+    """A detail that cannot be hashed, and says so in its own way."""
+
+    def __hash__(self) -> int:
+        """Refuse."""
+        raise RuntimeError("not hashable, really")
+
+
+class HostileTests(RunningCase):
+    """Details that raise on their own."""
+
+    def test_detail_that_cannot_be_ordered_by(self) -> None:
+        """What it raises comes through the Deferred, and leaves nothing behind."""
+        self.use(order_by=("user",))
+        self.note()
+        error = self.failing(self.start(user=Hostile()), RuntimeError)
+        self.assertEqual(str(error), "not hashable, really")
+        self.fire("next", user="bob")
+        self.assertEqual(self.heard, ["next"])
