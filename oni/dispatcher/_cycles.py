@@ -4,6 +4,9 @@ The search goes upwards. While an event has the turn of a lane, the events queue
 start, so their Deferreds cannot fire. Neither can what waits for these: chained Deferreds,
 DeferredLists, coroutines, and so the events whose handlers those are, and what is queued behind
 them. If that reaches a handler of the event that has the turn, nothing can ever end.
+
+Time limits do not count: what nothing but a limit would end is a cycle all the same, and its error
+says more than that of the limit.
 """
 
 from __future__ import annotations

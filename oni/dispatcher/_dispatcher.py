@@ -239,6 +239,7 @@ class EventDispatcher(Firing):
         """Take no new events, and wait for those that run or are queued.
 
         Called from inside a handler, it waits for all but the events that it is called from.
+        These give their turn away, for what is queued behind them has to end first.
 
         Args:
             timeout: Seconds after which what still runs is cancelled. None: wait for it.

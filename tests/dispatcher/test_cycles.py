@@ -265,6 +265,11 @@ class ProvenTests(CycleCase):
         self.assertEqual(self.heard, ["inner"])
         self.flush(EventCycleError)
 
+    def test_time_limit(self) -> None:
+        """A cycle that only a time limit would end is one; its error comes first."""
+        self.add(lambda event: self.gate.addCallback(self.inner), user="outer", timeout=60)
+        self.assert_cycle()
+
     def test_found_soon(self) -> None:
         """A cycle is found within some hundredths of a second."""
         self.add(lambda event: self.gate.addCallback(self.inner), user="outer")
