@@ -10,13 +10,15 @@ from typing import Any
 from _harness import Batch
 from twisted.internet.defer import Deferred
 
-__all__ = ["Contender", "Emit", "Fire", "Handlers", "repeated"]
+__all__ = ["EVENT_TYPE", "ROLE", "Contender", "Emit", "Fire", "Handlers", "repeated"]
+
+EVENT_TYPE, ROLE = "user_created", "admin"
 
 Emit = Callable[[], object]
 """Gives one event to all handlers."""
 
 Fire = Callable[[Any], object]
-"""Gives one event to the handler of one user."""
+"""Gives one event to the handler that wants this event type, this user and this role."""
 
 
 class Handlers:
@@ -119,9 +121,11 @@ class Contender:
         handlers: Which handlers it takes.
         connect: Registers handlers in a new registry, and returns what ``emit`` needs.
         emit: Makes the call that fires one event.
-        match: Registers one handler per user, and makes the call that fires one event for a user;
-            also gives the users as that call wants them. None: not measured.
-        filter: How ``match`` finds the user's handler.
+        match: Registers one handler per user, which wants the events of :data:`EVENT_TYPE` for
+            its user in :data:`ROLE`, and makes the call that fires such an event for a user; also
+            gives the users as that call wants them. None: not measured.
+        filter: How ``match`` finds the user's handler: by what the library can find it, the rest
+            being looked at in the handler.
         coroutines: Makes a batch of events for ten coroutine functions. Its second argument says
             whether they suspend (a limit is only asked for those that do not).
         slow: Whether registering ten thousand handlers takes seconds.

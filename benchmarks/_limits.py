@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from _contender import Contender, Emit, Fire, Handlers, resumed
+from _contender import EVENT_TYPE, ROLE, Contender, Emit, Fire, Handlers, resumed
 from _harness import Batch
 from twisted.internet.defer import succeed
 
@@ -76,12 +76,13 @@ def _send_in_context_and_succeed(handlers: list[Any]) -> Emit:
 
 
 def _dict_of_lists(handlers: Handlers, users: Sequence[str]) -> tuple[Fire, Sequence[str]]:
-    by_user = {
-        user: [handler] for user, handler in zip(users, handlers.plain(len(users)), strict=True)
+    by_values = {
+        (EVENT_TYPE, user, ROLE): [handler]
+        for user, handler in zip(users, handlers.plain(len(users)), strict=True)
     }
 
     def fire(user: str) -> object:
-        for handler in by_user.get(user, ()):
+        for handler in by_values.get((EVENT_TYPE, user, ROLE), ()):
             handler(_EVENT)
         return succeed(None)
 

@@ -9,7 +9,7 @@ from itertools import count, repeat
 from types import SimpleNamespace
 from typing import Any
 
-from _contender import Contender, Emit, Fire, Handlers, resumed
+from _contender import EVENT_TYPE, ROLE, Contender, Emit, Fire, Handlers, resumed
 from _harness import Batch
 
 __all__ = ["close_loop", "peers"]
@@ -20,20 +20,22 @@ Filtered = tuple[Fire, Sequence[Any]]
 
 
 class _UserEvent:
-    """An event that says for whom it is, for libraries whose handlers must look themselves."""
+    """An event that says what it is, for libraries whose handlers must look themselves."""
 
-    __slots__ = ("user",)
+    __slots__ = ("event_type", "role", "user")
 
-    def __init__(self, user: str) -> None:
+    def __init__(self, event_type: str, user: str, role: str) -> None:
+        self.event_type = event_type
         self.user = user
+        self.role = role
 
 
 def _checking(handlers: Handlers, users: Sequence[str]) -> list[Any]:
-    """Make handlers that each look whether the event is for their user."""
+    """Make handlers that each look whether they want the event."""
 
     def make(user: str, handler: Any) -> Any:
         def check(event: _UserEvent) -> None:
-            if event.user == user:
+            if event.user == user and event.event_type == EVENT_TYPE and event.role == ROLE:
                 handler(event)
 
         return check
@@ -51,11 +53,23 @@ def _checked(
         send = connect(_checking(handlers, users))
 
         def fire(user: str) -> object:
-            return send(_UserEvent(user))
+            return send(_UserEvent(EVENT_TYPE, user, ROLE))
 
         return fire, users
 
     return match
+
+
+def _checking_role(handlers: Handlers, count: int) -> list[Any]:
+    """Make handlers for a library that has found event type and user: they look at the role."""
+
+    def make(handler: Any) -> Any:
+        def check(sender: object = None, role: str = "", **named: object) -> object:
+            return handler(sender) if role == ROLE else None
+
+        return check
+
+    return handlers.keep([make(handler) for handler in handlers.plain(count)])
 
 
 @cache
@@ -107,10 +121,14 @@ def _blinker() -> Iterator[Contender]:
         return emit
 
     def match(handlers: Handlers, users: Sequence[str]) -> Filtered:
-        signal = Signal()
-        for user, handler in zip(users, handlers.plain(len(users)), strict=True):
+        signal = Signal()  # of the event type
+        for user, handler in zip(users, _checking_role(handlers, len(users)), strict=True):
             signal.connect(handler, sender=user)
-        return signal.send, users
+
+        def fire(user: str) -> object:
+            return signal.send(user, role=ROLE)
+
+        return fire, users
 
     def coroutines(handlers: Handlers, suspends: bool) -> Batch:
         send = connect(_asyncio_handlers(handlers, suspends)).send_async
@@ -118,7 +136,8 @@ def _blinker() -> Iterator[Contender]:
 
     yield Contender(
         name="blinker send, weak (default)", distribution="blinker", does="collects",
-        connect=connect, emit=emit, match=match, filter="sender=", coroutines=coroutines,
+        connect=connect, emit=emit, match=match, filter="signal and sender=",
+        coroutines=coroutines,
     )  # fmt: skip
     yield Contender(
         name="blinker send, strong", distribution="blinker", does="collects",
@@ -147,18 +166,17 @@ def _pydispatcher() -> Iterator[Contender]:
         return handlers.named(count)
 
     def match(handlers: Handlers, users: Sequence[str]) -> Filtered:
-        signal = object()
-        for user, handler in zip(users, named(handlers, len(users)), strict=True):
-            connect_receiver(handler, signal=signal, sender=user)
+        for user, handler in zip(users, _checking_role(handlers, len(users)), strict=True):
+            connect_receiver(handler, signal=EVENT_TYPE, sender=user)
 
         def fire(user: str) -> object:
-            return send(signal, user)
+            return send(EVENT_TYPE, user, role=ROLE)
 
         return fire, users
 
     yield Contender(
         name="PyDispatcher send", distribution="PyDispatcher", does="collects", handlers=named,
-        connect=connect, emit=emit, match=match, filter="sender=",
+        connect=connect, emit=emit, match=match, filter="signal and sender=",
     )  # fmt: skip
 
 
@@ -263,11 +281,12 @@ def _emitter(name: str, does: str, kind: Callable[[], Any]) -> Contender:
     def match(handlers: Handlers, users: Sequence[str]) -> Filtered:
         emitter = kind()
         for user, handler in zip(users, handlers.plain(len(users)), strict=True):
-            emitter.on(user, handler)
+            emitter.on(f"{EVENT_TYPE} {user} {ROLE}", handler)
         send = emitter.emit
+        event_type, role = EVENT_TYPE, ROLE
 
         def fire(user: str) -> object:
-            return send(user, _EVENT)
+            return send(f"{event_type} {user} {role}", _EVENT)
 
         return fire, users
 
@@ -276,7 +295,7 @@ def _emitter(name: str, does: str, kind: Callable[[], Any]) -> Contender:
 
     return Contender(
         name=name, distribution="pyee", does=does, connect=connect, emit=emit,
-        match=match, filter="a name per user", huge=True,
+        match=match, filter="one name joined of 3", huge=True,
         coroutines=coroutines if "Twisted" in name else None,
     )  # fmt: skip
 
@@ -311,11 +330,15 @@ def _django() -> Iterator[Contender]:
         return emit
 
     def match(handlers: Handlers, users: Sequence[str], caching: bool = False) -> Filtered:
-        signal = Signal(use_caching=caching)
+        signal = Signal(use_caching=caching)  # of the event type
         senders = [_Sender() for _ in users]
-        for sender, handler in zip(senders, handlers.named(len(users)), strict=True):
+        for sender, handler in zip(senders, _checking_role(handlers, len(users)), strict=True):
             signal.connect(handler, sender=sender)
-        return signal.send, senders
+
+        def fire(sender: object) -> object:
+            return signal.send(sender, role=ROLE)
+
+        return fire, senders
 
     def coroutines(handlers: Handlers, suspends: bool) -> Batch:
         send, sender = connect(_asyncio_handlers(handlers, suspends)).asend, _Sender()
@@ -326,12 +349,12 @@ def _django() -> Iterator[Contender]:
     }  # fmt: skip
     yield Contender(
         name="Django send", does="collects", connect=connect, emit=emit, match=match,
-        filter="sender=", slow=True, coroutines=coroutines, **common,
+        filter="signal and sender=", slow=True, coroutines=coroutines, **common,
     )  # fmt: skip
     yield Contender(
         name="Django send, use_caching", does="collects", connect=cached, emit=emit,
-        match=lambda handlers, users: match(handlers, users, caching=True), filter="sender=",
-        slow=True, **common,
+        match=lambda handlers, users: match(handlers, users, caching=True),
+        filter="signal and sender=", slow=True, **common,
     )  # fmt: skip
     yield Contender(
         name="Django send_robust", does="guards, collects", connect=connect,
@@ -415,7 +438,7 @@ def _zope_component() -> Iterator[Contender]:
         return implementer(interface)(type("Event", (_UserEvent,), {"__slots__": ()}))
 
     def connect(handlers: list[Any]) -> Any:
-        return register(handlers)("bob")
+        return register(handlers)(EVENT_TYPE, "bob", ROLE)
 
     def emit(event: Any) -> Emit:
         def emit() -> object:
@@ -425,7 +448,7 @@ def _zope_component() -> Iterator[Contender]:
 
     def checked(handlers: list[Any]) -> Callable[[_UserEvent], object]:
         event_type = register(handlers)
-        return lambda event: handle(event_type(event.user))
+        return lambda event: handle(event_type(event.event_type, event.user, event.role))
 
     yield Contender(
         name="zope.component handle", distribution="zope.component", connect=connect, emit=emit,

@@ -54,10 +54,11 @@ class Firing:
                     lookups = index.partial
                 else:
                     lookups = index.shapes[tuple(details)]
-                for values, buckets in lookups:
-                    bucket = buckets.get(values(details))
-                    if bucket is not None:
-                        plan = bucket.plan if plan is NO_PLAN else None
+                if lookups:  # a loop over none costs as much as a look-up
+                    for values, buckets in lookups:
+                        bucket = buckets.get(values(details))
+                        if bucket is not None:
+                            plan = bucket.plan if plan is NO_PLAN else None
             except Exception:  # names or values that have to be looked at with more care
                 plan = None
         if plan is None:
