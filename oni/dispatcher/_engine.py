@@ -118,10 +118,10 @@ class Engine:
     def _queue(self, event: Any, details: dict[str, Any], lane: Lane) -> Deferred[EventResult]:
         self.index.check(details)
         run = self.new_run(EventResult(event, details, []), lane)
-        self.turns.put(lane, run)
-        self.consider()
         run.since = self.clock.seconds()
         run.context = copy_context()
+        self.turns.put(lane, run)
+        self.consider()
         if self._max_wait is not None:
             error = EventWaitTimeoutError(event, self._max_wait)
             run.patience = self.clock.timer(self._max_wait, run.refuse, error)
