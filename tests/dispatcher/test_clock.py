@@ -41,6 +41,7 @@ class TimerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a clock."""
+        self.patch(threadable, "ioThread", None)
         self.reactor = Reactor()
         self.clock = Clock(self.reactor)
         self.calls: list[Any] = []

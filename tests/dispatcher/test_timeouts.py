@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import LogLevel
+from twisted.python import threadable
 
 from oni.dispatcher import ThreadLimit, in_thread
 from oni.errors import EventAbortedError, HandlerTimeoutError, InvalidTimeoutError
@@ -153,14 +154,17 @@ class HandlerTests(RunningCase):
 
     def test_in_thread(self) -> None:
         """A thread cannot be stopped: its handler is given up, and what it returns is dropped."""
+        self.patch(threadable, "ioThread", None)
         pump = Pump()
         pump.start()
         self.addCleanup(pump.stop)
         limit = ThreadLimit(1, reactor=pump)
+        began = threading.Event()
         go_on = threading.Event()
         ended = threading.Event()
 
         def block(event: Any) -> str:
+            began.set()
             go_on.wait(5)
             ended.set()
             return "too late"
@@ -168,6 +172,7 @@ class HandlerTests(RunningCase):
         handler = in_thread(block, limit)
         self.add(handler, timeout=1)
         done = pump.run(self.start)
+        self.assertTrue(began.wait(5))
         pump.run(lambda: self.clock.advance(1))
         [failure] = self.successResultOf(done).failures
         self.assertIsInstance(failure.value, HandlerTimeoutError)
