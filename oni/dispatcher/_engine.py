@@ -181,7 +181,6 @@ class Engine:
         self.turns.discard(lane, run)
         self.turns.leave(lane)
         self.consider()
-        self.stops.check()
 
     def enter(self, frame: Frame) -> None:
         """Note that an event runs that may have to wait."""

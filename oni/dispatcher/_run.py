@@ -70,9 +70,8 @@ class EventRun:
         frame.run = self
         self._plan = plan
         self.engine.enter(frame)
-        deferred = self.deferred
         self._advance()
-        return deferred
+        return self.deferred
 
     def take_over(
         self, frame: Frame, plan: Plan, number: int, kept: list[Any]
@@ -137,8 +136,6 @@ class EventRun:
 
     def cancel(self) -> None:
         """Leave the queue, or cancel the handlers and skip what is not ``always``."""
-        if self._ended or self.cancelled:
-            return
         self.cancelled = True
         if self.frame is None:
             self._leave_queue()
@@ -178,8 +175,7 @@ class EventRun:
         self._ended = True
         self.engine.leave(self)
         deferred = self.deferred
-        del self.deferred  # it refers to this run, as the phase does: no cycles are left
-        self._phase = None
+        self._phase = None  # it refers to this run: no cycle is left
         if not deferred.called:
             if self.cancelled:
                 deferred.errback(CancelledError())

@@ -367,3 +367,21 @@ class StubbornTests(CancelCase):
         again.callback(None)
         self.assertEqual(self.states(), [("holds", "running"), ("late", "queued")])
         gates[0].callback(None)
+
+
+class StoppingTests(CancelCase):
+    """Cancelling while the dispatcher stops."""
+
+    def test_last_one_that_a_stop_waits_for(self) -> None:
+        """A handler may stop, cancel all that is queued, and wait for the stop."""
+
+        async def handler(event: Any) -> None:
+            queued.append(self.start("queued"))
+            stop = self.dispatcher.stop()
+            self.cancel(queued[0])
+            await stop
+
+        queued: list[Deferred[Any]] = []
+        self.add(handler)
+        self.successResultOf(self.start())
+        self.assertEqual(self.dispatcher.state, "stopped")
