@@ -72,8 +72,8 @@ class Firing:
             if lane is not engine.lane:
                 engine.next_turn(lane)
             return succeed(EventResult(event, details))
-        part = plan.only
-        if part is None or lane is not engine.lane or engine.active is not None:
+        loop = plan.loop
+        if loop is None or lane is not engine.lane or engine.active is not None:
             return self._go_through(plan, event, details, lane)
         # What _go_through does, for an event that nests in no other and has one simple phase.
         parent = _get_frame()
@@ -90,9 +90,9 @@ class Firing:
         plan.runs += 1
         token = _set_frame(frame)
         try:
-            kept = part.loop(part.slots, event)
+            kept = loop(plan.slots, event)
             if kept and not _all_plain(map(type, kept)):
-                frame.parts = [(part.head, kept)]
+                frame.parts = [(plan.phases[0].head, kept)]
                 run = engine.new_run(EventResult(event, details, frame.parts), lane)
                 return run.take_over(frame, plan, 0, kept)
         finally:
@@ -106,7 +106,8 @@ class Firing:
             lane.active = None
         if engine.unsettled:
             engine.next_turn(lane)
-        return succeed(EventResult(event, details, ((part.head, kept),) if kept else part.silent))
+        parts = ((plan.phases[0].head, kept),) if kept else plan.silent
+        return succeed(EventResult(event, details, parts))
 
     def _go_through(
         self, plan: Plan, event: Any, details: dict[str, Any], lane: Lane | None

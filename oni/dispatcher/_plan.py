@@ -100,17 +100,21 @@ class Plan:
 
     Attributes:
         phases: Those phases.
-        only: The phase, if it is one alone and simple; else None.
+        loop, slots, silent: Those of the phase, if it is one alone and simple; else None. They are
+            here too, for among very many handlers each object looked at is a wait for memory.
         simple: Whether no phase has an order, a time limit or an end of its own to watch over.
         runs: How many events ran it since the calls were last counted.
     """
 
-    __slots__ = ("__weakref__", "only", "phases", "runs", "simple")
+    __slots__ = ("__weakref__", "loop", "phases", "runs", "silent", "simple", "slots")
 
     def __init__(self, phases: Sequence[PhasePlan], simple: bool) -> None:
         self.phases = tuple(phases)
         self.simple = simple
-        self.only = self.phases[0] if simple and len(self.phases) == 1 else None
+        only = self.phases[0] if simple and len(self.phases) == 1 else None
+        self.loop: Any = only and only.loop
+        self.slots: Any = only and only.slots
+        self.silent: Any = only and only.silent
         self.runs = 0
 
     def overwrite(self, registration: Registration) -> None:
