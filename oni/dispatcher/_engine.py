@@ -176,10 +176,8 @@ class Engine:
 
     def leave_queue(self, run: EventRun) -> None:
         """Note that an event waits for its turn no more, and will not have one."""
-        lane = run.lane
-        assert lane is not None
-        self.turns.discard(lane, run)
-        self.turns.leave(lane)
+        assert run.lane is not None
+        self.turns.discard(run.lane, run)
         self.consider()
 
     def enter(self, frame: Frame) -> None:

@@ -103,6 +103,16 @@ class WaitingTests(RunningCase):
         for stop in stops:
             self.assertIsNone(self.successResultOf(stop))
 
+    def test_callback_stops_again(self) -> None:
+        """The callback of one stop may stop again while another one waits."""
+        gates = self.wait()
+        self.start()
+        first = self.dispatcher.stop().addCallback(lambda _: self.dispatcher.stop())
+        second = self.dispatcher.stop()
+        gates[0].callback(None)
+        self.assertIsNone(self.successResultOf(first))
+        self.assertIsNone(self.successResultOf(second))
+
     def test_cancelled_stop(self) -> None:
         """Cancelling the Deferred of stop ends that wait; the dispatcher stops anyway."""
         gates = self.wait()
@@ -221,7 +231,9 @@ class InsideTests(RunningCase):
 
         def handler(event: Any) -> Deferred[None]:
             queued.append(self.start("queued"))
-            return self.dispatcher.stop()
+            stop = self.dispatcher.stop()
+            self.heard.append(self.dispatcher.state)
+            return stop
 
         queued: list[Deferred[Any]] = []
         self.add(handler, user="stops")
@@ -229,7 +241,27 @@ class InsideTests(RunningCase):
         done = self.start("stops", user="stops")
         self.successResultOf(done)
         self.successResultOf(queued[0])
-        self.assertEqual(self.heard, ["stops", "queued"])
+        self.assertEqual(self.heard, ["stopping", "stops", "queued"])
+
+    def test_lets_queued_events_run_beyond_the_bound(self) -> None:
+        """The bound of events that gave their turn away does not keep a stop from its end."""
+        self.use(phases=["during", Phase("after", holds_turn=False)], max_pending=1)
+        go: Deferred[None] = Deferred()
+
+        async def handler(event: Any) -> None:
+            await go
+            await self.dispatcher.stop()
+
+        self.add(handler, user="stops")
+        gates = self.wait(phase="after", role="trails")
+        trails = self.start("trails", role="trails")
+        stops = self.start("stops", user="stops")
+        queued = self.start("queued")
+        go.callback(None)
+        self.successResultOf(queued)
+        gates[0].callback(None)
+        self.successResultOf(trails)
+        self.successResultOf(stops)
 
     def test_another_stop_waits_for_the_one_that_stops(self) -> None:
         """A second stop, from outside, waits for the event that the first was called from."""
@@ -321,7 +353,7 @@ class TimeoutTests(RunningCase):
         self.assertEqual(self.heard, ["stopped"])
 
     def test_always_phases(self) -> None:
-        """Phases that always run are called, as far as they get without a wait."""
+        """They are called, as far as they get without a wait, but not for queued events."""
         self.use(
             phases=[
                 "during",
@@ -333,11 +365,12 @@ class TimeoutTests(RunningCase):
         self.wait("hangs", "always")
         self.wait("hangs too", "one by one")
         self.hear("last", "one by one")
-        done = self.start()
+        done, queued = self.start(), self.start()
         stop = self.dispatcher.stop(1)
         self.clock.advance(1)
         self.failing(stop, StopTimeoutError)
         self.failureResultOf(done, CancelledError)
+        self.failureResultOf(queued, CancelledError)
         self.assertEqual(self.heard, ["gate", "hangs", "hangs too", "last"])
 
     def test_cancelled_before(self) -> None:
