@@ -90,6 +90,14 @@ class TimerTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_cancelled_by_the_reactors_thread_before_it_was_set(self) -> None:
+        """So it is where the reactor's thread itself cancels it before it comes to set it."""
+        with mock.patch.object(threadable, "ioThread", -1):
+            timer = self.clock.timer(2, self.calls.append, "called")
+        timer.cancel()
+        self.reactor.turn()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_due_before_the_cancellation_arrives(self) -> None:
         """Cancelled in another thread just before it is due, it calls nobody."""
         timer = self.clock.timer(2, self.calls.append, "called")

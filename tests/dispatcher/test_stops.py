@@ -81,6 +81,19 @@ class WaitingTests(RunningCase):
             gates[1].callback(None)
             self.successResultOf(stop)
 
+    def test_event_that_is_being_called(self) -> None:
+        """Called where nothing tells of the event that is being called, it waits for that one."""
+        stops: list[Deferred[None]] = []
+
+        def handler(event: Any) -> None:
+            stops.append(Context().run(self.dispatcher.stop))
+            self.heard.append(self.dispatcher.state)
+
+        self.add(handler)
+        self.fire()
+        self.successResultOf(stops[0])
+        self.assertEqual(self.heard, ["stopping"])
+
     def test_cancelled_queue(self) -> None:
         """A cancelled event is not waited for."""
         gates = self.wait()
