@@ -70,9 +70,9 @@ class Timer:
             self._delayed = self._reactor.callLater(delay, self._fire)
 
     def _stop(self) -> None:
-        if self._delayed is not None and self._delayed.active():
+        if self._delayed is not None:
             self._delayed.cancel()
-        self._delayed = None
+            self._delayed = None
 
     def _fire(self) -> None:
         self._delayed = None

@@ -258,7 +258,7 @@ class GarbageTests(RunningCase):
     """An event that has ended is kept by nobody but the caller's result."""
 
     def test_ended_event_dies(self) -> None:
-        """After its end nothing refers to an event: not even a cycle, for the collector to find."""
+        """After its end nothing refers to an event, not even a cycle for the collector."""
 
         class Event:
             pass
