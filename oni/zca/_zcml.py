@@ -8,6 +8,7 @@ from typing import Any
 import zope.schema
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from zope.component import getSiteManager
 from zope.configuration import xmlconfig
 from zope.configuration.config import ConfigurationMachine
 from zope.configuration.exceptions import ConfigurationError
@@ -145,6 +146,13 @@ class EventDispatcherDirective:
         )
 
     def _provide(self) -> None:
+        # Of another file, or of the program: those of these files conflict before they are made.
+        for taken in getSiteManager().registeredUtilities():
+            if taken.provided is IEventDispatcher and taken.name == self._name:
+                raise ConfigurationError(
+                    f"an event dispatcher is already registered under the name {self._name!r}: "
+                    f"{taken.component!r}; give this one another name, or leave it out"
+                )
         options: dict[str, Any] = {"order_by": self._order_by}
         if self._phases:
             options["phases"] = tuple(self._phases)

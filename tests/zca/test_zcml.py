@@ -134,6 +134,17 @@ class EventDispatcherTests(ZcmlTestCase):
             """)
         self.assertIn("onflict", text)
 
+    def test_name_that_is_taken(self) -> None:
+        """A dispatcher that was registered before is not taken away, and says who is in the way."""
+        for name in ("", "audit"):
+            dispatcher = EventDispatcher()
+            provide(dispatcher, name)
+            text = self.refused(f'<oni:eventDispatcher name="{name}" />')
+            self.assertIn('app.zcml", line 3', text)
+            self.assertIn("already registered", text)
+            self.assertIn(repr(name), text)
+            self.assertIs(get_dispatcher(name), dispatcher)
+
     def test_including_file_wins(self) -> None:
         """A file overrides what the files that it includes say."""
         self.write('<oni:eventDispatcher phases="theirs" start="true" />', "theirs.zcml")
