@@ -62,15 +62,27 @@ class Stops:
 
     def check(self) -> None:
         """Fire for those who see nothing of what they wait for any more."""
-        for stop in self.waiting.copy():
-            if stop in self.waiting and self._sees_nothing(stop):
-                self._leave(stop)
-                self._engine.set_stopped()
-                stop.deferred.callback(None)
+        while self.waiting and (stop := self._next()) is not None:
+            self._leave(stop)
+            self._engine.set_stopped()
+            stop.deferred.callback(None)
 
-    def _sees_nothing(self, stop: _Stop) -> bool:
+    def _next(self) -> _Stop | None:
+        """Give one that waits for nothing, or else for no event but those that wait for it.
+
+        Where events stop from inside, each waits for the others. The oldest of them may go on,
+        and the others wait for its event like any other.
+        """
         engine = self._engine
-        return not engine.turns.waiting and stop.callers.issuperset(engine.frames())
+        if engine.turns.waiting:
+            return None
+        running = frozenset(engine.frames())
+        for stop in self.waiting:
+            if stop.callers >= running:
+                return stop
+        if frozenset().union(*(stop.callers for stop in self.waiting)) >= running:
+            return next(stop for stop in self.waiting if stop.callers & running)
+        return None
 
     def _leave(self, stop: _Stop) -> None:
         self.waiting.remove(stop)

@@ -293,6 +293,51 @@ class InsideTests(RunningCase):
         self.successResultOf(second)
         self.successResultOf(done)
 
+    def test_two_events_that_stop(self) -> None:
+        """Events that both stop do not wait for each other for ever, queued or side by side."""
+        for order_by in ((), None):
+            self.use(order_by=order_by)
+            go: Deferred[None] = Deferred()
+
+            async def handler(event: Any, go: Deferred[None] = go) -> None:
+                await go
+                await self.dispatcher.stop()
+                self.heard.append(event)
+
+            self.add(handler)
+            events = [self.start(n) for n in range(3)]
+            outside = Context().run(self.dispatcher.stop)
+            outside.addCallback(lambda _: self.heard.append("outside"))
+            go.callback(None)
+            for event in events:
+                self.assertEqual(self.successResultOf(event).failures, ())
+            self.successResultOf(outside)
+            self.assertEqual(self.heard, [0, 1, 2, "outside"])
+            self.heard.clear()
+
+    def test_two_events_that_stop_and_one_goes_on(self) -> None:
+        """What an event does after its stop, another event that stopped too waits for."""
+        self.use(order_by=None)
+        go, gate = Deferred[None](), Deferred[None]()
+
+        async def first(event: Any) -> None:
+            await self.dispatcher.stop()
+            await gate
+
+        async def second(event: Any) -> None:
+            await go
+            await self.dispatcher.stop()
+
+        self.add(first, user="first")
+        self.add(second, user="second")
+        ends = self.start(user="second")
+        goes_on = self.start(user="first")
+        go.callback(None)
+        self.assertNoResult(ends)
+        gate.callback(None)
+        self.successResultOf(ends)
+        self.successResultOf(goes_on)
+
     def test_started_again_meanwhile(self) -> None:
         """A stop that still waits does not stop what was started again meanwhile."""
         gate: Deferred[None] = Deferred()
