@@ -200,12 +200,17 @@ class Reply:
             self.deferred.callback(result)
 
     def fail(self, error: BaseException | None) -> None:
-        """Answer that the act did not happen. What is not a verdict is an internal error."""
+        """Answer that the act did not happen. What is not a verdict is an internal error.
+
+        An act that was cancelled is no fault: it was not available any more.
+        """
         if self.given:
             return
-        reason = error if isinstance(error, Refused) else refusal(ErrorCode.INTERNAL)
+        cancelled = isinstance(error, CancelledError)
+        code = ErrorCode.NOT_AVAILABLE if cancelled else ErrorCode.INTERNAL
+        reason = error if isinstance(error, Refused) else refusal(code)
         object.__setattr__(self._act, "refusal", reason)
-        self.deferred.errback(error if isinstance(error, CancelledError) else reason)
+        self.deferred.errback(error if cancelled else reason)
 
     def cancel(self) -> None:
         """Cancel the act, where it has not been answered."""

@@ -95,6 +95,22 @@ class ActTests(HouseTestCase):
         self.successResultOf(self.oni.act("publish", channel="chat", data=data))
         self.assertEqual(client.messages()[0]["push"]["pub"]["data"], ["early"])
 
+    def test_sealed_tags(self) -> None:
+        """Nor can the tags be changed in place."""
+        self.on("before", lambda act: act.tags.update(lang="en"), action="publish")
+        refused: list[Any] = []
+
+        def change(act: Any) -> None:
+            try:
+                act.tags["lang"] = "no"
+            except TypeError:
+                refused.append(dict(act.tags))
+
+        self.on("during", change, action="publish")
+        self.on("after", change, action="publish")
+        self.successResultOf(self.oni.act("publish", channel="chat", data=1))
+        self.assertEqual(refused, [{"lang": "en"}] * 2)
+
     def test_after_sees_all(self) -> None:
         """Handlers in `after` see what happened and what was refused."""
         seen: list[Any] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from zope.component import getUtility, queryUtility
 from zope.interface import implementer
 from zope.interface.registry import Components
 
+from oni.dispatcher import EventDispatcher
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
@@ -93,6 +95,24 @@ class OniServiceTests(SynchronousTestCase):
         self.assertEqual([(self.oni, (self.oni.dispatcher, self.oni.channels))], seen)
         self.assertEqual(["start"], self.oni.told)
         self.assertEqual((None, None), self.provided())
+
+    def test_configure_registers_strongly(self) -> None:
+        """What is registered while configure runs stays, though nobody else holds it."""
+        dispatcher = EventDispatcher()
+        self.patch(self.oni, "dispatcher", dispatcher)
+
+        def configure(oni: Any) -> None:
+            def handler(event: Any) -> None:
+                """Do nothing."""
+
+            oni.dispatcher.add_event_handler(handler, "during")
+
+        self.service(configure=configure).startService()
+        gc.collect()
+        self.assertEqual([info.weak for info in dispatcher.handlers()], [False])
+        self.successResultOf(dispatcher.add_event_handler(lambda event: None, "during"))
+        gc.collect()
+        self.assertEqual(len(dispatcher.handlers()), 1)
 
     def test_the_global_registry(self) -> None:
         """Where none is given, the process' registry is used, and left as it was."""

@@ -345,6 +345,21 @@ class OrderTests(HouseTestCase):
             self.assertEqual(client.ask("publish", channel="news:a", data=1)["code"], 103)
             self.assertEqual(client.ask("publish", channel="chat", data=1)["code"], 1000)
 
+    def test_acts_that_a_handler_causes_are_events_of_their_own(self) -> None:
+        """What a client sends while a handler runs waits for its turn: it is not nested."""
+        heard: list[Any] = []
+        client = self.connected()
+        (session,) = self.oni.sessions.values()
+
+        def send_more(act: Any) -> None:
+            if act.data == 1:
+                session.received(b'{"id":99,"publish":{"channel":"chat","data":2}}')
+
+        self.on("before", send_more, action="publish")
+        self.on("after", lambda act: heard.append(act.data), action="publish")
+        client.command("publish", channel="chat", data=1)
+        self.assertEqual(heard, [1, 2])
+
     def test_waiting_commands_are_events_of_their_own(self) -> None:
         """Commands that had to wait are ordered like all others."""
         gates: list[Deferred[None]] = []
@@ -416,6 +431,35 @@ class EndTests(HouseTestCase):
         if not gate.called:
             gate.callback(None)
         self.assertEqual(channel.subscribers, 0)
+
+    def test_no_leak_where_cancelling_is_of_no_use(self) -> None:
+        """It is undone also where the channel could not be kept from making it."""
+        channel = self.channels.get("chat")
+        subscribe = channel.subscribe
+        waited: list[Any] = []
+
+        def stubborn(*args: Any) -> Deferred[Any]:
+            waiting: Deferred[Any] = Deferred()
+            waited.append(waiting)
+            return waiting.addErrback(lambda _: None).addCallback(lambda _: subscribe(*args))
+
+        self.patch(channel, "subscribe", stubborn)
+        client = self.connected()
+        client.command("subscribe", channel="chat")
+        client.vanish()
+        self.assertEqual((len(waited), waited[0].called), (1, True))
+        self.assertEqual(channel.subscribers, 0)
+
+    def test_refusal_of_a_cancelled_act(self) -> None:
+        """Handlers in `after` see that the act was not available, not that the server failed."""
+        seen: list[Any] = []
+        self.on("before", lambda act: Deferred(), action="publish")
+        self.on("after", lambda act: seen.append(act.refusal), action="publish")
+        client = self.connected()
+        client.command("publish", channel="chat", data=1)
+        client.vanish()
+        (refusal,) = seen
+        self.assertEqual(refusal.code, 108)
 
     def test_when_closed(self) -> None:
         """A session is closed when its disconnect has happened, and not before."""
@@ -508,6 +552,20 @@ class PingTests(HouseTestCase):
         self.assertIsNone(wire.close_of(client.take()))
         gate.callback(None)
         self.assertEqual(client.transport.producerState, "producing")
+
+    def test_read_from_again(self) -> None:
+        """It is not blamed for the time before, once it is read from again."""
+        gate: Deferred[None] = Deferred()
+        self.on("before", lambda act: _wait(gate), action="publish")
+        client = self.connected()
+        for number in range(MAX_ACTS):
+            client.command("publish", channel=f"c{number}", data=1)
+        self.reactor.advance(25)
+        self.reactor.advance(9)
+        gate.callback(None)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.reactor.advance(1)
+        self.assertIsNone(wire.close_of(client.take()))
 
 
 def _raise(error: Exception) -> Any:
