@@ -163,7 +163,7 @@ class BlockingEventDispatcher:
         """Return every registered handler, in registration order."""
         return cast("Sequence[HandlerInfo]", self._call("handlers", self._dispatcher.handlers))
 
-    def matching(self, **details: Any) -> Sequence[HandlerInfo]:
+    def matching(self, /, **details: Any) -> Sequence[HandlerInfo]:
         """Return the handlers that an event with these details would call, in call order."""
         found = self._call("matching", self._dispatcher.matching, **details)
         return cast("Sequence[HandlerInfo]", found)

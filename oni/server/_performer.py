@@ -48,7 +48,7 @@ class Performer:
         ):
             dispatcher.add_event_handler(handler, phase, use_weakref=False)
 
-    def perform(self, act: Act, **details: Any) -> Deferred[Any]:
+    def perform(self, act: Act, /, **details: Any) -> Deferred[Any]:
         """Let an act happen.
 
         Args:

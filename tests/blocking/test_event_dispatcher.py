@@ -81,6 +81,21 @@ class MethodTests(FaceTestCase):
         self.face.fire_event(3, role="admin")
         self.assertEqual(self.calls, [1])
 
+    def test_any_keyword_may_be_a_detail(self) -> None:
+        """Keywords that are called like our own arguments are details like all others."""
+        names = ("self", "name", "method", "event", "phase", "listen_fn", "func")
+        for name in names:
+            self.face.add_match_spec_keyword(name)
+        details = dict.fromkeys(names, 1)
+        self.face.add_event_handler(self.calls.append, "during", **details)
+        self.assertEqual(len(self.face.matching(**details)), 1)
+        self.face.fire_event("event", **details)
+        self.assertEqual(self.calls, ["event"])
+        waiting = threading.Timer(0.05, lambda: self.face.fire_event("next", **details))
+        waiting.start()
+        self.assertEqual(self.face.next_event(**details), "next")
+        waiting.join(5)
+
     def test_result(self) -> None:
         """fire_event gives the result, when every Deferred has fired."""
         self.face.add_event_handler(lambda event: succeed(event + 1), "during")

@@ -301,6 +301,21 @@ class ForkTests(SynchronousTestCase):
         self.thread.setup()
         self.assertEqual(self.thread.call("f", 5.0, lambda: 5), 5)
 
+    def test_lock_that_was_held_at_the_fork(self) -> None:
+        """A thread that held the lock stayed behind, and holds up nobody here."""
+        self.thread._lock.acquire()
+        self.thread.forked(reactor_made=False)
+        answers: list[int] = []
+
+        def call() -> None:
+            self.thread.setup()
+            answers.append(self.thread.call("f", 5.0, lambda: 5))
+
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        caller.join(5)
+        self.assertEqual(answers, [5])
+
     def test_thread_that_stayed_behind(self) -> None:
         """A reactor that says it runs, in a thread that does not exist here, is a fork's."""
         self.pump.running = True
