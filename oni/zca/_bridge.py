@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface.registry import Components
 from zope.interface.verify import verifyObject
 
-from oni.errors import EventAbortedError
+from oni.errors import EventAbortedError, QueueFullError
 from oni.interfaces import IEventDispatcher
 
 __all__ = ["Bridge", "bridge"]
@@ -37,6 +37,7 @@ def bridge(
     details: Details = _no_details,
     registry: Components | None = None,
     *,
+    max_handed_over: int | None = 10_000,
     reactor: IReactorFromThreads | None = None,
 ) -> Bridge:
     """Fire at a dispatcher every object that ``zope.event.notify`` announces, from now on.
@@ -53,6 +54,10 @@ def bridge(
             It is called in the thread of ``notify``. Without it, events have no details.
         registry: Listen to the events of this component registry (``registry.handle``, and
             ``notify`` where it is the current site's) rather than to ``zope.event`` itself.
+        max_handed_over: How many objects that other threads announce may wait for the reactor's
+            thread; a few more get in where several threads announce at the same moment. What
+            does not fit is not fired: it is counted as ``refused``, and an error is logged, once
+            until there is room again. None: any number.
         reactor: The global one if None.
 
     Returns:
@@ -60,9 +65,14 @@ def bridge(
 
     Raises:
         zope.interface.exceptions.Invalid: ``dispatcher`` is none.
+        ValueError: ``max_handed_over`` is neither a positive integer nor None.
     """
     verifyObject(IEventDispatcher, dispatcher)
-    return Bridge(dispatcher, details, registry, reactor)
+    if max_handed_over is not None and (type(max_handed_over) is not int or max_handed_over < 1):
+        raise ValueError(
+            f"max_handed_over must be a positive integer or None, not {max_handed_over!r}"
+        )
+    return Bridge(dispatcher, details, registry, max_handed_over, reactor)
 
 
 class Bridge:
@@ -76,18 +86,22 @@ class Bridge:
         dispatcher: IEventDispatcher,
         details: Details,
         registry: Components | None,
+        max_handed_over: int | None,
         reactor: IReactorFromThreads | None,
     ) -> None:
         """Begin to listen; see :func:`bridge`."""
         self._dispatcher = dispatcher
         self._details = details
         self._registry = registry
+        self._max_handed_over = max_handed_over
         self._reactor = reactor
-        # What other threads handed over. It is no longer than the reactor's own queue of calls.
+        # What other threads handed over.
         self._handed_over: deque[tuple[Context, Any, Mapping[str, Any]]] = deque()
         self._running = 0
         self._fired = 0
         self._failed = 0
+        self._refused = 0
+        self._is_refusing = False
         self._waiting: list[Deferred[None]] = []
         self._hearing = 0
         self._open = True
@@ -124,6 +138,7 @@ class Bridge:
             "failed": self._failed,
             "running": self._running,
             "handed_over": len(self._handed_over),
+            "refused": self._refused,
         }
 
     # Where it listens.
@@ -164,8 +179,27 @@ class Bridge:
         if cast("int | None", threadable.ioThread) in (None, get_ident()):
             self._fire(obj, details)
         else:
-            self._handed_over.append((copy_context(), obj, details))
-            self._get_reactor().callFromThread(self._take)
+            self._hand_over(obj, details)
+
+    def _hand_over(self, obj: Any, details: Mapping[str, Any]) -> None:
+        limit = self._max_handed_over
+        if limit is not None and len(self._handed_over) >= limit:
+            self._refuse(obj, limit)
+            return
+        self._is_refusing = False
+        self._handed_over.append((copy_context(), obj, details))
+        self._get_reactor().callFromThread(self._take)
+
+    def _refuse(self, obj: Any, limit: int) -> None:
+        """Count what does not fit; say so the first time."""
+        self._refused += 1
+        if not self._is_refusing:
+            self._is_refusing = True
+            _log.failure(
+                "an announced {kind} was not fired, nor will others be until there is room",
+                Failure(QueueFullError("objects announced in other threads", limit)),
+                kind=type(obj).__qualname__,
+            )
 
     def _get_reactor(self) -> IReactorFromThreads:
         if self._reactor is None:

@@ -15,7 +15,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.registry import Components
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import UnknownKeywordError
+from oni.errors import QueueFullError, UnknownKeywordError
 from oni.values import Phase
 from oni.zca import bridge
 
@@ -167,6 +167,37 @@ class ThreadTests(BridgeTestCase):
         self.assertNotIn(threading.get_ident(), idents)
         self.assertEqual((len(idents), self.reactor.handed_over), (1, []))
 
+    def test_bound(self) -> None:
+        """What does not fit is refused and counted, and logged once until there is room again."""
+        made = self.make(max_handed_over=2)
+        self.handle(self.heard.append)
+        self.notify_elsewhere(*range(5))
+        self.assertEqual(len(self.flushLoggedErrors(QueueFullError)), 1)
+        self.assertEqual((made.statistics()["handed_over"], made.statistics()["refused"]), (2, 3))
+        self.reactor.run()
+        self.assertEqual(self.heard, [0, 1])
+        self.successResultOf(made.idle())
+        self.notify_elsewhere(*range(5, 9))
+        self.assertEqual(len(self.flushLoggedErrors(QueueFullError)), 1)
+        self.reactor.run()
+        self.assertEqual((self.heard, made.statistics()["refused"]), ([0, 1, 5, 6], 5))
+
+    def test_no_bound(self) -> None:
+        """None is any number; the default is one."""
+        for bound, fits in ((None, 10_001), (10_000, 10_000)):
+            made = self.make(**({} if bound else {"max_handed_over": None}))
+            self.notify_elsewhere(*range(10_001))
+            self.assertEqual(made.statistics()["handed_over"], fits)
+            made.close()
+        self.flushLoggedErrors(QueueFullError)
+
+    def test_wrong_bound(self) -> None:
+        """A bound is a positive integer or None; nothing is left in zope.event."""
+        for bound in (0, -1, True, 2.5, "many"):
+            with self.assertRaises(ValueError) as caught:
+                self.make(max_handed_over=bound)
+            self.assertIn("max_handed_over", str(caught.exception))
+
     def test_context_travels(self) -> None:
         """An object that a handler announces in a thread is nested in the handler's event."""
         self.make(details)
@@ -275,6 +306,7 @@ class IdleTests(BridgeTestCase):
                 "failed": 0,
                 "running": 0,
                 "handed_over": 0,
+                "refused": 0,
             },
         )
 

@@ -135,7 +135,7 @@ class EventDispatcherTests(ZcmlTestCase):
         self.assertIn("onflict", text)
 
     def test_name_that_is_taken(self) -> None:
-        """A dispatcher that was registered before is not taken away, and says who is in the way."""
+        """A dispatcher that was registered before is not taken away."""
         for name in ("", "audit"):
             dispatcher = EventDispatcher()
             provide(dispatcher, name)
