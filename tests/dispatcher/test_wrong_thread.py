@@ -76,7 +76,7 @@ class ThreadTests(RunningCase):
         self.assertEqual(self.heard, ["one", "two", "three"])
 
     def test_event_goes_on_in_another_thread(self) -> None:
-        """As the seed does: one thread fires, and another one fires the handlers' Deferreds."""
+        """One thread may fire, and another one call back the handlers' Deferreds."""
         gates = self.wait("gate")
         threads: list[int] = []
         self.add(lambda event: threads.append(threading.get_ident()), "after")
