@@ -140,6 +140,63 @@ def test_rules_of_reconnecting(tmp_path: Path) -> None:
         asyncio.run(scenario())
 
 
+def test_left_before_the_reply(tmp_path: Path) -> None:
+    """A channel that is left before its subscription is confirmed is left on the server too.
+
+    One that is wanted again by then is asked for once, and stays.
+    """
+
+    async def scenario() -> None:
+        async with browser_page() as page:
+            await page.open(running.address)
+            heard, asked, states = await page.page.evaluate(
+                """async () => {
+                    const { Client } = await import("/static/client.js");
+                    const asked = [], heard = [];
+                    const send = WebSocket.prototype.send;
+                    WebSocket.prototype.send = function (text) {
+                        asked.push(...Object.entries(JSON.parse(text))
+                            .filter(([, value]) => value.channel)
+                            .map(([method, value]) => `${method} ${value.channel}`));
+                        this.onmessage_ ??= this.addEventListener("message", ({ data }) =>
+                            heard.push(...data.split("\\n").filter((line) => line)
+                                .map(JSON.parse).filter((reply) => reply.push)
+                                .map((reply) => reply.push.pub.data))) ?? true;
+                        send.call(this, text);
+                    };
+                    const client = new Client(location.href.replace("http", "ws")
+                        + "connection/websocket");
+                    const open = new Promise((done) => client.addEventListener("state",
+                        ({ detail }) => detail.state === "open" && done()));
+                    client.connect();
+                    await open;
+                    const left = client.subscribe("left");
+                    client.unsubscribe("left");
+                    const back = client.subscribe("back");
+                    client.unsubscribe("back");
+                    const again = client.subscribe("back");
+                    await Promise.all([left, back, again]);
+                    await client.publish("left", "not to be heard");
+                    await client.publish("back", "to be heard");
+                    WebSocket.prototype.send = send;
+                    await new Promise((done) => setTimeout(done, 200));
+                    return [heard, asked, [...client.channels]];
+                }"""
+            )
+            assert heard == ["to be heard"]
+            assert asked == [
+                "subscribe left",
+                "subscribe back",
+                "unsubscribe left",
+                "publish left",
+                "publish back",
+            ]
+            assert states == [["back", "subscribed"]]
+
+    with daemon(tmp_path) as running:
+        asyncio.run(scenario())
+
+
 def test_closed_for_good(tmp_path: Path) -> None:
     """A close code that says so ends the attempts, until the person asks for another."""
 

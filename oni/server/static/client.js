@@ -39,6 +39,7 @@ export class Client extends EventTarget {
   #lastId = 0;
   #waiting = new Map(); // command id -> {resolve, reject, timer}
   #channels = new Map(); // channel -> "waiting" or "subscribed"
+  #asking = new Map(); // channel -> the promise of a subscribe that has no reply yet
   #attempt = 0;
   #retry = null;
   #silence = null;
@@ -197,12 +198,21 @@ export class Client extends EventTarget {
     }
   }
 
-  async #subscribeNow(channel) {
+  /** Ask for a channel; whoever wants it while it is being asked for waits for the same reply. */
+  #subscribeNow(channel) {
     this.#channels.set(channel, "waiting");
+    if (!this.#asking.has(channel)) this.#asking.set(channel, this.#ask(channel));
+    return this.#asking.get(channel);
+  }
+
+  async #ask(channel) {
     try {
       await this.#command("subscribe", { channel });
+      this.#asking.delete(channel);
       if (this.#channels.has(channel)) this.#channels.set(channel, "subscribed");
+      else await this.#command("unsubscribe", { channel }); // nobody wants it any more
     } catch (error) {
+      this.#asking.delete(channel);
       // A refusal is final; where only the connection went, the next one subscribes again.
       if (error.code !== 0 && !error.temporary) this.#channels.delete(channel);
       throw error;
