@@ -6,10 +6,12 @@ set -u
 # The commands that will do, the package that brings one, and what is tested with it.
 needed() {
     cat <<'LIST'
-chromium|chromium-browser|google-chrome:chromium:the page in a real browser
+chromium|chromium-browser:chromium:the page in a real browser
+curl:curl:the line for curl that the quick start prints
 LIST
 }
 
+# The tests look for the same programs in the same way (tests/integration/clients.py).
 # Ubuntu's chromium-browser is a stub that only points at a snap.
 works() { command -v "$1" >/dev/null 2>&1 && "$1" --version >/dev/null 2>&1 </dev/null; }
 

@@ -6,15 +6,39 @@ import asyncio
 import importlib.util
 import json
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from tests.integration.daemon import RunningDaemon
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# The same names as in tools/debian_packages.sh, which installs what is missing.
+CHROMIUMS = ("chromium", "chromium-browser")
+
+
+def find_working(*programs: str) -> str | None:
+    """Find the first of these programs that says its version.
+
+    Ubuntu's chromium-browser is a stub that only points at a snap.
+    """
+    for program in programs:
+        path = shutil.which(program)
+        if path is None:
+            continue
+        with suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+            )
+            if done.returncode == 0:
+                return path
+    return None
+
+
+CHROMIUM = find_working(*CHROMIUMS)
+CURL = find_working("curl")
 
 needs_centrifuge = pytest.mark.skipif(
     importlib.util.find_spec("centrifuge") is None, reason="centrifuge-python is not installed"
@@ -25,6 +49,9 @@ needs_websockets = pytest.mark.skipif(
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or importlib.util.find_spec("playwright") is None,
     reason="chromium (apt-get install chromium) or playwright is not installed",
+)
+needs_curl = pytest.mark.skipif(
+    CURL is None, reason="curl (apt-get install curl) is not installed"
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.integration.clients import (
     browser_page,
     needs_browser,
     needs_centrifuge,
+    needs_curl,
     subscriber,
 )
 from tests.integration.daemon import CHECKOUT, OPEN, daemon, environment, free_port
@@ -94,7 +94,7 @@ def test_reactors(tmp_path: Path, reactor: str) -> None:
     [
         pytest.param(
             "curl",
-            marks=pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
+            marks=needs_curl,
         ),
         "python",
     ],
