@@ -48,7 +48,7 @@ DEVELOPMENT = {
         "websockets>=13",
     ],
     "lint": ["ruff>=0.14"],
-    "types": ["mypy>=2", "mypy-zope>=1.0.15", "types-requests"],
+    "types": ["mypy>=2", "mypy-zope>=1.0.15"],
     "docs": ["Sphinx>=8", "sphinxcontrib-zopeext>=0.4.3", "towncrier>=24"],
     "bench": [
         "aiosignal>=1.3",
