@@ -7,6 +7,7 @@ parts of that fact as attributes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "EventAbortedError",
     "EventCycleError",
     "EventNameError",
+    "EventNestingError",
     "EventWaitTimeoutError",
     "ForkedProcessError",
     "FrameTooLargeError",
@@ -54,6 +56,17 @@ __all__ = [
     "WrongThreadError",
     "ZcmlError",
 ]
+
+
+_FEW = 10
+
+
+def few(separator: str, names: Iterable[str]) -> str:
+    """Join names for a text that must not grow without end: the first ones, and how many more."""
+    rest = iter(names)
+    first = list(islice(rest, _FEW))
+    more = sum(1 for _ in rest)
+    return separator.join([*first, f"and {more} more"] if more else first)
 
 
 class OniError(Exception):
@@ -283,6 +296,23 @@ class EventCycleError(OniError, RuntimeError):
         self.chain = tuple(chain)
 
 
+class EventNestingError(OniError, RecursionError):
+    """An event was fired inside too many others: most likely its handlers fire what they hear.
+
+    Attributes:
+        event: The event that was not dispatched.
+        limit: How many events may be one in another.
+    """
+
+    def __init__(self, event: object, limit: int) -> None:
+        super().__init__(
+            f"a {type(event).__name__} was fired inside {limit} events, one in the other, which "
+            f"is the limit: does a handler fire what it hears?"
+        )
+        self.event = event
+        self.limit = limit
+
+
 class EventWaitTimeoutError(OniError, TimeoutError):
     """A queued event did not get its turn within ``max_wait`` seconds, and was taken out.
 
@@ -339,7 +369,7 @@ class StopTimeoutError(OniError, TimeoutError):
     """
 
     def __init__(self, seconds: float, hung: Sequence[PendingEvent]) -> None:
-        names = "; ".join(map(str, hung))
+        names = few("; ", (f"{type(each.event).__name__} ({each.standing})" for each in hung))
         super().__init__(f"{len(hung)} event(s) did not end within {seconds:g} s: {names}")
         self.seconds = seconds
         self.hung = tuple(hung)

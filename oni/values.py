@@ -11,7 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from twisted.python.failure import Failure
 
-from oni.errors import InvalidPhaseError, InvalidTimeoutError
+from oni.errors import InvalidPhaseError, InvalidTimeoutError, few
 
 __all__ = [
     "EventResult",
@@ -214,10 +214,15 @@ class PendingEvent:
     age: float | None
 
     def __str__(self) -> str:
-        """Say it in one line for a log."""
-        waits = f", waits for {', '.join(self.waits_for)}" if self.waits_for else ""
+        """Say it in one line."""
+        return f"{self.event!r} ({self.standing})"
+
+    @property
+    def standing(self) -> str:
+        """Say how it stands with the event in a few words that do not show the event."""
+        waits = f", waits for {few(', ', self.waits_for)}" if self.waits_for else ""
         where = f" in phase {self.phase!r}" if self.phase else ""
-        return f"{self.event!r} ({self.state}{where}{waits})"
+        return f"{self.state}{where}{waits}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

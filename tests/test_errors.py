@@ -89,6 +89,12 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "waited 3 s",
         {"event": "event", "seconds": 3.0},
     ),
+    "EventNestingError": (
+        ("event", 100),
+        RecursionError,
+        "a str was fired inside 100 events",
+        {"event": "event", "limit": 100},
+    ),
     "QueueFullError": (
         ("queue of x", 5),
         RuntimeError,
@@ -104,7 +110,7 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
     "StopTimeoutError": (
         (2.0, [PENDING]),
         TimeoutError,
-        "1 event(s) did not end within 2 s: 'event' (running",
+        "1 event(s) did not end within 2 s: str (running",
         {"seconds": 2.0, "hung": (PENDING,)},
     ),
     "WrongThreadError": ((), RuntimeError, "oni.blocking", {}),

@@ -20,13 +20,17 @@ from oni.dispatcher._turns import Lane, Turns
 from oni.dispatcher._watch import Watch
 from oni.errors import (
     DispatcherStoppedError,
+    EventNestingError,
     EventWaitTimeoutError,
-    UnknownKeywordError,
     WrongThreadError,
 )
 from oni.values import EventResult, PendingEvent
 
-__all__ = ["Engine"]
+__all__ = ["MAX_NESTING", "Engine"]
+
+# How many events may run one in the other, of all dispatchers together. Python's own stack ends
+# somewhat later, and at places where nothing can be told any more.
+MAX_NESTING = 100
 
 _log = Logger()
 _COUNTERS = (
@@ -68,7 +72,7 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.awaiting: dict[int, Deferred[Any]] = {}
         self.watch = Watch(self, stall_warning)
-        self.stops = Stops(self)
+        self.stops = Stops(self, stall_warning)
         self.fired = 0
         # What the hot path looks at: the frame whose handlers are being called, the lane of all
         # events, whether an event may take the short way, whether somebody waits for its end.
@@ -92,10 +96,13 @@ class Engine:
             now; else what its fire returns.
         """
         self.check_thread()
-        nested = self.is_nested(current_frame.get())
+        around = list(ancestors(current_frame.get()))
+        nested = any(each.engine is self for each in around)
         if self.state != "started" and not (nested and self.state == "stopping"):
             return None, self._refuse(event, details)
         if nested:
+            if len(around) >= MAX_NESTING:
+                return None, fail(EventNestingError(event, MAX_NESTING))
             return None, None
         try:
             lane = self.turns.lane(details)
@@ -145,7 +152,7 @@ class Engine:
     def _begin(self, run: EventRun, lane: Lane) -> None:
         try:
             plan = self.index.plan(dict(run.result.details))
-        except UnknownKeywordError as error:  # the keyword was removed while the event waited
+        except Exception as error:  # the keyword was removed while the event waited
             run.refuse(error)
             return
         if run.patience is not None:
@@ -186,16 +193,29 @@ class Engine:
         self.consider()
 
     def leave(self, run: EventRun) -> None:
-        """Note that such an event has ended."""
+        """Note that such an event has ended. The second time, nothing happens."""
         frame = run.frame
         assert frame is not None
-        del self.running[frame]
-        if run.lane is not None:
+        self.running.pop(frame, None)
+        if run.lane is not None and run.lane.active is frame:
             run.lane.active = None
         if run.trailing:
+            run.trailing = False
             self.trailing -= 1
         frame.empty()
         self.consider()
+
+    def break_off(self, frame: Frame, lane: Lane | None) -> Deferred[EventResult]:
+        """End an event whose fire raises, but not in a handler; give what the fire returns."""
+        self.active = frame.outer
+        self.running.pop(frame, None)
+        if lane is not None and lane.active is frame:
+            lane.active = None
+        answer: Deferred[EventResult] = fail()
+        frame.empty()
+        self.consider()
+        self.next_turn(lane)
+        return answer
 
     def consider(self) -> None:
         """Find out whether the next event may take the short way, and end on it."""

@@ -95,6 +95,8 @@ class Firing:
                 frame.parts = [(plan.phases[0].head, kept)]
                 run = engine.new_run(EventResult(event, details, frame.parts), lane)
                 return run.take_over(frame, plan, 0, kept)
+        except BaseException:  # not of a handler: Python's stack has ended, or the memory
+            return engine.break_off(frame, lane)
         finally:
             _reset_frame(token)
             engine.active = None
@@ -141,6 +143,8 @@ class Firing:
                     frame.parts = [*parts, (part.head, kept)]
                     result = EventResult(event, details, frame.parts)
                     return engine.new_run(result, lane).take_over(frame, plan, number, kept)
+        except BaseException:  # not of a handler: Python's stack has ended, or the memory
+            return engine.break_off(frame, lane)
         finally:
             _reset_frame(token)
             engine.active = outer

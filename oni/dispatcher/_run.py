@@ -7,6 +7,8 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from oni.dispatcher._clock import Timer
 from oni.dispatcher._frames import Frame
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventRun"]
 
+_log = Logger()
 _numbers = itertools.count(1)
 
 
@@ -69,8 +72,7 @@ class EventRun:
         self.frame = frame
         frame.run = self
         self._plan = plan
-        self.engine.enter(frame)
-        self._advance()
+        self._advance(entering=frame)
         return self.deferred
 
     def take_over(
@@ -82,14 +84,19 @@ class EventRun:
         self._phase.take_over(kept)
         return self.begin(frame, plan)
 
-    def _advance(self) -> None:
+    def _advance(self, entering: Frame | None = None) -> None:
         """Go on until something must be waited for, or the event has ended."""
         self._advancing = True
         try:
+            if entering is not None:
+                self.engine.enter(entering)
             while self._phase is None or self._phase.proceed():
                 if not self._enter_next_phase():
                     self._end()
                     return
+        except BaseException:  # not of a handler: Python's stack has ended, or the memory
+            self._break_off(Failure())
+            return
         finally:
             self._advancing = False
         if self.since is None:
@@ -185,6 +192,18 @@ class EventRun:
             else:
                 deferred.callback(self.result)
         self.engine.next_turn(self.lane)
+
+    def _break_off(self, failure: Failure) -> None:
+        self._ended = True
+        self.engine.leave(self)
+        if not self.deferred.called:
+            self.deferred.errback(failure)
+        else:
+            _log.failure("the end of {run} failed", failure=failure, run=self.describe())
+        self.engine.next_turn(self.lane)
+        if self._phase is not None:
+            self._phase.end()
+            self._phase = None
 
     # --- Looking at it ------------------------------------------------------------------------
 

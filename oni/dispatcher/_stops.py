@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from oni.dispatcher._clock import Timer
 from oni.dispatcher._frames import Frame, ancestors, current_frame
-from oni.dispatcher._pending import describe, run_of, unfinished
-from oni.errors import StopTimeoutError
+from oni.dispatcher._pending import Unfinished, describe, run_of, unfinished
+from oni.errors import StopTimeoutError, few
 
 if TYPE_CHECKING:
     from oni.dispatcher._engine import Engine
@@ -22,19 +23,21 @@ _log = Logger()
 class _Stop:
     """Somebody who called ``stop``, and the events that the call was made from."""
 
-    __slots__ = ("callers", "deferred", "timer")
+    __slots__ = ("callers", "deferred", "timer", "warning")
 
     def __init__(self, callers: frozenset[Frame]) -> None:
         self.callers = callers
         self.deferred: Deferred[None] = Deferred()
-        self.timer: Any = None
+        self.timer: Timer | None = None
+        self.warning: Timer | None = None
 
 
 class Stops:
     """Those who wait for the end of a dispatcher."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, stall_warning: float | None) -> None:
         self._engine = engine
+        self._stall_warning = stall_warning
         self.waiting: list[_Stop] = []
 
     def add(self, timeout: float | None) -> Deferred[None]:
@@ -51,6 +54,10 @@ class Stops:
             if frame.run is not None:
                 frame.run.give_turn_away()
         self.check()
+        if stop in self.waiting and self._stall_warning is not None:
+            stop.warning = self._engine.clock.timer(
+                self._stall_warning, self._warn, stop, self._stall_warning
+            )
         return stop.deferred
 
     def are_called_from(self, frame: Frame | None) -> bool:
@@ -86,22 +93,37 @@ class Stops:
 
     def _leave(self, stop: _Stop) -> None:
         self.waiting.remove(stop)
-        if stop.timer is not None:
-            stop.timer.cancel()
+        for timer in (stop.timer, stop.warning):
+            if timer is not None:
+                timer.cancel()
         self._engine.consider()
+
+    def _warn(self, stop: _Stop, seconds: float) -> None:
+        _log.warn(
+            "stop has waited over {seconds} s for {count} event(s): {names}",
+            seconds=seconds,
+            **self._named(self._awaited(stop)),
+        )
+
+    def _awaited(self, stop: _Stop) -> list[Unfinished]:
+        return [each for each in unfinished(self._engine) if each not in stop.callers]
+
+    def _named(self, events: list[Unfinished]) -> dict[str, Any]:
+        runs = [run for each in events if (run := run_of(each)) is not None]
+        names = few("; ", (f"{r.describe()} waits for {few(', ', r.waits_for())}" for r in runs))
+        return {"count": len(events), "names": names or "one that is being called"}
 
     def _give_up(self, stop: _Stop, seconds: float) -> None:
         engine = self._engine
         engine.enter_thread()
         self._leave(stop)
-        hung = [each for each in unfinished(engine) if each not in stop.callers]
+        hung = self._awaited(stop)
         runs = [run for each in hung if (run := run_of(each)) is not None]
         error = StopTimeoutError(seconds, [describe(each, engine) for each in hung])
         _log.error(
             "{count} event(s) did not end within {seconds} s of stop and are cancelled: {names}",
-            count=len(hung),
             seconds=seconds,
-            names="; ".join(f"{run.describe()} waits for {run.waits_for()}" for run in runs),
+            **self._named(hung),
         )
         engine.set_stopped()  # from now on nothing is nested in them
         for run in runs:

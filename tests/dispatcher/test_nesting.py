@@ -8,7 +8,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from oni.dispatcher._engine import MAX_NESTING
 from oni.dispatcher._frames import current_frame
+from oni.dispatcher._run import EventRun
+from oni.errors import EventNestingError
+from oni.twisted_event_dispatcher import Phase
 from tests.dispatcher.running import RunningCase
 
 
@@ -203,6 +207,158 @@ class NestedTests(RunningCase):
         self.assertEqual([p.state for p in other.pending()], ["running", "queued"])
         other_gate.callback(None)
         self.successResultOf(done)
+
+
+class EndlessTests(RunningCase):
+    """Handlers that fire what they hear, again and again."""
+
+    def innermost(self, result: Any) -> Any:
+        """Give the failure of the innermost event, whose handlers all return the inner result."""
+        while not result.failures:
+            [result] = result.values
+        [failure] = result.failures
+        return failure.value
+
+    def check(self, start: int = 0) -> None:
+        """Assert that what was started ends with the named error, and the dispatcher goes on."""
+        error = self.innermost(self.successResultOf(self.start(start)))
+        self.assertIsInstance(error, EventNestingError)
+        self.assertIsInstance(error, RecursionError)
+        self.assertEqual((error.event, error.limit), (MAX_NESTING, MAX_NESTING))
+        self.assertIn("100", str(error))
+        self.flush(EventNestingError)
+        self.assert_idle()
+        self.assertIsNone(self.successResultOf(self.dispatcher.stop()))
+
+    def test_function(self) -> None:
+        """Beyond the limit a fire fails; every event around it ends."""
+        self.add(lambda event: self.dispatcher.fire_event(event + 1))
+        self.check()
+
+    def test_coroutine(self) -> None:
+        """So it does where every event waits for the one in it."""
+
+        async def handler(event: Any) -> Any:
+            return await self.dispatcher.fire_event(event + 1)
+
+        self.add(handler)
+        self.check()
+
+    def test_as_deep_as_allowed(self) -> None:
+        """The limit itself is allowed."""
+
+        def handler(event: int) -> Any:
+            self.heard.append(event)
+            return self.dispatcher.fire_event(event + 1) if event < MAX_NESTING - 1 else None
+
+        self.add(handler)
+        self.fire(0)
+        self.assertEqual(len(self.heard), MAX_NESTING)
+
+    def test_two_dispatchers(self) -> None:
+        """Dispatchers that fire at each other find it out as well."""
+        first, second = self.dispatcher, self.make()
+        self.add(lambda event: second.fire_event(event + 1))
+        second.add_event_handler(lambda e: first.fire_event(e + 1), "during", use_weakref=False)
+        self.check()
+        self.successResultOf(second.stop())
+
+    def test_one_after_the_other(self) -> None:
+        """A chain of events, each fired at the end of the one before, has no limit."""
+
+        async def handler(event: int) -> None:
+            await go[0]
+            self.heard.append(event)
+            if event < 3 * MAX_NESTING:
+                self.dispatcher.fire_event(event + 1)
+
+        go: list[Deferred[None]] = [Deferred()]
+        self.add(handler)
+        self.start(0)
+        while not go[0].called:
+            last, go[0] = go[0], Deferred()
+            last.callback(None)
+            if self.heard[-1] == 3 * MAX_NESTING:
+                break
+        self.assertEqual(len(self.heard), 3 * MAX_NESTING + 1)
+
+    def test_end_of_the_stack(self) -> None:
+        """Where Python's stack ends first, no event is left behind either."""
+
+        def deeper(levels: int, event: Any) -> Any:
+            return deeper(levels - 1, event) if levels else self.dispatcher.fire_event(event)
+
+        async def handler(event: Any) -> Any:
+            return await deeper(levels, event)
+
+        for levels in range(40, 60):
+            self.use()
+            self.add(lambda event, levels=levels: deeper(levels, event), user="function")
+            self.add(handler)
+            self.start()
+            self.start(user="function")
+            self.flush(RecursionError)
+            self.assert_idle()
+            self.assertIsNone(self.successResultOf(self.dispatcher.stop()))
+
+
+class HostileType(type):
+    """A class that cannot be looked up."""
+
+    def __hash__(cls) -> int:
+        """Refuse."""
+        raise ZeroDivisionError
+
+
+class HostileTests(RunningCase):
+    """What raises where no handler is being called."""
+
+    def check(self) -> None:
+        """Assert that an event fails, and those behind it are called."""
+
+        class Hostile(metaclass=HostileType):
+            pass
+
+        def handler(event: Any) -> Any:
+            queued.append(self.start("queued", user="queued"))
+            return Hostile()
+
+        queued: list[Deferred[Any]] = []
+        self.add(handler, user="hostile")
+        self.note(user="queued")
+        self.failing(self.start("hostile", user="hostile"), ZeroDivisionError)
+        self.successResultOf(queued[0])
+        self.assertEqual(self.heard, ["queued"])
+        self.assertIsNone(self.successResultOf(self.dispatcher.stop()))
+
+    def test_one_phase(self) -> None:
+        """An event of one phase ends."""
+        self.check()
+
+    def test_more_phases(self) -> None:
+        """An event of more phases ends."""
+        self.add(lambda event: None, "after", user="hostile")
+        self.check()
+
+    def test_phase_with_a_limit(self) -> None:
+        """An event with something to watch over ends."""
+        self.use(phases=[Phase("during", timeout=5)])
+        self.check()
+
+    def test_after_a_wait(self) -> None:
+        """An event that had to wait ends."""
+        gate: Deferred[None] = Deferred()
+        self.add(lambda event: gate, user="hostile")
+        self.add(lambda event: None, "after", user="hostile")
+        self.patch(EventRun, "_enter_next_phase", lambda run: 1 // 0 if run.phase else real(run))
+        done = self.start(user="hostile")
+        queued = self.start(user="queued")
+        gate.callback(None)
+        self.failing(done, ZeroDivisionError)
+        self.assertTrue(self.successResultOf(queued).dispatched)
+
+
+real = EventRun._enter_next_phase
 
 
 class ChangeTests(RunningCase):

@@ -358,6 +358,58 @@ class InsideTests(RunningCase):
         self.assertEqual(self.dispatcher.state, "started")
 
 
+class StalledTests(RunningCase):
+    """A stop that waits for longer than stall_warning says once what it waits for."""
+
+    def test_callback_of_a_handler(self) -> None:
+        """It is called where nothing tells of the event that waits for it."""
+        gate: Deferred[None] = Deferred()
+        self.add(lambda event: gate.addCallback(lambda _: Context().run(self.dispatcher.stop, 60)))
+        done = self.start("secret")
+        gate.callback(None)
+        self.clock.advance(4.9)
+        self.assertEqual(self.warnings(), [])
+        self.clock.advance(0.2)
+        [text] = self.warnings()
+        self.assertIn("stop has waited over 5.0 s for 1 event(s): event", text)
+        self.assertIn("(str) waits for StalledTests.test_callback_of_a_handler", text)
+        self.assertNotIn("secret", text)
+        self.clock.advance(20)
+        self.assertEqual(self.warnings(), [])
+        self.clock.advance(60)
+        self.failureResultOf(done, CancelledError)
+
+    def test_not_its_own_events(self) -> None:
+        """The events that it is called from are none of those."""
+        self.use(order_by=None, stall_warning=1)
+        gates = self.wait(user="waits")
+
+        async def handler(event: Any) -> None:
+            await self.dispatcher.stop()
+
+        self.add(handler, user="stops")
+        self.start(1, user="stops")
+        self.assertEqual(self.dispatcher.state, "stopped")
+        self.dispatcher.start()
+        self.start("waits", user="waits")
+        self.start(1, user="stops")
+        self.clock.advance(1)
+        [text] = self.warnings()
+        self.assertIn("stop has waited over 1 s for 1 event(s)", text)
+        self.assertIn("(str) waits for", text)
+        self.assertNotIn("(int)", text)
+        gates[0].callback(None)
+
+    def test_off(self) -> None:
+        """Without stall_warning nothing is said, and no timer is set."""
+        self.use(stall_warning=None)
+        gates = self.wait()
+        self.start()
+        self.dispatcher.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        gates[0].callback(None)
+
+
 class TimeoutTests(RunningCase):
     """After the timeout what still runs is cancelled and named."""
 
@@ -385,6 +437,24 @@ class TimeoutTests(RunningCase):
         self.assertEqual(self.dispatcher.state, "stopped")
         [text] = self.logs(LogLevel.error)
         self.assertIn("2 event(s) did not end within 5 s", text)
+
+    def test_many(self) -> None:
+        """Text and log name the first ten and say how many more; the error carries all."""
+        self.use(order_by=None)
+        for _ in range(15):
+            self.wait()
+        events = [self.start(f"secret {number}") for number in range(30)]
+        stop = self.dispatcher.stop(1)
+        self.clock.advance(1)
+        error = self.failing(stop, StopTimeoutError)
+        self.assertEqual([p.event for p in error.hung], [f"secret {n}" for n in range(30)])
+        for event in events:
+            self.failureResultOf(event, CancelledError)
+        for text in (str(error), *self.logs(LogLevel.error)):
+            self.assertIn("30 event(s) did not end", text)
+            self.assertTrue(text.endswith("and 20 more"), text)
+            self.assertEqual(text.count("and 5 more"), 10)
+            self.assertNotIn("secret", text)
 
     def test_nothing_runs_after(self) -> None:
         """A coroutine that swallows the cancellation goes on alone: nothing is called for it."""
