@@ -133,7 +133,7 @@ class EventDispatcher(Firing):
         if timeout is not None:
             _check_seconds(timeout=timeout)
         place = (caller.f_code.co_filename, caller.f_lineno)
-        said = registering_here.get()
+        said = registering_here()
         if said is not None:
             weak = weak and not said.strongly
             place = said.at or place

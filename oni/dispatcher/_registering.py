@@ -10,20 +10,33 @@ from dataclasses import dataclass
 __all__ = ["Registering", "registering", "registering_here"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Registering:
     """What is said of the registrations in a ``with`` block.
 
     Attributes:
         strongly: Hold every handler strongly.
         at: Where they are written: file and line. None: where ``add_event_handler`` is called.
+        outer: What is said in the block around this one, or None.
+        over: Whether the block has ended. A coroutine that was started in it goes on with a copy
+            of its context variables.
     """
 
     strongly: bool
     at: tuple[str, int] | None
+    outer: Registering | None
+    over: bool = False
 
 
-registering_here: ContextVar[Registering | None] = ContextVar("oni_registering", default=None)
+_innermost: ContextVar[Registering | None] = ContextVar("oni_registering", default=None)
+
+
+def registering_here() -> Registering | None:
+    """Give what the innermost block says that has not ended."""
+    said = _innermost.get()
+    while said is not None and said.over:
+        said = said.outer
+    return said
 
 
 @contextmanager
@@ -34,8 +47,10 @@ def registering(*, strongly: bool = False, at: tuple[str, int] | None = None) ->
         strongly: Hold the handlers strongly, whatever ``use_weakref`` says: nobody else may.
         at: The file and line where they are written, for logs and ``handlers()``.
     """
-    token = registering_here.set(Registering(strongly, at))
+    said = Registering(strongly, at, registering_here())
+    token = _innermost.set(said)
     try:
         yield
     finally:
-        registering_here.reset(token)
+        said.over = True
+        _innermost.reset(token)

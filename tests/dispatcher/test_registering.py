@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.dispatcher import EventDispatcher, registering
@@ -46,6 +47,28 @@ class RegisteringTests(SynchronousTestCase):
         gc.collect()
         self.dispatcher.fire_event(1)
         self.assertEqual(heard, [])
+
+    def test_coroutine_that_goes_on(self) -> None:
+        """What a coroutine that was started in a block registers later is not in the block."""
+        gates = [Deferred[None](), Deferred[None](), Deferred[None]()]
+
+        async def register() -> None:
+            for gate in gates:
+                await gate
+                self.dispatcher.add_event_handler(print, "during")
+
+        with registering(at=("outer", 1)):
+            with registering(strongly=True, at=("inner", 1)):
+                done = Deferred.fromCoroutine(register())
+                gates[0].callback(None)
+            gates[1].callback(None)
+        gates[2].callback(None)
+        self.successResultOf(done)
+        inner, outer, nowhere = self.dispatcher.handlers()
+        self.assertEqual((inner.weak, inner.registered_at), (False, "inner:1"))
+        self.assertEqual((outer.weak, outer.registered_at), (True, "outer:1"))
+        self.assertTrue(nowhere.weak)
+        self.assertIn("test_registering.py", nowhere.registered_at)
 
     def test_place(self) -> None:
         """The place is the one that is said."""
