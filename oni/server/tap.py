@@ -13,11 +13,14 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from oni import __version__
-from oni.errors import SettingsError
+from oni.channels import Channels
+from oni.errors import MissingExtraError, SettingsError, ZcmlError
+from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application, find_application
 from oni.server._service import Daemon
 from oni.server._settings import SettingInfo, Settings, describe
 from oni.server._settings_file import load_settings
+from oni.zca import load_zcml, scratch_registry
 
 __all__ = ["Options", "makeService"]
 
@@ -41,7 +44,11 @@ class Options(usage.Options):
         ["config", "c", None, "The settings file, TOML."],
     ]
     optFlags: ClassVar = [
-        ["check", None, "Only check the settings, and import what they name: exit with 0 or 1."],
+        [
+            "check",
+            None,
+            "Only check the settings, import and load what they name; exit with 0 or 1.",
+        ],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
 
@@ -73,7 +80,7 @@ class Options(usage.Options):
         except SettingsError as error:
             raise usage.UsageError(f"{self['config']}: {error}") from error
         if self["check"]:
-            _application(self.settings)
+            _check_zcml(self.settings, _application(self.settings))
             for warning in self.settings.warnings():
                 print(f"warning: {warning}", file=sys.stderr)
             print(f"{self['config'] or 'the defaults'}: the settings are right")
@@ -100,6 +107,26 @@ def _application(settings: Settings) -> Application:
         return find_application(settings)
     except SettingsError as error:
         raise SystemExit(f"twistd oni: {error}") from error
+
+
+def _check_zcml(settings: Settings, application: Application) -> None:
+    """Load the ZCML file as the daemon does, into a registry that is thrown away.
+
+    Raises:
+        SystemExit: It cannot be loaded.
+    """
+    if application.zcml is None:
+        return
+    from oni.server import Oni
+
+    with scratch_registry() as registry:
+        oni = Oni(settings, channels=Channels())
+        registry.registerUtility(oni.dispatcher, IEventDispatcher, settings.zca.name)
+        registry.registerUtility(oni.channels, IChannels, settings.zca.name)
+        try:
+            load_zcml(application.zcml)
+        except (MissingExtraError, ZcmlError) as error:
+            raise SystemExit(f"twistd oni: zca.zcml: {error}") from error
 
 
 def _settings_help() -> str:

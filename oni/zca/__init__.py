@@ -3,6 +3,7 @@
 * :func:`provide` and :func:`get_dispatcher` register and find a dispatcher as a utility;
 * :func:`load_zcml` loads a ZCML file with the directives ``oni:eventDispatcher`` and
   ``oni:eventHandler`` (needs the extra ``zcml``);
+* :func:`scratch_registry` lets such a file be tried without registering anything;
 * :func:`bridge` fires at a dispatcher what ``zope.event.notify`` announces;
 * :func:`notify_async` runs the asynchronous handlers of a component registry.
 """
@@ -10,7 +11,7 @@
 from oni.zca._bridge import Bridge, bridge
 from oni.zca._load import load_zcml
 from oni.zca._notify import notify_async
-from oni.zca._utility import get_dispatcher, provide, unprovide
+from oni.zca._utility import get_dispatcher, provide, scratch_registry, unprovide
 
 __all__ = [
     "Bridge",
@@ -19,5 +20,6 @@ __all__ = [
     "load_zcml",
     "notify_async",
     "provide",
+    "scratch_registry",
     "unprovide",
 ]

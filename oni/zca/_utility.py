@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from zope.component import getSiteManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from zope.component import getGlobalSiteManager, getSiteManager
 from zope.interface.registry import Components
 from zope.interface.verify import verifyObject
 
 from oni.errors import NoDispatcherError
 from oni.interfaces import IEventDispatcher
 
-__all__ = ["get_dispatcher", "provide", "unprovide"]
+__all__ = ["get_dispatcher", "provide", "scratch_registry", "unprovide"]
 
 
 def provide(
@@ -67,6 +70,24 @@ def get_dispatcher(name: str = "", registry: Components | None = None) -> IEvent
         known = (known for known, _ in components.getUtilitiesFor(IEventDispatcher))
         raise NoDispatcherError(name, known)
     return dispatcher
+
+
+@contextmanager
+def scratch_registry() -> Iterator[Components]:
+    """Put a registry of its own in the place of the current site's, while a ``with`` block runs.
+
+    What is registered meanwhile is gone with it; what is registered globally is found in it. It
+    holds for the whole process, other threads too.
+
+    Yields:
+        The registry.
+    """
+    scratch = Components("scratch", bases=(getGlobalSiteManager(),))
+    previous = getSiteManager.sethook(lambda context=None: scratch)
+    try:
+        yield scratch
+    finally:
+        getSiteManager.sethook(previous)
 
 
 def _of(registry: Components | None) -> Components:

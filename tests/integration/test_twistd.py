@@ -103,6 +103,26 @@ def test_check_broken_application(tmp_path: Path) -> None:
     assert "shop.py" in done.stdout
 
 
+def test_check_zcml(tmp_path: Path) -> None:
+    """A ZCML file is really loaded, and what is wrong in it is said without a traceback."""
+    settings = f'{OPEN}[zca]\nname = "shop"\nzcml = "shop.zcml"\n'
+    zcml = """<configure xmlns="http://namespaces.zope.org/zope"
+           xmlns:oni="http://namespaces.oni/oni">
+  <oni:eventHandler handler="shop.heard" phase="PHASE" dispatcher="shop" action="publish" />
+</configure>
+"""
+    for phase, code, said in (
+        ("after", 0, "oni.toml: the settings are right"),
+        ("later", 1, "unknown phase 'later'"),
+    ):
+        write(tmp_path, settings, shop="def heard(act): pass\n")
+        (tmp_path / "shop.zcml").write_text(zcml.replace("PHASE", phase), encoding="utf-8")
+        done = run_twistd(tmp_path, "-n", "oni", "--config", "oni.toml", "--check")
+        assert (done.returncode, said in done.stdout) == (code, True), done.stdout
+        assert "Traceback" not in done.stdout
+    assert 'shop.zcml", line 3' in done.stdout
+
+
 # --- Starting ---
 
 

@@ -11,8 +11,10 @@ from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
+from zope.component import getSiteManager, queryUtility
 
 from oni import __version__
+from oni.interfaces import IEventDispatcher
 from oni.server._settings import Settings, describe
 from oni.server.tap import Options
 
@@ -60,6 +62,36 @@ class OptionsTests(SynchronousTestCase):
         """A file that is not there is a usage error too."""
         error = self.assertRaises(UsageError, Options().parseOptions, ["-c", "/nowhere/oni.toml"])
         self.assertIn("No such file", str(error))
+
+    def test_check_leaves_the_registry_alone(self) -> None:
+        """A check loads the ZCML file into a registry of its own."""
+        path = Path(self.file('[zca]\nzcml = "app.zcml"\n'))
+        path.with_name("app.zcml").write_text(
+            '<configure xmlns="http://namespaces.zope.org/zope"'
+            ' xmlns:oni="http://namespaces.oni/oni">'
+            '<oni:eventDispatcher name="audit" />'
+            '<oni:eventHandler handler="tests.server.test_tap.printed" phase="after"'
+            ' action="publish" /></configure>',
+            encoding="utf-8",
+        )
+        before = getSiteManager()
+        self.assertIn("the settings are right", printed(Options(), "-c", str(path), "--check"))
+        self.assertIs(getSiteManager(), before)
+        for name in ("", "audit"):
+            self.assertIsNone(queryUtility(IEventDispatcher, name))
+
+    def test_check_names_what_is_wrong_in_zcml(self) -> None:
+        """The file that the daemon would refuse is refused, the daemon's own dispatcher known."""
+        path = Path(self.file('[zca]\nzcml = "app.zcml"\n'))
+        path.with_name("app.zcml").write_text(
+            '<configure xmlns="http://namespaces.zope.org/zope"'
+            ' xmlns:oni="http://namespaces.oni/oni"><oni:eventDispatcher /></configure>',
+            encoding="utf-8",
+        )
+        with self.assertRaises(SystemExit) as caught:
+            Options().parseOptions(["-c", str(path), "--check"])
+        self.assertIn("app.zcml", str(caught.exception.code))
+        self.assertIn("already registered", str(caught.exception.code))
 
     def test_an_unknown_option(self) -> None:
         """An option that there is not is a usage error."""
