@@ -7,6 +7,7 @@ import io
 import tempfile
 from pathlib import Path
 
+import crochet
 from twisted.application.service import IServiceMaker, ServiceMaker
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
@@ -65,6 +66,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_check_leaves_the_registry_alone(self) -> None:
         """A check loads the ZCML file into a registry of its own."""
+        self.patch(crochet, "no_setup", lambda: None)  # this process is no daemon
         path = Path(self.file('[zca]\nzcml = "app.zcml"\n'))
         path.with_name("app.zcml").write_text(
             '<configure xmlns="http://namespaces.zope.org/zope"'
@@ -82,6 +84,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_check_names_what_is_wrong_in_zcml(self) -> None:
         """The file that the daemon would refuse is refused, the daemon's own dispatcher known."""
+        self.patch(crochet, "no_setup", lambda: None)  # this process is no daemon
         path = Path(self.file('[zca]\nzcml = "app.zcml"\n'))
         path.with_name("app.zcml").write_text(
             '<configure xmlns="http://namespaces.zope.org/zope"'
