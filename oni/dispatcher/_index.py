@@ -404,9 +404,9 @@ def _findable(keyword: str, values: Iterable[Any]) -> list[Any]:
     for value in values:
         try:
             hash(value)
-        except TypeError:
+        except Exception as error:
             reason = "is unhashable; use a hashable value, or where(lambda v: v == ...)"
-            raise InvalidMatchSpecError(keyword, f"{value!r} {reason}") from None
+            raise InvalidMatchSpecError(keyword, f"{value!r} {reason}") from error
         try:
             if value == value:
                 found.append(value)

@@ -96,10 +96,9 @@ def one_of(*values: Any) -> Matcher:
     """
     try:
         distinct = tuple(dict.fromkeys(values))
-    except TypeError:
-        raise InvalidMatchSpecError(
-            "one_of", f"every value must be hashable: {values!r}"
-        ) from None
+    except Exception as error:  # a hash may raise anything, and so may a comparison
+        reason = f"every value must be hashable and comparable: {values!r} ({error})"
+        raise InvalidMatchSpecError("one_of", reason) from error
     if not distinct:
         raise InvalidMatchSpecError("one_of", "at least one value is needed")
     return OneOf(distinct)

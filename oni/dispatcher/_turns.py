@@ -63,19 +63,19 @@ class Turns:
         key = tuple(map(details.get, self.order_by))
         try:
             lane = self._lanes.get(key)
-        except TypeError:
-            raise self._unhashable(details) from None
+        except Exception:
+            self._check_hashable(details)
+            raise
         if lane is None:
             lane = self._lanes[key] = Lane(key)
         return lane
 
-    def _unhashable(self, details: Mapping[str, Any]) -> UnhashableDetailError:
+    def _check_hashable(self, details: Mapping[str, Any]) -> None:
         for name in self.order_by or ():
             try:
                 hash(details.get(name))
-            except TypeError:
-                return UnhashableDetailError(name, details[name])
-        raise AssertionError("all details are hashable")  # pragma: no cover
+            except Exception as error:
+                raise UnhashableDetailError(name, details[name]) from error
 
     def put(self, lane: Lane, run: Any) -> None:
         """Queue a run.

@@ -14,6 +14,14 @@ from oni.values import Phase
 from tests.dispatcher.cases import DispatcherCase
 
 
+class Hostile:
+    """A value whose hash raises."""
+
+    def __hash__(self) -> int:
+        """Refuse."""
+        raise ZeroDivisionError
+
+
 class MatcherTests(SynchronousTestCase):
     """Each matcher, asked directly."""
 
@@ -42,6 +50,11 @@ class MatcherTests(SynchronousTestCase):
         """An unhashable value is refused where it is written."""
         error = self.assertRaises(InvalidMatchSpecError, one_of, "a", ["b"])
         self.assertIn("['b']", str(error))
+
+    def test_one_of_refuses_what_raises(self) -> None:
+        """So is one whose hash raises, whatever it raises."""
+        error = self.assertRaises(InvalidMatchSpecError, one_of, 1, Hostile())
+        self.assertIsInstance(error.__cause__, ZeroDivisionError)
 
     def test_regex_searches(self) -> None:
         """The pattern is searched, not anchored, in strings only."""
@@ -138,6 +151,17 @@ class MatchingTests(DispatcherCase):
         self.hear("list", user=where(lambda value: value == ["bob"]))
         self.assertEqual(self.fired(user=["bob"]), ["list"])
         self.assertEqual(self.fired(user=["ann"]), [])
+
+    def test_literal_whose_hash_raises(self) -> None:
+        """It is refused at registration; as a detail, it is compared one by one."""
+        with self.assertRaises(InvalidMatchSpecError) as caught:
+            self.add(print, user=Hostile())
+        self.assertEqual(caught.exception.keyword, "user")
+        self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
+        self.assertEqual(self.dispatcher.handlers(), [])
+        self.hear("bob", user="bob")
+        self.hear("everyone")
+        self.assertEqual(self.fired(user=Hostile()), ["everyone"])
 
     def test_order_is_registration_order(self) -> None:
         """Handlers with and without matchers are called in registration order."""

@@ -441,10 +441,10 @@ class HostileTests(RunningCase):
     """Details that raise on their own."""
 
     def test_detail_that_cannot_be_ordered_by(self) -> None:
-        """What it raises comes through the Deferred, and leaves nothing behind."""
+        """It is named through the Deferred, with what it raised, and leaves nothing behind."""
         self.use(order_by=("user",))
         self.note()
-        error = self.failing(self.start(user=Hostile()), RuntimeError)
-        self.assertEqual(str(error), "not hashable, really")
+        error = self.failing(self.start(user=Hostile()), UnhashableDetailError)
+        self.assertEqual(str(error.__cause__), "not hashable, really")
         self.fire("next", user="bob")
         self.assertEqual(self.heard, ["next"])

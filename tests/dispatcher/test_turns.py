@@ -44,6 +44,33 @@ class LaneTests(SynchronousTestCase):
         self.assertEqual(caught.exception.keyword, "role")
         self.assertIsInstance(caught.exception, TypeError)
 
+    def test_hash_that_raises(self) -> None:
+        """So is one whose hash raises, whatever it raises."""
+
+        class Hostile:
+            def __hash__(self) -> int:
+                raise ZeroDivisionError
+
+        with self.assertRaises(UnhashableDetailError) as caught:
+            Turns(("user", "role"), None, None).lane({"role": Hostile()})
+        self.assertEqual(caught.exception.keyword, "role")
+        self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
+
+    def test_comparison_that_raises(self) -> None:
+        """Its own error comes out of a detail that cannot be compared with another."""
+
+        class Hostile:
+            def __hash__(self) -> int:
+                return 1
+
+            def __eq__(self, other: object) -> bool:
+                raise TypeError("not with me")
+
+        turns = Turns(("user",), None, None)
+        self.lane(turns, user=Hostile()).active = "somebody"
+        with self.assertRaisesRegex(TypeError, "not with me"):
+            turns.lane({"user": Hostile()})
+
     def test_empty_lanes_are_forgotten(self) -> None:
         """A lane is kept while somebody has its turn, waits or is being started."""
         turns = Turns(("user",), None, None)
