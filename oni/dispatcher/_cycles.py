@@ -5,6 +5,8 @@ start, so their Deferreds cannot fire. Neither can what waits for these: chained
 DeferredLists, coroutines, and so the events whose handlers those are, and what is queued behind
 them. If that reaches a handler of the event that has the turn, nothing can ever end.
 
+An event may also wait for its own Deferred. Then no queued event is to blame: it is only named.
+
 Time limits do not count: what nothing but a limit would end is a cycle all the same, and its error
 says more than that of the limit.
 """
@@ -22,7 +24,7 @@ from oni.dispatcher._run import EventRun
 from oni.dispatcher._turns import Lane
 from oni.dispatcher._twisted_private import LIST, undecided, waiters
 
-__all__ = ["find_cycle"]
+__all__ = ["find_cycle", "find_wait_for_itself"]
 
 
 class _Search:
@@ -53,6 +55,16 @@ class _Search:
                 self._decide_lists()
         return False
 
+    def way_round(self) -> list[EventRun]:
+        """Give the runs by which the holder was reached, the holder first."""
+        runs = [self.holder]
+        thing = self.stuck[self.holder]
+        while thing is not self.holder:
+            if isinstance(thing, EventRun):
+                runs.append(thing)
+            thing = self.stuck[thing]
+        return runs
+
     def _after_run(self, run: EventRun) -> Iterator[Any]:
         yield run.deferred
         lane = run.lane
@@ -80,26 +92,39 @@ class _Search:
 
 
 def find_cycle(lane: Lane) -> list[EventRun] | None:
-    """Look for a cycle through the event that has a lane's turn.
+    """Look for a cycle through the event that has a lane's turn and one that is queued.
 
     Returns:
         The runs on the way round, the newest queued one first: each waits for the next, the last
         for the first. None if nothing is proven.
     """
+    search = _search_behind(lane)
+    if search is None or not search.spread():
+        return None
+    runs = search.way_round()
+    newest = max((r for r in runs if r.frame is None), key=lambda r: r.number)
+    start = runs.index(newest)
+    return runs[start:] + runs[:start]
+
+
+def find_wait_for_itself(lane: Lane) -> list[EventRun] | None:
+    """Look whether the event that has a lane's turn waits for its own end, whoever is queued.
+
+    Returns:
+        The runs on the way round, this one first. None if nothing is proven.
+    """
+    search = _search_behind(lane)
+    if search is None:
+        return None
+    search.learn(search.holder.deferred, search.holder)
+    return search.way_round() if search.spread() else None
+
+
+def _search_behind(lane: Lane) -> _Search | None:
     holder = lane.active.run if lane.active is not None else None
     if holder is None:
         return None
     search = _Search(holder)
     for queued in lane.waiting:
         search.learn(queued, holder)
-    if not search.spread():
-        return None
-    runs = [holder]
-    thing = search.stuck[holder]
-    while thing is not holder:
-        if isinstance(thing, EventRun):
-            runs.append(thing)
-        thing = search.stuck[thing]
-    newest = max((r for r in runs if r.frame is None), key=lambda r: r.number)
-    start = runs.index(newest)
-    return runs[start:] + runs[:start]
+    return search

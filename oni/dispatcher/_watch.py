@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from oni.dispatcher._clock import Timer
-from oni.dispatcher._cycles import find_cycle
+from oni.dispatcher._cycles import find_cycle, find_wait_for_itself
 from oni.dispatcher._turns import Lane
-from oni.errors import EventCycleError
+from oni.errors import EventCycleError, few
 
 if TYPE_CHECKING:
     from oni.dispatcher._engine import Engine
@@ -84,11 +84,15 @@ class Watch:
         if self._engine.clock.seconds() - oldest.since < limit or holder is None:
             return
         lane.warned = lane.active
+        cause = few(", ", holder.waits_for()) or "nothing that is known"
+        if (own := find_wait_for_itself(lane)) is not None:
+            chain = ", which waits for ".join(run.describe() for run in [*own, holder])
+            cause = f"itself ({chain}), in {cause}"
         _log.warn(
             "{count} event(s) have waited over {seconds} s for their turn: {holder} waits for "
-            "{handlers}",
+            "{cause}",
             count=len(lane.waiting),
             seconds=limit,
             holder=holder.describe(),
-            handlers=", ".join(holder.waits_for()) or "nothing that is known",
+            cause=cause,
         )

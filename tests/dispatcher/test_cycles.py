@@ -6,6 +6,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import (
+    CancelledError,
     Deferred,
     DeferredList,
     DeferredLock,
@@ -383,6 +384,71 @@ class LanesTests(CycleCase):
         cycles = [each.statistics()["event_cycles"] for each in (self.dispatcher, other)]
         self.assertEqual(cycles, [1, 0])
         self.flush(EventCycleError)
+
+
+class HopelessTests(CycleCase):
+    """An event that waits for itself alone: the queue behind it is not to blame."""
+
+    outer: Deferred[Any]
+
+    def assert_named(self, *chain: str) -> None:
+        """Assert that the stall warning names the cycle, and that queued events go on waiting."""
+        queued = self.start("queued", user="queued")
+        self.look(7)
+        [text] = self.warnings()
+        self.assertRegex(
+            text, r"waits for itself \(event .*, which waits for event .*\), in .*\.handler"
+        )
+        for name in chain:
+            self.assertIn(name, text)
+        self.assertNoResult(queued)
+        self.assertEqual(self.dispatcher.statistics()["event_cycles"], 0)
+        self.outer.cancel()
+        self.assertTrue(self.outer.called)
+        self.successResultOf(queued)
+        self.flush(CancelledError)
+
+    def test_its_own_deferred(self) -> None:
+        """A handler waits for what its own event's fire returned."""
+
+        async def handler(event: Any) -> None:
+            await self.gate
+            await self.outer
+
+        self.add(handler, user="outer")
+        self.outer = self.start("outer", user="outer")
+        self.gate.callback(None)
+        self.assert_named("(str)")
+
+    def test_through_a_nested_event(self) -> None:
+        """A handler of a nested event does."""
+
+        async def handler(event: Any) -> None:
+            await self.dispatcher.fire_event(5, user="inner")
+
+        async def inner(event: Any) -> None:
+            await self.gate
+            await self.outer
+
+        self.add(handler, user="outer")
+        self.add(inner, user="inner")
+        self.outer = self.start("outer", user="outer")
+        self.gate.callback(None)
+        self.assert_named("(str)", "(int)")
+
+    def test_together_with_a_queued_event(self) -> None:
+        """Nor is a queued event that is waited for together with it."""
+
+        async def handler(event: Any) -> None:
+            await self.gate
+            behind = self.start("behind", user="queued")
+            waits = [self.outer, behind]
+            await DeferredList(waits, fireOnOneCallback=True)
+
+        self.add(handler, user="outer")
+        self.outer = self.start("outer", user="outer")
+        self.gate.callback(None)
+        self.assert_named("(str)")
 
 
 class NoFalseAlarmTests(CycleCase):
