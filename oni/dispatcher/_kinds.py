@@ -17,6 +17,7 @@ from oni.values import SKIPPED
 __all__ = ["settled"]
 
 _MAX_TYPES = 10_000
+_MADE_AT_RUN_TIME = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
@@ -27,7 +28,8 @@ def settled(value: Any) -> Any:
     """Give the value itself, or the Deferred that has to be waited for.
 
     Coroutines that a plain function returned are started, futures of the asyncio loop are
-    adapted. Types that are never waited for are remembered, so that they cost nothing next time.
+    adapted. Types that are never waited for are remembered, so that they cost nothing next time,
+    if they stay as long as their module does.
     """
     kind = type(value)
     if kind in PLAIN_TYPES or value is SKIPPED or isinstance(value, Deferred | Failure):
@@ -39,6 +41,19 @@ def settled(value: Any) -> Any:
             return start_coroutine(value if kind is CoroutineType else _wait_for(value))  # type: ignore[arg-type]
         except BaseException:
             return Failure()
-    if len(PLAIN_TYPES) < _MAX_TYPES:
+    if len(PLAIN_TYPES) < _MAX_TYPES and _stays(kind):
         PLAIN_TYPES.add(kind)
     return value
+
+
+def _stays(kind: type) -> bool:
+    """Say whether a class is kept alive by its module anyway: those of functions may go."""
+    if not kind.__flags__ & _MADE_AT_RUN_TIME:
+        return True
+    try:
+        found: Any = sys.modules[kind.__module__]
+        for name in kind.__qualname__.split("."):
+            found = vars(found)[name]
+    except (KeyError, TypeError):
+        return False
+    return found is kind

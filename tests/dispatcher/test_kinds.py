@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -17,6 +20,14 @@ from tests.dispatcher.cases import DispatcherCase
 
 class Plain:
     """A value."""
+
+    value = 5
+
+    class Inner:
+        """Another one."""
+
+    class Other:
+        """A third one."""
 
 
 class Later(Deferred[Any]):
@@ -45,16 +56,33 @@ class SettledTests(SynchronousTestCase):
 
     def test_types_are_remembered(self) -> None:
         """The type of a plain value is remembered, that of a Deferred or Failure never."""
-
-        class Fresh:
-            pass
-
-        settled(Fresh())
-        self.addCleanup(PLAIN_TYPES.discard, Fresh)
-        self.assertIn(Fresh, PLAIN_TYPES)
+        for value in (Plain(), Plain.Inner(), range(3), Decimal(5)):
+            settled(value)
+            self.addCleanup(PLAIN_TYPES.discard, type(value))
+            self.assertIn(type(value), PLAIN_TYPES)
         for value in (succeed(1), Failure(ValueError()), Awaitable(succeed(1))):
             settled(value)
             self.assertNotIn(type(value), PLAIN_TYPES)
+
+    def test_types_made_at_run_time(self) -> None:
+        """A class that nothing else keeps is not kept alive."""
+
+        class Local:
+            pass
+
+        claiming = type("Plain", (), {"__module__": __name__})
+        nowhere = type("Plain", (), {"__module__": "no module"})
+        odd = type("Plain", (), {"__module__": 5})
+        deep = type("Plain", (), {"__module__": __name__, "__qualname__": "Plain.Inner.value.x"})
+        refs = []
+        for kind in (Local, claiming, nowhere, odd, deep):
+            value = kind()
+            self.assertIs(settled(value), value)
+            self.assertNotIn(kind, PLAIN_TYPES)
+            refs.append(ref(kind))
+        del Local, claiming, nowhere, odd, deep, kind, value
+        gc.collect()
+        self.assertEqual([each() for each in refs], [None] * 5)
 
     def test_memory_is_bounded(self) -> None:
         """Types made without end do not fill the memory."""
@@ -62,7 +90,7 @@ class SettledTests(SynchronousTestCase):
 
         self.patch(kinds, "_MAX_TYPES", len(PLAIN_TYPES))
         before = set(PLAIN_TYPES)
-        value = type("Fresh", (), {})()
+        value = Plain.Other()
         self.assertIs(settled(value), value)
         self.assertEqual(PLAIN_TYPES, before)
 
