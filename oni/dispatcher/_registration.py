@@ -182,10 +182,12 @@ class Registration:
         skip = _skip_later if self.kind == COROUTINE else _skip
 
         def claim() -> Any:
-            handler = give() if self.remaining else None
-            if handler is None or not self.remaining:
+            if not self.remaining:
                 return skip
-            self.remaining -= 1
+            self.remaining -= 1  # first: a garbage collection may fire an event at any time
+            handler = give()
+            if handler is None:  # it has died, and whoever buries it forgets the count
+                return skip
             if not self.remaining:
                 used_up(self)
             return handler

@@ -9,7 +9,7 @@ from unittest import mock
 from zope.interface.verify import verifyObject
 
 from oni.dispatcher import absent, one_of, regex, where
-from oni.dispatcher._index import _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
+from oni.dispatcher._index import _FEW_PLANS, _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
 from oni.dispatcher._matchers import OneOf
 from oni.dispatcher._registration import Registration
 from oni.errors import InvalidMatchSpecError, UnknownHandlerError, UnknownKeywordError
@@ -448,6 +448,54 @@ class CostTests(DispatcherCase):
         bucket = index._tables[()].buckets[()]
         self.assertLessEqual(len(bucket.plans), 2 * _MAX_MERGED + 10)
         self.assertEqual(self.dispatcher.handlers()[0].calls, _MAX_MERGED + 10)
+
+    def test_old_plans_are_forgotten(self) -> None:
+        """Handlers that come and go beside one that stays leave no list of what they were."""
+        self.hear("stays")
+        bucket = self.dispatcher._index.everyone
+        longest = 0
+        for _ in range(10 * _FEW_PLANS):
+            passing = self.hear("passes")
+            self.fire()
+            longest = max(longest, len(bucket.plans))
+            self.remove(passing)
+        self.assertEqual(longest, _FEW_PLANS)
+
+    def test_running_plans_are_remembered(self) -> None:
+        """What an event runs is known as long as it runs, however many there are after it."""
+        stays = []
+
+        def handler(event: Any) -> None:
+            if event == "first":
+                for _ in range(10 * _FEW_PLANS):
+                    passing = self.hear("passes")
+                    self.dispatcher.fire_event("nested")
+                    self.remove(passing)
+                self.heard.clear()
+                self.remove(stays[0])
+
+        self.add(handler)
+        stays.append(self.hear("removed"))
+        self.fire("first")
+        self.assertEqual(self.heard, [])
+
+    def test_many_running_plans(self) -> None:
+        """Where many lists run at once, there is room for twice as many before the next look."""
+
+        def handler(depth: int) -> None:
+            self.hear("more")
+            if depth:
+                self.dispatcher.fire_event(depth - 1)
+            else:
+                bucket = self.dispatcher._index.everyone
+                self.heard.append((len(bucket.plans), bucket.plans_max))
+                self.remove(last)
+
+        self.add(handler)
+        last = self.hear("removed")
+        self.fire(2 * _FEW_PLANS)
+        self.assertNotIn("removed", self.heard)
+        self.assertIn((2 * _FEW_PLANS + 1, 4 * _FEW_PLANS), self.heard)
 
     def test_shapes_are_bounded(self) -> None:
         """Events with their details in ever new orders do not fill the memory."""

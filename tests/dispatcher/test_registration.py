@@ -6,6 +6,7 @@ import functools
 import gc
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 
 from oni.dispatcher import one_of, regex
-from oni.dispatcher._registration import Registration
+from oni.dispatcher._registration import WEAK, Registration
 from oni.errors import DispatcherStoppedError, EventAbortedError, UnknownPhaseError
 from oni.twisted_event_dispatcher import Phase
 from tests.dispatcher.cases import DispatcherCase
@@ -435,6 +436,27 @@ class TimesTests(DispatcherCase):
         self.remove(refuse)
         self.assertEqual(self.fired(), ["x"])
         self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_claimed_while_it_is_fetched(self) -> None:
+        """A garbage collection that fires an event just then takes no call twice."""
+        given: list[Any] = []
+
+        def handler(event: Any) -> None:
+            """Be called."""
+
+        def give() -> Any:
+            if not given:
+                given.append(handler)
+                given.append(registration.slot())
+            return handler
+
+        place = (__file__, 1)
+        registration = Registration(1, handler, "during", {}, False, 1, None, place, deque())
+        registration.kind, registration.slot = WEAK, give
+        registration.claim_before_call(lambda used_up: None)
+        claimed = [registration.slot(), given[1]]
+        self.assertEqual(claimed.count(handler), 1)
+        self.assertEqual(registration.remaining, 0)
 
     def test_weak_and_n_shot(self) -> None:
         """A weak one that dies early takes no call and is warned of."""
