@@ -178,14 +178,15 @@ class Reply:
 
     Attributes:
         deferred: Fires with the result, or fails with :class:`oni.errors.Refused`. Cancelling
-            it cancels the act.
+            it cancels the act, and only then it fails with ``CancelledError``.
         cancel_act: Cancels the act's event; set when it is fired.
     """
 
-    __slots__ = ("_act", "cancel_act", "deferred")
+    __slots__ = ("_act", "_is_given_up", "cancel_act", "deferred")
 
     def __init__(self, act: Act) -> None:
         self._act = act
+        self._is_given_up = False
         self.cancel_act: Callable[[], object] | None = None
         self.deferred: Deferred[Any] = Deferred(self._cancelled)
 
@@ -210,7 +211,7 @@ class Reply:
         code = ErrorCode.NOT_AVAILABLE if cancelled else ErrorCode.INTERNAL
         reason = error if isinstance(error, Refused) else refusal(code)
         object.__setattr__(self._act, "refusal", reason)
-        self.deferred.errback(error if cancelled else reason)
+        self.deferred.errback(CancelledError() if self._is_given_up else reason)
 
     def cancel(self) -> None:
         """Cancel the act, where it has not been answered."""
@@ -218,6 +219,7 @@ class Reply:
             self.cancel_act()
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
+        self._is_given_up = True
         if self.cancel_act is not None:
             self.cancel_act()
 

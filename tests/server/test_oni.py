@@ -157,6 +157,19 @@ class ActTests(HouseTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(client.ask("ping"), {})
 
+    def test_cancelled_elsewhere(self) -> None:
+        """What a handler waits for may be cancelled by somebody else: that is answered, too."""
+
+        def give_up(act: Any) -> None:
+            raise CancelledError
+
+        self.on("before", give_up, action="publish")
+        client = self.connected()
+        told = client.ask("publish", channel="chat", data=1)
+        self.assertEqual(told["code"], 108)
+        failure = self.failureResultOf(self.oni.act("publish", channel="chat", data=1))
+        self.assertIs(failure.type, Refused)
+
     def test_settings_come_first(self) -> None:
         """What the settings do not allow never reaches the application's handlers."""
         seen: list[Any] = []
