@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
-from zope.component import getGlobalSiteManager, getUtilitiesFor, getUtility, hooks
+from zope.component import (
+    getGlobalSiteManager,
+    getSiteManager,
+    getUtilitiesFor,
+    getUtility,
+    hooks,
+)
 from zope.interface.exceptions import Invalid
 from zope.interface.registry import Components
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import NoDispatcherError
 from oni.interfaces import IBackgroundUtility, IEventDispatcher
-from oni.zca import get_dispatcher, provide, unprovide
+from oni.zca import get_dispatcher, provide, scratch_registry, unprovide
 
 
 class GlobalRegistryTests(SynchronousTestCase):
@@ -111,3 +117,29 @@ class OtherRegistryTests(SynchronousTestCase):
         with hooks.site(Site(self.registry)):
             self.assertIs(get_dispatcher(), self.dispatcher)
         self.assertRaises(NoDispatcherError, get_dispatcher)
+
+
+class ScratchRegistryTests(SynchronousTestCase):
+    """A registry that is thrown away."""
+
+    def test_what_is_registered_goes(self) -> None:
+        """It is found while the block runs, as is what is global; afterwards only the latter."""
+        everywhere, here = EventDispatcher(), EventDispatcher()
+        provide(everywhere, "everywhere")
+        self.addCleanup(unprovide, name="everywhere")
+        with scratch_registry() as registry:
+            provide(here, "here")
+            self.assertIs(get_dispatcher("here"), here)
+            self.assertIs(get_dispatcher("here", registry), here)
+            self.assertIs(get_dispatcher("everywhere"), everywhere)
+        self.assertRaises(NoDispatcherError, get_dispatcher, "here")
+        self.assertIs(get_dispatcher("everywhere"), everywhere)
+
+    def test_after_an_error(self) -> None:
+        """The registry from before is back, also where that was a site's."""
+        site = Components()
+        getSiteManager.sethook(lambda context=None: site)
+        self.addCleanup(getSiteManager.reset)
+        with self.assertRaises(ZeroDivisionError), scratch_registry():
+            raise ZeroDivisionError
+        self.assertIs(getSiteManager(), site)
