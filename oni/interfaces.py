@@ -105,8 +105,8 @@ class IEventDispatcher(IBackgroundUtility):
             queued event out of its queue, or cancels the handlers of a running one. It fails with
             :class:`oni.errors.UnknownKeywordError`, :class:`oni.errors.UnhashableDetailError`,
             :class:`oni.errors.QueueFullError`, :class:`oni.errors.EventAbortedError`,
-            :class:`oni.errors.EventCycleError`, :class:`oni.errors.EventWaitTimeoutError` or
-            ``CancelledError``; never with a handler's own failure in a phase that continues on
+            :class:`oni.errors.EventCycleError`, :class:`oni.errors.EventNestingError`,
+            :class:`oni.errors.EventWaitTimeoutError` or ``CancelledError``; never with a handler's own failure in a phase that continues on
             errors.
         """
 

@@ -53,7 +53,7 @@ class EventDispatcher(Firing):
             gave it away (``Phase.holds_turn``). None: any number.
         max_pending_per_key: How many may wait behind one event. None: any number.
         max_wait: Seconds after which a queued event is given up. None: never.
-        stall_warning: Seconds of waiting after which the log names what holds events up.
+        stall_warning: Seconds after which the log names what holds up an event or a stop.
             None: never.
         reactor: An ``IReactorTime`` for time limits; the global one when first needed.
 
