@@ -106,8 +106,8 @@ class IEventDispatcher(IBackgroundUtility):
             :class:`oni.errors.UnknownKeywordError`, :class:`oni.errors.UnhashableDetailError`,
             :class:`oni.errors.QueueFullError`, :class:`oni.errors.EventAbortedError`,
             :class:`oni.errors.EventCycleError`, :class:`oni.errors.EventNestingError`,
-            :class:`oni.errors.EventWaitTimeoutError` or ``CancelledError``; never with a handler's own failure in a phase that continues on
-            errors.
+            :class:`oni.errors.EventWaitTimeoutError` or ``CancelledError``; never with a
+            handler's own failure in a phase that continues on errors.
         """
 
     def next_event(phase: str | None = None, /, **match_spec: Any) -> Deferred[Any]:
