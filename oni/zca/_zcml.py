@@ -216,6 +216,7 @@ class EventHandlerDirective:
     def __init__(
         self,
         _context: Any,
+        /,
         handler: Callable[[Any], Any],
         phase: str,
         dispatcher: str = "",

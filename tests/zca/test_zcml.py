@@ -160,7 +160,7 @@ class EventDispatcherTests(ZcmlTestCase):
 class EventHandlerTests(ZcmlTestCase):
     """``oni:eventHandler`` registers a handler strongly."""
 
-    def fire(self, name: str = "", **details: Any) -> int:
+    def fire(self, name: str = "", /, **details: Any) -> int:
         """Fire an event; say how many handlers it had."""
         return len(self.successResultOf(get_dispatcher(name).fire_event("event", **details)))
 
@@ -173,6 +173,14 @@ class EventHandlerTests(ZcmlTestCase):
         self.assertEqual(self.fire(role="user"), 0)
         self.assertEqual(self.fire(role="admin"), 1)
         self.assertEqual(HEARD, ["event"])
+
+    def test_any_keyword_in_attributes(self) -> None:
+        """A keyword may be called like an argument that only Python sees."""
+        self.load("""
+            <oni:eventDispatcher allowed_match_spec_keywords="self _context" />
+            <oni:eventHandler handler="HERE.hear" phase="during" self="me" _context="here" />
+            """)
+        self.assertEqual(self.fire(self="me", _context="here"), 1)
 
     def test_is_strong(self) -> None:
         """The registration holds the handler."""
