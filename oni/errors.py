@@ -7,8 +7,9 @@ parts of that fact as attributes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from oni._text import few
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -56,17 +57,6 @@ __all__ = [
     "WrongThreadError",
     "ZcmlError",
 ]
-
-
-_FEW = 10
-
-
-def few(separator: str, names: Iterable[str]) -> str:
-    """Join names for a text that must not grow without end: the first ones, and how many more."""
-    rest = iter(names)
-    first = list(islice(rest, _FEW))
-    more = sum(1 for _ in rest)
-    return separator.join([*first, f"and {more} more"] if more else first)
 
 
 class OniError(Exception):

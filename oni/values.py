@@ -11,7 +11,8 @@ from typing import Any, Literal
 from msgspec import Struct
 from twisted.python.failure import Failure
 
-from oni.errors import InvalidPhaseError, InvalidTimeoutError, few
+from oni._text import few
+from oni.errors import InvalidPhaseError, InvalidTimeoutError
 
 __all__ = [
     "EventResult",

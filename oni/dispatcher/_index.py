@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 from weakref import ref
 
-from oni.dispatcher._matchers import MISSING, Matcher, OneOf
+from oni.dispatcher._buckets import (
+    FEW_PLANS,
+    NO_BUCKETS,
+    NO_KEYS,
+    NO_PLANS,
+    NOBODY,
+    Bucket,
+    Condition,
+    Lookup,
+    Table,
+    equal_buckets,
+    holding_buckets,
+    live_plans,
+    no_values,
+)
+from oni.dispatcher._matchers import Matcher, OneOf
 from oni.dispatcher._plan import NO_PLAN, Plan, compile_plan
 from oni.dispatcher._registration import Registration
 from oni.errors import InvalidMatchSpecError, UnknownKeywordError
@@ -24,88 +39,9 @@ __all__ = ["HandlerIndex"]
 _MAX_SHAPES = 1_024
 _MAX_MERGED = 4_096
 _MAX_EXPANSION = 64
-_FEW_PLANS = 8
 
 # Types whose values are hashable, equal themselves, and are neither None nor matchers.
 _ORDINARY = frozenset((str, int, bool, bytes))
-
-Lookup = tuple[Callable[[Mapping[str, Any]], Any], dict[Any, "Bucket"]]
-
-
-class Table:
-    """The handlers whose match specs name the same keywords with literal values.
-
-    Attributes:
-        key: Gives the values of its keywords, by which its buckets are found.
-    """
-
-    __slots__ = ("buckets", "key", "keywords")
-
-    def __init__(self, keywords: tuple[str, ...]) -> None:
-        self.keywords = keywords
-        self.key: Callable[[Mapping[str, Any]], Any] = (
-            itemgetter(*keywords) if keywords else _nothing
-        )
-        self.buckets: dict[Any, Bucket] = {}
-
-
-class Bucket:
-    """The handlers whose match specs are equal; those with matchers have one each, under it.
-
-    There may be one for each handler, so what few of them need is only made when it is needed.
-    """
-
-    __slots__ = (
-        "condition",
-        "conditional",
-        "key",
-        "merged",
-        "owner",
-        "plan",
-        "plans",
-        "plans_max",
-        "registrations",
-    )
-
-    def __init__(
-        self, owner: Table | Bucket | None, key: Any, condition: Condition | None = None
-    ) -> None:
-        self.owner = owner
-        self.key = key
-        self.condition = condition
-        self.registrations: dict[int, Registration] = {}
-        self.conditional = _NO_BUCKETS
-        self.plan: Plan | None = None
-        # Every plan that may still run, and the keys of the current ones that it shares.
-        self.plans = _NO_PLANS
-        self.plans_max = _FEW_PLANS
-        self.merged = _NO_KEYS
-
-
-# What buckets have that need none: never written to.
-_NO_BUCKETS: dict[int, Bucket] = {}
-_NO_PLANS: list[ref[Plan]] = []
-_NO_KEYS: set[tuple[Bucket, ...]] = set()
-
-_NOBODY = Bucket(None, None)
-_NOBODY.plan = NO_PLAN
-
-
-def _nothing(spec: Mapping[str, Any]) -> tuple[()]:
-    return ()
-
-
-class Condition:
-    """The matchers of one match spec."""
-
-    __slots__ = ("_matchers",)
-
-    def __init__(self, matchers: Mapping[str, Matcher]) -> None:
-        self._matchers = matchers
-
-    def holds(self, details: Mapping[str, Any]) -> bool:
-        """Say whether all of them fit."""
-        return all(m.matches(details.get(k, MISSING)) for k, m in self._matchers.items())
 
 
 class HandlerIndex:
@@ -119,7 +55,7 @@ class HandlerIndex:
         self._tables: dict[tuple[str, ...], Table] = {}
         # The handlers without literal values, and where to look for the others if an event has
         # details of these names.
-        self.everyone = _NOBODY
+        self.everyone = NOBODY
         self.shapes: dict[tuple[str, ...], tuple[Lookup, ...]] = {}
         # The same for an event that names every keyword: how many these are, what gives their
         # values, those whose specs name every one as well, and where to look for the others.
@@ -161,7 +97,7 @@ class HandlerIndex:
         self.shapes.clear()
         keywords = self.keywords
         self.width = len(keywords)
-        self.values = itemgetter(*keywords) if keywords else _nothing
+        self.values = itemgetter(*keywords) if keywords else no_values
         self.full = self._tables[keywords].buckets if keywords in self._tables else {}
         self.partial = tuple(
             (table.key, table.buckets)
@@ -225,7 +161,7 @@ class HandlerIndex:
         if condition is not None:
             handler_id = registration.handler_id
             self._invalidate(bucket)
-            if bucket.conditional is _NO_BUCKETS:
+            if bucket.conditional is NO_BUCKETS:
                 bucket.conditional = {}
             own = bucket.conditional[handler_id] = Bucket(bucket, handler_id, condition)
             bucket = own
@@ -241,7 +177,7 @@ class HandlerIndex:
         buckets, registration.buckets = registration.buckets, ()
         for bucket in buckets:
             del bucket.registrations[registration.handler_id]
-            for plan in _alive(bucket):
+            for plan in live_plans(bucket):
                 plan.overwrite(registration)
             self._invalidate(bucket)
             self._prune(bucket)
@@ -263,7 +199,7 @@ class HandlerIndex:
         del self._tables[table.keywords]
         self._named.clear()
         if not table.keywords:
-            self.everyone = _NOBODY
+            self.everyone = NOBODY
         self._reshape()
 
     # --- Plans -----------------------------------------------------------------------------
@@ -331,18 +267,18 @@ class HandlerIndex:
         found: list[Bucket] = []
         if everyone.registrations:
             found.append(everyone)
-        found.extend(_holding(everyone.conditional.values(), details))
+        found.extend(holding_buckets(everyone.conditional.values(), details))
         for values, buckets in shape:
             wanted = values(details)
             try:
                 only = buckets.get(wanted)
                 equal = [] if only is None else [only]
             except Exception:  # an unhashable detail, or one that cannot be compared
-                equal = list(_equal(buckets, wanted))
+                equal = list(equal_buckets(buckets, wanted))
             for bucket in equal:
                 if bucket.registrations:
                     found.append(bucket)
-                found.extend(_holding(bucket.conditional.values(), details))
+                found.extend(holding_buckets(bucket.conditional.values(), details))
         # A matcher may have removed handlers.
         return [bucket for bucket in found if bucket.registrations]
 
@@ -361,7 +297,7 @@ class HandlerIndex:
                         self._unmerge(old)
                 self._merged[found] = plan
                 for bucket in found:
-                    if bucket.merged is _NO_KEYS:
+                    if bucket.merged is NO_KEYS:
                         bucket.merged = set()
                     bucket.merged.add(found)
         return plan
@@ -378,18 +314,18 @@ class HandlerIndex:
             registrations = sorted(by_id.values(), key=lambda r: r.handler_id)
         plan = compile_plan(registrations, self._phases.values())
         for bucket in buckets:
-            if bucket.plans is _NO_PLANS:
+            if bucket.plans is NO_PLANS:
                 bucket.plans = []
             if len(bucket.plans) >= bucket.plans_max:
                 bucket.plans = [each for each in bucket.plans if each() is not None]
-                bucket.plans_max = max(_FEW_PLANS, 2 * len(bucket.plans))
+                bucket.plans_max = max(FEW_PLANS, 2 * len(bucket.plans))
             bucket.plans.append(ref(plan))
         return plan
 
     def count_calls(self, registration: Registration) -> int:
         """Give how often a handler was called."""
         for bucket in registration.buckets:
-            for plan in _alive(bucket):
+            for plan in live_plans(bucket):
                 plan.count_calls()
         return registration.calls
 
@@ -414,42 +350,3 @@ def _findable(keyword: str, values: Iterable[Any]) -> list[Any]:
             reason = f"{value!r} cannot be compared with == ({error})"
             raise InvalidMatchSpecError(keyword, reason) from error
     return found
-
-
-def _alive(bucket: Bucket) -> Iterator[Plan]:
-    for each in bucket.plans:
-        plan = each()
-        if plan is not None:
-            yield plan
-
-
-def _equal(buckets: Mapping[Any, Bucket], wanted: Any) -> Iterator[Bucket]:
-    """Compare with each key; where that raises, the handlers fail in their turn."""
-    for key, bucket in list(buckets.items()):
-        try:
-            equal = bool(key == wanted)
-        except Exception as error:
-            yield _failing(bucket, error)
-        else:
-            if equal:
-                yield bucket
-
-
-def _holding(buckets: Iterable[Bucket], details: Mapping[str, Any]) -> Iterator[Bucket]:
-    """Give the buckets whose condition holds; one whose matcher raises fails in its turn."""
-    for bucket in list(buckets):
-        try:
-            holds = bucket.condition is None or bucket.condition.holds(details)
-        except Exception as error:
-            yield _failing(bucket, error)
-        else:
-            if holds:
-                yield bucket
-
-
-def _failing(bucket: Bucket, error: Exception) -> Bucket:
-    """Give a bucket that is not in the index, whose handlers fail with the matcher's error."""
-    failing = Bucket(None, None)
-    for each in (bucket, *bucket.conditional.values()):
-        failing.registrations |= {i: r.failing(error) for i, r in each.registrations.items()}
-    return failing

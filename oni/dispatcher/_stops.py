@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from oni._text import few
 from oni.dispatcher._clock import Timer
 from oni.dispatcher._frames import Frame, ancestors, current_frame
 from oni.dispatcher._pending import Unfinished, describe, run_of, unfinished
-from oni.errors import StopTimeoutError, few
+from oni.errors import StopTimeoutError
 
 if TYPE_CHECKING:
     from oni.dispatcher._engine import Engine

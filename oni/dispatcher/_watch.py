@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from oni._text import few
 from oni.dispatcher._clock import Timer
 from oni.dispatcher._cycles import find_cycle, find_wait_for_itself
 from oni.dispatcher._turns import Lane
-from oni.errors import EventCycleError, few
+from oni.errors import EventCycleError
 
 if TYPE_CHECKING:
     from oni.dispatcher._engine import Engine

@@ -9,7 +9,8 @@ from unittest import mock
 from zope.interface.verify import verifyObject
 
 from oni.dispatcher import absent, one_of, regex, where
-from oni.dispatcher._index import _FEW_PLANS, _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
+from oni.dispatcher._buckets import FEW_PLANS
+from oni.dispatcher._index import _MAX_EXPANSION, _MAX_MERGED, _MAX_SHAPES
 from oni.dispatcher._matchers import OneOf
 from oni.dispatcher._registration import Registration
 from oni.errors import InvalidMatchSpecError, UnknownHandlerError, UnknownKeywordError
@@ -454,12 +455,12 @@ class CostTests(DispatcherCase):
         self.hear("stays")
         bucket = self.dispatcher._index.everyone
         longest = 0
-        for _ in range(10 * _FEW_PLANS):
+        for _ in range(10 * FEW_PLANS):
             passing = self.hear("passes")
             self.fire()
             longest = max(longest, len(bucket.plans))
             self.remove(passing)
-        self.assertEqual(longest, _FEW_PLANS)
+        self.assertEqual(longest, FEW_PLANS)
 
     def test_running_plans_are_remembered(self) -> None:
         """What an event runs is known as long as it runs, however many there are after it."""
@@ -467,7 +468,7 @@ class CostTests(DispatcherCase):
 
         def handler(event: Any) -> None:
             if event == "first":
-                for _ in range(10 * _FEW_PLANS):
+                for _ in range(10 * FEW_PLANS):
                     passing = self.hear("passes")
                     self.dispatcher.fire_event("nested")
                     self.remove(passing)
@@ -493,9 +494,9 @@ class CostTests(DispatcherCase):
 
         self.add(handler)
         last = self.hear("removed")
-        self.fire(2 * _FEW_PLANS)
+        self.fire(2 * FEW_PLANS)
         self.assertNotIn("removed", self.heard)
-        self.assertIn((2 * _FEW_PLANS + 1, 4 * _FEW_PLANS), self.heard)
+        self.assertIn((2 * FEW_PLANS + 1, 4 * FEW_PLANS), self.heard)
 
     def test_shapes_are_bounded(self) -> None:
         """Events with their details in ever new orders do not fill the memory."""
