@@ -36,8 +36,8 @@ OPTIONAL = {
 DEVELOPMENT = {
     "test": [
         "build>=1.2",
-        "cent>=5",
-        "centrifuge-python>=0.4",
+        "cent>=5.2",
+        "centrifuge-python>=0.7",
         "Flask>=3",
         "gunicorn>=23",
         "hypothesis>=6.120",

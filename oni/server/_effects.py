@@ -47,7 +47,7 @@ class Effects:
         if session is None or not session.open(act.user):
             raise refusal(ErrorCode.NOT_AVAILABLE)
         server = self._settings.server
-        return ConnectResult(session.client, "oni", ceil(server.ping_interval), True)
+        return ConnectResult(session.client, "oni", ping=ceil(server.ping_interval), pong=True)
 
     async def _subscribe(self, act: Act) -> SubscribeResult:
         session = _open_session(act)

@@ -225,7 +225,9 @@ class Session:
             self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND))
         elif isinstance(command, Send):
             self.close(CloseCode.NOT_AVAILABLE)
-        elif isinstance(command, Subscribe | Unsubscribe | Publish):
+        elif not isinstance(command, Subscribe | Unsubscribe | Publish):
+            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE))
+        else:
             try:
                 act = act_of(command, self, self._settings)
             except BadRequestError as error:
