@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from oni.values import EventResult, PendingEvent
 
 __all__ = [
+    "AlreadySubscribedError",
+    "BackendError",
     "BadRequestError",
     "CallTimeoutError",
     "ChannelNameError",
@@ -51,6 +53,7 @@ __all__ = [
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
+    "UnrecoverablePositionError",
     "WrongThreadError",
     "ZcmlError",
 ]
@@ -473,6 +476,34 @@ class ChannelNameError(OniError, ValueError):
     def __init__(self, name: object, reason: str) -> None:
         super().__init__(f"channel name {name!r}: {reason}")
         self.name = name
+
+
+class AlreadySubscribedError(OniError, ValueError):
+    """A carrier is subscribed to a channel already.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"the carrier is subscribed to channel {channel!r} already")
+        self.channel = channel
+
+
+class UnrecoverablePositionError(OniError, LookupError):
+    """A position is not one of this life of a channel's stream.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str, epoch: str) -> None:
+        super().__init__(f"channel {channel!r} is in another life now than epoch {epoch!r}")
+        self.channel = channel
+
+
+class BackendError(OniError, ConnectionError):
+    """A backend did not do what it was asked for, or it is unknown whether it did."""
 
 
 class ListenError(OniError, OSError):
