@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -85,6 +85,7 @@ class Contender:
         probed: Whether its loop has a probe.
         publishes: Whether it takes part in fanning out, not only in connecting.
         settle: Seconds from the last connect until memory is looked at.
+        needs: Programs that must be there.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Contender:
     probed: bool = True
     publishes: bool = True
     settle: float = 0.7
-    needs: Sequence[str] = field(default=())
+    needs: Sequence[str] = ()
 
 
 def oni_settings(port: int, more: str = "") -> str:
@@ -139,9 +140,7 @@ def contenders() -> list[Contender]:
     """Give all of them, whether they can run or not."""
     return [
         Contender(name=ONI, command=_oni(), **_ONI),
-        Contender(
-            name=ONI_PINGED, command=_oni(_PINGED), publishes=False, settle=2.5, **_ONI
-        ),
+        Contender(name=ONI_PINGED, command=_oni(_PINGED), publishes=False, settle=2.5, **_ONI),
         Contender(
             name=SOCKETIFY,
             command=_script("socketify_publish.py"),

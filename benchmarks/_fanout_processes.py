@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,22 +51,46 @@ class ProcessorTime:
 
 
 class Cores:
-    """Which cores the processes are pinned to.
+    """Which cores the processes are pinned to, and how they come before others there.
 
     Attributes:
         server: The server's.
-        client: That of the load client and of this process.
+        client: The load client's.
+        nice: The niceness of both; below 0 they come before other processes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int = 0) -> None:
         allowed = sorted(os.sched_getaffinity(0))
         self.server, self.client = allowed[0], allowed[-1]
+        self.nice = nice
 
     def __str__(self) -> str:
         """Say which."""
         if self.server == self.client:
             return "server and load client share the only core: the figures say little"
-        return f"server pinned to core {self.server}, load client to core {self.client}"
+        nice = f", both with niceness {self.nice}" if self.nice else ""
+        return f"server pinned to core {self.server}, load client to core {self.client}{nice}"
+
+    def settle(self, core: int) -> Callable[[], None]:
+        """Give what a new process does first: go to its core."""
+
+        def settle() -> None:
+            os.sched_setaffinity(0, {core})
+            if self.nice:
+                os.setsid()
+                os.nice(self.nice)
+                _nice_session(self.nice)
+
+        return settle
+
+
+def _nice_session(nice: int) -> None:
+    """Make this session nice, too: Linux may share out its time by session first."""
+    try:
+        with open("/proc/self/autogroup", "w", encoding="ascii") as file:
+            file.write(str(nice))
+    except OSError:  # there is no such thing here
+        pass
 
 
 def raise_file_limit() -> int:
@@ -107,19 +131,19 @@ def compile_c(source: Path, folder: Path) -> Path:
 @contextmanager
 def running(
     command: Sequence[str],
-    core: int,
+    settle: Callable[[], None],
     log: Path,
     environment: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process on one core while the block runs; then end it, by its id."""
+    """Run a process while the block runs; then end it, by its id."""
     with open(log, "wb") as written:
         process = subprocess.Popen(
             command,
             cwd=log.parent,
             env={**os.environ, **(environment or {})},
             stderr=written,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=settle,
             **{"stdin": subprocess.DEVNULL, "stdout": written, **options},
         )
     try:

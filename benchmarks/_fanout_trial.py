@@ -62,9 +62,9 @@ Figures = dict[str, float]
 ``connects`` (a second), ``kib`` (per idle connection), ``w1`` and ``w16`` (deliveries a second),
 ``w1_cpu`` and ``w16_cpu`` (deliveries per second of the server's processor time), ``w1_client``,
 ``w16_client`` (the load client's share of its core), ``waited`` (which part of the floods the
-server was ready to run, but another process had its core), ``p50``, ``p95`` and ``worst`` (milliseconds
-from publish to last receive), ``stall`` and ``stall_cpu`` (milliseconds, while publishing),
-``stall_connecting`` and ``stall_connecting_cpu``.
+server was ready to run, but another process had its core), ``p50``, ``p95`` and ``worst``
+(milliseconds from publish to last receive), ``stall`` and ``stall_cpu`` (milliseconds, while
+publishing), ``stall_connecting`` and ``stall_connecting_cpu``.
 """
 
 
@@ -110,12 +110,14 @@ def run_trial(
 def _run(contender: Contender, trial: Trial, plan: Plan, cores: Cores, place: Place) -> None:
     probe = free_port(SOCK_DGRAM) if contender.probed else 0
     log = place.folder / "server.log"
-    with running(contender.command(place), cores.server, log, _environment(probe)) as process:
+    command, settle = contender.command(place), cores.settle(cores.server)
+    with running(command, settle, log, _environment(probe)) as process:
         server = ServerProcess(process, place.port, probe, log)
         server.wait_until_it_listens()
         load = [str(place.compiled / "load"), str(place.port), contender.path, *contender.dialect]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with running(load, cores.client, place.folder / "load.log", **pipes) as client:
+        settle = cores.settle(cores.client)
+        with running(load, settle, place.folder / "load.log", **pipes) as client:
             measured = _Measuring(server, LoadClient(client), trial, plan)
             try:
                 measured.warm_up(contender.publishes)
@@ -138,7 +140,9 @@ def _environment(probe: int) -> dict[str, str]:
 class _Measuring:
     """A server and a load client that is to fill in a trial's figures."""
 
-    def __init__(self, server: ServerProcess, client: LoadClient, trial: Trial, plan: Plan) -> None:
+    def __init__(
+        self, server: ServerProcess, client: LoadClient, trial: Trial, plan: Plan
+    ) -> None:
         self._server = server
         self._client = client
         self._trial = trial

@@ -69,9 +69,7 @@ def probe_asyncio(loop: asyncio.AbstractEventLoop) -> None:
 
     _tick_for_ever(probe, loop.call_later)
     kept.append(
-        loop.create_task(
-            loop.create_datagram_endpoint(Asked, local_addr=("127.0.0.1", _port()))
-        )
+        loop.create_task(loop.create_datagram_endpoint(Asked, local_addr=("127.0.0.1", _port())))
     )
 
 

@@ -1,4 +1,4 @@
-"""The ``websockets`` library, with its ``broadcast`` function; no compression, nobody offers it."""
+"""The ``websockets`` library, with its ``broadcast`` function. Nobody offers compression."""
 
 import asyncio
 import sys
