@@ -37,7 +37,6 @@ from oni.protocol._decoder import MAX_DEPTH, decode_command, decode_json, split_
 from oni.protocol._filters import FilterNode, TagsFilter, compile_filter
 from oni.protocol._replies import (
     PING,
-    ClientResult,
     ConnectResult,
     HistoryResult,
     PresenceResult,
@@ -51,10 +50,12 @@ from oni.protocol._replies import (
     encode_leave,
     encode_message,
     encode_publication,
+    encode_publication_of,
     encode_refresh,
     encode_reply,
     encode_subscribe,
     encode_unsubscribe,
+    publication_result,
 )
 
 __all__ = [
@@ -63,7 +64,6 @@ __all__ = [
     "MAX_DEPTH",
     "PING",
     "UNSUBSCRIBES",
-    "ClientResult",
     "CloseCode",
     "Command",
     "Connect",
@@ -102,9 +102,11 @@ __all__ = [
     "encode_leave",
     "encode_message",
     "encode_publication",
+    "encode_publication_of",
     "encode_refresh",
     "encode_reply",
     "encode_subscribe",
     "encode_unsubscribe",
+    "publication_result",
     "split_frame",
 ]

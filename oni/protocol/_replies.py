@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from oni.interfaces import IEntry
+from oni.values import ClientInfo
+
 __all__ = [
     "PING",
-    "ClientResult",
     "ConnectResult",
     "HistoryResult",
     "PresenceResult",
@@ -24,30 +26,16 @@ __all__ = [
     "encode_leave",
     "encode_message",
     "encode_publication",
+    "encode_publication_of",
     "encode_refresh",
     "encode_reply",
     "encode_subscribe",
     "encode_unsubscribe",
+    "publication_result",
 ]
 
 #: What the server sends to ask whether the client is there; it answers with the same.
 PING = b"{}"
-
-
-class ClientResult(Struct, frozen=True, omit_defaults=True):
-    """Who somebody is, as other clients are told.
-
-    Attributes:
-        user: The user, ``""`` for nobody.
-        client: The session's id.
-        conn_info: What is known about the connection, JSON.
-        chan_info: What is known about the subscription, JSON.
-    """
-
-    user: str
-    client: str
-    conn_info: Any = None
-    chan_info: Any = None
 
 
 class PublicationResult(Struct, frozen=True, omit_defaults=True):
@@ -63,7 +51,7 @@ class PublicationResult(Struct, frozen=True, omit_defaults=True):
     data: Any
     offset: int = 0
     tags: Mapping[str, str] = {}
-    info: Any = None
+    info: ClientInfo | None = None
 
 
 class SubscribeResult(Struct, frozen=True, omit_defaults=True):
@@ -106,8 +94,6 @@ class ConnectResult(Struct, frozen=True, omit_defaults=True):
         subs: The channels to which the server has subscribed it.
         ping: Seconds between the server's pings, 0 for none.
         pong: Whether the client must answer them.
-        session: A name of the session that the server API takes, too.
-        node: Which server it is.
     """
 
     client: str
@@ -118,8 +104,6 @@ class ConnectResult(Struct, frozen=True, omit_defaults=True):
     subs: Mapping[str, SubscribeResult] = {}
     ping: int = 0
     pong: bool = False
-    session: str = ""
-    node: str = ""
 
 
 class HistoryResult(Struct, frozen=True):
@@ -143,7 +127,7 @@ class PresenceResult(Struct, frozen=True):
         presence: Everybody, by session.
     """
 
-    presence: Mapping[str, ClientResult]
+    presence: Mapping[str, ClientInfo]
 
 
 class PresenceStatsResult(Struct, frozen=True):
@@ -229,12 +213,18 @@ def encode_error(command_id: int, code: int, message: str, temporary: bool = Fal
     return _encode({"id": command_id, "error": _Error(code, message, temporary)})
 
 
+def publication_result(entry: IEntry) -> PublicationResult:
+    """Tell of a publication. The event's name travels as the tag ``event``."""
+    tags = {**entry.tags, "event": entry.event}
+    return PublicationResult(Raw(entry.data), entry.position.offset, tags, entry.info)
+
+
 def encode_publication(
     channel: str,
     data: bytes,
     offset: int = 0,
     tags: Mapping[str, str] | None = None,
-    info: Any = None,
+    info: ClientInfo | None = None,
 ) -> bytes:
     """Encode a publication as a push.
 
@@ -245,15 +235,20 @@ def encode_publication(
         tags: Its tags.
         info: Who published it, where a client did.
     """
-    return _push(channel, "pub", PublicationResult(Raw(data), offset, tags or {}, info))
+    return encode_publication_of(channel, PublicationResult(Raw(data), offset, tags or {}, info))
 
 
-def encode_join(channel: str, who: ClientResult) -> bytes:
+def encode_publication_of(channel: str, publication: PublicationResult) -> bytes:
+    """Encode a publication that is told of already, as a push."""
+    return _push(channel, "pub", publication)
+
+
+def encode_join(channel: str, who: ClientInfo) -> bytes:
     """Encode that somebody has subscribed, as a push."""
     return _push(channel, "join", {"info": who})
 
 
-def encode_leave(channel: str, who: ClientResult) -> bytes:
+def encode_leave(channel: str, who: ClientInfo) -> bytes:
     """Encode that somebody is subscribed no more, as a push."""
     return _push(channel, "leave", {"info": who})
 

@@ -5,27 +5,30 @@ Importing this room does no work; its parts are imported when they are asked for
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oni.server._acts import Act
+    from oni.server._grants import Grant
     from oni.server._listener import make_factory
     from oni.server._oni import Oni
+    from oni.server._orders import Farewell, Order
 
-__all__ = ["Act", "Oni", "make_factory"]
+__all__ = ["Act", "Farewell", "Grant", "Oni", "Order", "make_factory"]
+
+_HOMES = {
+    "Act": "_acts",
+    "Farewell": "_orders",
+    "Grant": "_grants",
+    "Oni": "_oni",
+    "Order": "_orders",
+    "make_factory": "_listener",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Act":
-        from oni.server._acts import Act
-
-        return Act
-    if name == "Oni":
-        from oni.server._oni import Oni
-
-        return Oni
-    if name == "make_factory":
-        from oni.server._listener import make_factory
-
-        return make_factory
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"oni.server.{home}"), name)

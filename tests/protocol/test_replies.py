@@ -10,7 +10,6 @@ from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.protocol import (
-    ClientResult,
     ConnectResult,
     HistoryResult,
     PresenceResult,
@@ -29,6 +28,7 @@ from oni.protocol import (
     encode_subscribe,
     encode_unsubscribe,
 )
+from oni.values import ClientInfo
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -59,7 +59,7 @@ class ReplyTests(SynchronousTestCase):
 
     def test_connect_subs(self) -> None:
         """A connect reply tells of the server's own subscriptions, with what was missed."""
-        missed = PublicationResult(Raw(b"1"), 4, {"event": "e"}, {"user": "u", "client": "c"})
+        missed = PublicationResult(Raw(b"1"), 4, {"event": "e"}, ClientInfo("u", "c"))
         sub = SubscribeResult(
             recoverable=True,
             positioned=True,
@@ -101,7 +101,7 @@ class ReplyTests(SynchronousTestCase):
 
     def test_results(self) -> None:
         """History, presence and rpc say what they have, also where it is nothing."""
-        who = ClientResult("u", "c", {"a": 1})
+        who = ClientInfo("u", "c", {"a": 1})
         for result, expected in (
             (HistoryResult([], "e", 0), {"publications": [], "epoch": "e", "offset": 0}),
             (
@@ -116,7 +116,7 @@ class ReplyTests(SynchronousTestCase):
 
     def test_pushes(self) -> None:
         """Each kind of push has its place."""
-        who = ClientResult("u", "c")
+        who = ClientInfo("u", "c")
         info = {"info": {"user": "u", "client": "c"}}
         for push, expected in (
             (encode_join("a", who), {"channel": "a", "join": info}),

@@ -90,7 +90,7 @@ class ConnectTests(HouseTestCase):
         self.assertEqual(client.messages(), [])
         gate.callback(None)
         names = [_name(message) for message in client.messages()]
-        self.assertEqual(names, ["connect", "subscribe", "pub", "publish", "ping"])
+        self.assertEqual(names, ["connect", "subscribe", "publish", "ping", "pub"])
 
     def test_many_commands_wait(self) -> None:
         """While connecting, a client that sends much is not read from, and none of it is lost."""
@@ -162,7 +162,7 @@ class CommandTests(HouseTestCase):
         self.assertEqual(publication["tags"], {"event": "message"})
         self.assertEqual(publication["offset"], 1)
         self.assertIn(publication["info"]["client"], self.oni.sessions)
-        self.assertEqual(first.messages(), [push, {"id": number, "publish": {}}])
+        self.assertEqual(first.messages(), [{"id": number, "publish": {}}, push])
 
     def test_event_from(self) -> None:
         """Where the namespace says so, a field of the data names the event."""
@@ -175,7 +175,7 @@ class CommandTests(HouseTestCase):
             (["type"], "message"),
         ):
             client.command("publish", channel="typed:a", data=data)
-            self.assertEqual(client.messages()[0]["push"]["pub"]["tags"], {"event": event})
+            self.assertEqual(client.messages()[-1]["push"]["pub"]["tags"], {"event": event})
         error = client.ask("publish", channel="typed:a", data={"type": ""})
         self.assertEqual(error["code"], 107)
         self.assertIn("publish.data.type", error["message"])
@@ -207,7 +207,14 @@ class CommandTests(HouseTestCase):
             ("publish", {"channel": "ä", "data": 1}, 107),
             ("history", {"channel": "chat"}, 108),
             ("presence", {"channel": "chat"}, 108),
-            ("rpc", {"method": "x"}, 108),
+            ("presence_stats", {"channel": "chat"}, 108),
+            ("history", {"channel": "kept:a"}, 103),
+            ("presence", {"channel": "kept:a"}, 103),
+            ("history", {"channel": "nowhere:x"}, 102),
+            ("sub_refresh", {"channel": "chat", "token": "x"}, 108),
+            ("sub_refresh", {"channel": "kept:a", "token": "x"}, 103),
+            ("subscribe", {"channel": "a", "type": 1}, 108),
+            ("rpc", {"method": "x"}, 104),
             ("refresh", {"token": "x"}, 108),
             ("dance", {}, 104),
         ):
@@ -380,6 +387,7 @@ class EndTests(HouseTestCase):
         self.assertEqual((act.client, act.user, act.channel), (session.client, "", ""))
         self.assertEqual(self.channels.statistics()["subscriptions"], 0)
         self.assertEqual(self.oni.sessions, {})
+        self.successResultOf(self.channels.stop())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.factory.connections, 0)
 

@@ -269,8 +269,8 @@ class Wrong(SettingsCase):
     def test_unknown_section(self) -> None:
         """An unknown section is refused with the list of the known ones."""
         self.assert_problem(
-            "[backend]\nurl = 'memory:'",
-            "backend: unknown section; known: [server], [auth], [api], [channels]",
+            "[tokens]\nurl = 'memory:'",
+            "tokens: unknown section; known: [server], [auth], [api], [channels], [backend]",
         )
 
     def test_key_outside_its_section(self) -> None:
@@ -507,7 +507,7 @@ class Describe(SettingsCase):
                 self.assertTrue(info.kind)
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
-            ["server", "auth", "api", "channels", "dispatcher", "app", "zca"],
+            ["server", "auth", "api", "channels", "backend", "dispatcher", "app", "zca"],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )
 
