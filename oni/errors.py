@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadySubscribedError",
     "BackendError",
+    "BackendUrlError",
     "BadRequestError",
     "CallTimeoutError",
     "ChannelNameError",
@@ -504,6 +505,19 @@ class UnrecoverablePositionError(OniError, LookupError):
 
 class BackendError(OniError, ConnectionError):
     """A backend did not do what it was asked for, or it is unknown whether it did."""
+
+
+class BackendUrlError(OniError, ValueError):
+    """No backend is known by a URL.
+
+    Attributes:
+        url: What was given.
+    """
+
+    def __init__(self, url: str, known: Iterable[str]) -> None:
+        schemes = ", ".join(f"{scheme}:" for scheme in sorted(known))
+        super().__init__(f"no backend for {url!r}; known are {schemes}")
+        self.url = url
 
 
 class ListenError(OniError, OSError):

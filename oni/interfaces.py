@@ -203,6 +203,7 @@ class ISubscription(Interface):
     client = Attribute("The id of the client behind the carrier, empty for none.")
     position = Attribute("The last publication that was taken or passed over.")
     closed = Attribute("Whether it has ended.")
+    asleep = Attribute("Whether everything is taken: then the next publication wakes the carrier.")
 
     def begin() -> None:
         """Let publications flow. The answer to a subscribe leaves first, then this is called.
@@ -244,14 +245,16 @@ class ICarrier(Interface):
 
         It is called within somebody's ``publish``: the carrier takes a later turn, and calls
         ``subscription.take`` then, as often as its connection accepts bytes. It is not called
-        again before ``take`` has given nothing.
+        again before ``take`` has given nothing, or the subscription is asleep.
         """
 
-    def lost(subscription: ISubscription, position: Position) -> None:
+    def lost(subscription: ISubscription, position: Position) -> bytes:
         """Learn of a gap: publications were lost, what is taken next comes after ``position``.
 
-        It is called within ``take``. What was taken before has to leave before the client is
-        told, and what is taken afterwards after it. The carrier may close the subscription.
+        It is called within ``take``, and may close the subscription.
+
+        Returns:
+            What the client is told, as bytes to be sent: ``take`` gives them in their place.
         """
 
     def overdue(subscription: ISubscription) -> None:
