@@ -22,6 +22,7 @@ run:
 test:
 	@tools/venv.sh $(TEST_EXTRAS)
 	@tools/debian_packages.sh
+	@tools/node_modules.sh
 	@.venv/bin/python tools/check.py
 
 bench:

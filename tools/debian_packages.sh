@@ -7,6 +7,8 @@ set -u
 needed() {
     cat <<'LIST'
 chromium|chromium-browser|google-chrome:chromium:the page in a real browser
+nodejs|node:nodejs:the JavaScript clients
+npm:npm:the JavaScript clients
 LIST
 }
 

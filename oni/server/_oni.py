@@ -21,6 +21,7 @@ from oni.server._effects import Effects
 from oni.server._order_effects import OrderEffects
 from oni.server._orders import FORCED, Farewell, Order, check_farewell
 from oni.server._performer import Performer
+from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
 from oni.values import Position
@@ -72,6 +73,7 @@ class Oni:
         self._stopping = False
         self.node = str(uuid4())
         self._answers = Answers()
+        self._recent = RecentChannels(self._reactor)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
         effects = Effects(self.channels, settings, self._answers, orders)
         self._performer = Performer(self.dispatcher, effects, settings)
@@ -112,6 +114,7 @@ class Oni:
             await self.dispatcher.stop(limit)
         except CancelledError:
             await self.dispatcher.stop(_HURRY)
+        self._recent.clear()
         await self.channels.stop()
 
     def act(
@@ -282,6 +285,7 @@ class Oni:
             carrier,
             self._performer,
             self.channels,
+            self._recent,
             self.settings,
             self._reactor,
             self._forget_session,

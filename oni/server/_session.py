@@ -45,6 +45,7 @@ from oni.server._acts import Act, Reply, bad_request, refusal, reply_to
 from oni.server._grants import EXPIRY_GRACE
 from oni.server._heartbeat import Heartbeat
 from oni.server._orders import Farewell
+from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
 from oni.server._subscriptions import Subscriptions
 from oni.values import ClientInfo, Position
@@ -130,6 +131,7 @@ class Session:
         carrier: Connection,
         performer: Performer,
         channels: IChannels,
+        recent: RecentChannels,
         settings: Settings,
         reactor: IReactorTime,
         on_closed: Callable[[Session], object],
@@ -141,6 +143,7 @@ class Session:
             carrier: The connection.
             performer: Lets acts happen.
             channels: What it may hear.
+            recent: Keeps the channels that it leaves.
             settings: The limits.
             reactor: The clock.
             on_closed: Is called when everything is over.
@@ -152,7 +155,7 @@ class Session:
         self.carrier: Any = carrier
         self.state = "new"
         self.is_duplex = is_duplex
-        self.subscriptions = Subscriptions(self, channels, settings, reactor)
+        self.subscriptions = Subscriptions(self, channels, recent, settings, reactor)
         self._performer = performer
         self._settings = settings
         self._reactor = reactor

@@ -16,6 +16,7 @@ from oni.interfaces import IChannel, IChannels, IEntry, ISubscription
 from oni.protocol import ErrorCode, SubscribeResult, TagsFilter, publication_result
 from oni.server._acts import refusal
 from oni.server._grants import EXPIRY_GRACE, Grant
+from oni.server._recent import RecentChannels
 from oni.server._settings import ChannelRules, Settings
 from oni.values import Attachment, ClientInfo, Position
 
@@ -74,17 +75,24 @@ class Subscriptions:
     Args:
         session: Whose they are.
         channels: Where channels come from.
+        recent: Keeps those that are left.
         settings: Their rules.
         clock: Ends those that end by themselves.
     """
 
-    __slots__ = ("_channels", "_clock", "_held", "_session", "_settings")
+    __slots__ = ("_channels", "_clock", "_held", "_recent", "_session", "_settings")
 
     def __init__(
-        self, session: Session, channels: IChannels, settings: Settings, clock: IReactorTime
+        self,
+        session: Session,
+        channels: IChannels,
+        recent: RecentChannels,
+        settings: Settings,
+        clock: IReactorTime,
     ) -> None:
         self._session = session
         self._channels = channels
+        self._recent = recent
         self._settings = settings
         self._clock = clock
         self._held: dict[str, Held] = {}
@@ -217,6 +225,9 @@ class Subscriptions:
             held.expiry.cancel()
         if held.cursor is not None:
             held.cursor.close()
+            rules = self._settings.rules_for(held.channel.name)
+            if rules is not None and rules.recovers:
+                self._recent.keep(held.channel, rules.history_ttl)
         if held.is_present:
             held.is_present = False
             _log_failure(held.channel.leave(self._session.client), held.channel.name)
