@@ -160,27 +160,29 @@ def _connection_table(outcome: Outcome, size: int) -> Table:
 def _ceiling_table(outcome: Outcome) -> Table:
     rows = []
     for size in outcome.plan.subscribers:
-        for figure, words in (("w1", "one"), ("w16", "sixteen")):
-            most = outcome.median(CEILING, size, figure)
+        for window, words in ((1, "one"), (16, "sixteen")):
+            figure = f"w{window}"
+            alone = outcome.median(CEILING, size, f"drain{window}")
             speeds = {
                 runner.name: speed
                 for runner in outcome.runners
                 if runner.name != CEILING and (speed := outcome.median(runner.name, size, figure))
             }
-            if not speeds:
+            if not speeds or alone is None:
                 continue
             fastest = max(speeds, key=lambda name: speeds[name])
             rows.append([
                 f"{size:,}, {words} in flight",
-                _count(most),
+                _count(alone),
+                _count(outcome.median(CEILING, size, figure)),
                 fastest,
-                _ratio(outcome.ratio(fastest, CEILING, size, figure)),
-                _percent(outcome.median(fastest, size, f"{figure}_client")),
+                _count(speeds[fastest]),
+                _percent(speeds[fastest] / alone),
             ])  # fmt: skip
     return Table(
-        "Is the load client the limit? Deliveries a second that it took from the C server, and "
-        "the fastest other server beside that",
-        ("subscribers", "from C", "fastest", "ratio", "client's core in use"),
+        "Is the load client the limit? Deliveries a second that it takes by itself, from the C "
+        "server, and from the fastest other server",
+        ("subscribers", "by itself", "from C", "fastest", "from that", "of what it can"),
         rows,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SOCK_DGRAM
 
-from _fanout_contenders import HERE, PROGRAMS, Contender, Place
+from _fanout_contenders import CEILING, HERE, PROGRAMS, Contender, Place
 from _fanout_processes import (
     Cores,
     LoadClient,
@@ -60,11 +60,11 @@ Figures = dict[str, float]
 """What a trial gave, by name; what was not measured is not in it.
 
 ``connects`` (a second), ``kib`` (per idle connection), ``w1`` and ``w16`` (deliveries a second),
-``w1_cpu`` and ``w16_cpu`` (deliveries per second of the server's processor time), ``w1_client``,
-``w16_client`` (the load client's share of its core), ``waited`` (which part of the floods the
-server was ready to run, but another process had its core), ``p50``, ``p95`` and ``worst``
-(milliseconds from publish to last receive), ``stall`` and ``stall_cpu`` (milliseconds, while
-publishing), ``stall_connecting`` and ``stall_connecting_cpu``.
+``w1_cpu`` and ``w16_cpu`` (deliveries per second of the server's processor time), ``waited``
+(which part of the floods the server was ready to run, but another process had its core), ``p50``,
+``p95`` and ``worst`` (milliseconds from publish to last receive), ``stall`` and ``stall_cpu``
+(milliseconds, while publishing), ``stall_connecting`` and ``stall_connecting_cpu``; ``drain1`` and
+``drain16`` (deliveries a second that the load client takes when the server is done sending).
 """
 
 
@@ -124,6 +124,8 @@ def _run(contender: Contender, trial: Trial, plan: Plan, cores: Cores, place: Pl
                 measured.connect(contender.settle)
                 if contender.publishes:
                     measured.publish()
+                if contender.name == CEILING:
+                    measured.drain()
             except TrialError as error:
                 raise TrialError(f"{error} (server: {server.last_words()})") from error
 
@@ -186,6 +188,12 @@ class _Measuring:
             self._figures["worst"] = max(taken)
         self._stalled("stall")
 
+    def drain(self) -> None:
+        """See what the load client can do by itself."""
+        for name, window in (("drain1", 1), ("drain16", 16)):
+            done = self._client.do(f"drain {window} 10", _SLACK)
+            self._figures[name] = done["deliveries"] / done["seconds"]
+
     def _flood(self, name: str, window: int) -> float:
         best = 0.0
         end = time.monotonic() + 2 * self._plan.windows * self._plan.seconds
@@ -199,7 +207,6 @@ class _Measuring:
             if speed > best:
                 best = self._figures[name] = speed
                 self._figures[f"{name}_cpu"] = done["deliveries"] / (after.used - before.used)
-                self._figures[f"{name}_client"] = done["cpu"] / done["seconds"]
             if time.monotonic() > end:
                 break
         self._figures["waited"] = self._disturbed / self._flooded

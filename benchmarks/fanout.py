@@ -152,8 +152,8 @@ def notes(outcome: Outcome, left_out: Sequence[str], cores: Cores) -> list[str]:
         f"Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the fastest counts. "
         "Ratios are to socketify, or to Autobahn behind twisted.web for connections, within the "
         "same round.",
-        "The load client sleeps while nothing comes, so that servers pay for waking it. "
-        "Connection 0 publishes, and hears it too.",
+        "In floods the load client does not sleep, at a pace it does. Connection 0 publishes, and "
+        "hears it too.",
         "Oni's daemon: twistd -n oni with " + "; ".join(_settings_lines()) + ".",
     ]
     if waited:

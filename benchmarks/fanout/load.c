@@ -12,8 +12,10 @@
  *
  *     connect N            until all are upgraded and have greeted, 32 at a time
  *     flood WINDOW S       for S seconds, keep WINDOW publications in flight; one is in flight
- *                          until every connection has it
+ *                          until every connection has it; the client does not sleep meanwhile
  *     pace RATE COUNT      COUNT publications, RATE a second, whatever became of those before
+ *     drain WINDOW COUNT   COUNT times: publish WINDOW, sleep until the server has sent all, and
+ *                          time the receiving alone: what the client itself can do
  *     close                close all connections
  *
  * Between commands connections are read, and pings answered. The program ends with its input.
@@ -282,13 +284,15 @@ static size_t take(struct connection *c, unsigned char *data, size_t size)
     }
 }
 
-static void readable(struct connection *c)
+/* Read what there is; say whether there may be more, which epoll would not tell again. */
+static int readable(struct connection *c)
 {
+    size_t most = AREA / 2;
     if (c->kept)
         memcpy(area, c->rest, c->kept);
-    ssize_t n = recv(c->fd, area + c->kept, AREA / 2 - c->kept % (AREA / 2), 0);
+    ssize_t n = recv(c->fd, area + c->kept, most, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return errno == EINTR;
     if (n <= 0)
         fail("the server closed connection %d: %s", (int)(c - connections),
              n ? strerror(errno) : "end of stream");
@@ -300,6 +304,7 @@ static void readable(struct connection *c)
     }
     if (c->kept)
         memcpy(c->rest, area + used, c->kept);
+    return (size_t)n == most;
 }
 
 static void watch(int op, int fd, int events, int number)
@@ -321,6 +326,8 @@ static void open_one(void)
         fail("socket: %s", strerror(errno));
     int yes = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    int no = 0;  /* fewer acknowledgements of single events: they cost both sides */
+    setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &no, sizeof no);
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
         fail("connect: %s", strerror(errno));
     watch(EPOLL_CTL_ADD, c->fd, EPOLLOUT, opened + 1);
@@ -336,7 +343,7 @@ static void upgrade(struct connection *c, int number)
     if (error)
         fail("connect: %s", strerror(error));
     c->step = UPGRADING;
-    watch(EPOLL_CTL_MOD, c->fd, EPOLLIN, number);
+    watch(EPOLL_CTL_MOD, c->fd, EPOLLIN | EPOLLET, number);
     int n = snprintf(text, sizeof text,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n", path, port);
@@ -359,7 +366,8 @@ static int turn(int milliseconds)
         if (c->step == CONNECTING)
             upgrade(c, number);
         else
-            readable(c);
+            while (readable(c))
+                continue;
     }
     return command;
 }
@@ -401,7 +409,7 @@ static void do_flood(int window, double seconds)
     double start = now(), used = cpu(), end = start + seconds, give_up = end + PATIENCE;
     publish(window);
     while (published - first > completed) {
-        turn(100);
+        turn(0);
         double at = now();
         int free = window - (int)(published - first - completed);
         if (free > 0 && at < end)
@@ -412,6 +420,27 @@ static void do_flood(int window, double seconds)
     printf("{\"published\": %llu, \"deliveries\": %llu, \"seconds\": %.6f, \"cpu\": %.6f, "
            "\"faults\": %llu}\n", (unsigned long long)completed, (unsigned long long)deliveries,
            last_receive - start, cpu() - used, (unsigned long long)faults);
+}
+
+static void do_drain(int window, int times)
+{
+    begin();
+    double took = 0, used = cpu();
+    for (int i = 0; i < times; i++) {
+        struct timespec pause = {.tv_nsec = 5000000L + 20000L * count};
+        uint64_t goal = completed + window;
+        publish(window);
+        nanosleep(&pause, NULL);
+        double start = now();
+        while (completed < goal) {
+            turn(0);
+            if (now() > start + PATIENCE)
+                missing("drain");
+        }
+        took += now() - start;
+    }
+    printf("{\"deliveries\": %llu, \"seconds\": %.6f, \"cpu\": %.6f, \"faults\": %llu}\n",
+           (unsigned long long)deliveries, took, cpu() - used, (unsigned long long)faults);
 }
 
 static void do_pace(double rate, int how_many)
@@ -475,6 +504,8 @@ static void command(void)
         do_flood((int)a, b);
     else if (sscanf(line, "pace %lf %lf", &a, &b) == 2 && count)
         do_pace(a, (int)b);
+    else if (sscanf(line, "drain %lf %lf", &a, &b) == 2 && count)
+        do_drain((int)a, (int)b);
     else if (!strncmp(line, "close", 5) && count)
         do_close();
     else
