@@ -128,7 +128,7 @@ class Outbox:
         if not self._replies and len(behind) == 1:
             subscription = behind[0]
             data = subscription.take(_TURN)
-            if not data or subscription.asleep:
+            if (not data or subscription.asleep) and behind:  # a gap may have ended it all
                 behind.popleft()
         else:
             data = self._collect()

@@ -155,7 +155,7 @@ class Subscriptions:
             positioned=True,
             epoch=attached.position.epoch,
             offset=attached.position.offset,
-            publications=[publication_result(entry) for entry in attached.entries],
+            publications=tuple(map(publication_result, attached.entries)),
             was_recovering=wish.since is not None,
             recovered=attached.recovered,
             data=wish.grant.data,
