@@ -147,8 +147,11 @@ class Kept:
             )
             self._channel.node.clock.call_later(_PAUSE, self._again)
             return
-        _log.failure(
-            "the history of channel {channel} is given up", failure, channel=self._channel.name
+        _log.error(
+            "the history of channel {channel} cannot be read, those behind are told of a gap: "
+            "{error}",
+            channel=self._channel.name,
+            error=failure.value,
         )
         self._attempts = 0
         self._end(life, since.offset)
