@@ -133,14 +133,18 @@ def _order_of(act: Act) -> Order:
     return act.request
 
 
-_PARTS = re.compile(r"\\.|\?|\{[^{}]*\}|\[!?[^\[\]]+\]|.", re.DOTALL)
+_PARTS = re.compile(r"\\.|\*+|\?|\{[^{}]*\}|\[!?[^\[\]]+\]|.", re.DOTALL)
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
     """Make an expression of a pattern: ``*``, ``?``, ``[abc]``, ``[!a-c]`` and ``{one,two}``."""
-    first, *rest = [
-        "".join(map(_expression, _PARTS.findall(piece))) for piece in re.split(r"\*+", pattern)
-    ]
+    pieces = [""]
+    for part in _PARTS.findall(pattern):
+        if part[0] == "*":
+            pieces.append("")
+        else:
+            pieces[-1] += _expression(part)
+    first, *rest = pieces
     # Each piece is found at its first place and not looked for again: no exponential search.
     found = [f"(?>.*?{piece})" for piece in rest[:-1]]
     last = [f".*{piece}" for piece in rest[-1:]]
