@@ -44,7 +44,7 @@ QUICK = Plan(
     subscribers=(1000,),
     seconds=0.15,
     windows=2,
-    paces={1000: (20.0, 20)},
+    paces={100: (100.0, 20), 1000: (20.0, 20), 5000: (4.0, 8)},
     longest_turn=2.0,
 )
 _PUBLISH_WITHIN = 60.0  # seconds
@@ -145,13 +145,15 @@ def notes(outcome: Outcome, left_out: Sequence[str], cores: Cores) -> list[str]:
     plan = outcome.plan
     distributions = {name for runner in outcome.runners for name in runner.distributions}
     waited = sorted(t.figures["waited"] for t in outcome.trials if "waited" in t.figures)
+    rounds = "One round only: a first idea."
+    if plan.runs > 1:
+        rounds = f"{plan.runs} rounds, every other one backwards; the median of them is shown."
     said = [
         f"{describe_machine()}; {cores}.",
         f"{versions(distributions)}{_node_version(outcome.runners)}.",
-        f"{plan.runs} rounds, every other one backwards; the median of the rounds is shown. "
-        f"Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the fastest counts. "
-        "Ratios are to socketify, or to Autobahn behind twisted.web for connections, within the "
-        "same round.",
+        f"{rounds} Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the fastest "
+        "counts. Ratios are to socketify, or to Autobahn behind twisted.web for connections, "
+        "within the same round.",
         "In floods the load client does not sleep, at a pace it does. Connection 0 publishes, and "
         "hears it too.",
         "Oni's daemon: twistd -n oni with " + "; ".join(_settings_lines()) + ".",
