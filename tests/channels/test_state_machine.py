@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -291,8 +292,52 @@ class Channel(RuleBasedStateMachine):
 
 ChannelTests = Channel.TestCase
 ChannelTests.settings = settings(
-    max_examples=150,
+    max_examples=80,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def walk(seed: int, steps: int) -> Channel:
+    """Take random steps, mostly such as bring something, and check after each."""
+    random = Random(seed)
+    machine = Channel()
+    turns = (1, 100, 10_000)
+    ways: list[tuple[int, Any]] = [
+        (12, lambda: machine.publish(random.randint(1, 8), random.randint(-6, 2), True)),
+        (10, lambda: machine.publish(random.randint(1, 4), -1, False)),
+        (10, lambda: machine.subscribe(random.randrange(3), random.choice(turns), True)),
+        (2, lambda: machine.subscribe(random.randrange(3), random.choice(turns), False)),
+        (20, lambda: machine.take(random.randrange(3), random.randint(1, 5))),
+        (10, lambda: machine.answer(random.randrange(1000), random.randint(1, 6))),
+        (10, lambda: machine.deliver(random.randint(1, 8))),
+        (3, lambda: machine.come_back(random.randrange(3), random.choice(turns))),
+        (2, lambda: machine.disconnect(random.randrange(3))),
+        (2, lambda: machine.pause_or_resume(random.randrange(3))),
+        (1, lambda: machine.lie(random.randint(-1, 60), random.randrange(3), "xyccc"[seed % 5])),
+        (1, machine.repeat),
+        (4, lambda: machine.lose_feed(random.random() < 0.3)),
+        (1, lambda: machine.blink(random.randrange(3))),
+        (1, machine.trim),
+        (1, lambda: machine.time_passes(random.choice([0.5, 5.0, 30.0, 60.0]))),
+        (1, machine.everything_comes),
+    ]
+    weights = [weight for weight, _ in ways]
+    for _, way in random.choices(ways, weights, k=steps):
+        way()
+        machine.everybody_heard_the_truth()
+        machine.memory_is_bounded()
+    machine.teardown()
+    return machine
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_long_walks(part: int) -> None:
+    """Long random walks meet what short ones do not: pages, repairs, gaps, long replays."""
+    seen = dict.fromkeys(("gaps", "pages", "repairs"), 0)
+    for seed in range(part * 12, part * 12 + 12):
+        machine = walk(seed, 200)
+        for name in seen:
+            seen[name] += getattr(machine.node, name)
+    assert all(number > 9 for number in seen.values()), seen
