@@ -5,7 +5,6 @@ Importing this room does no work; its parts are imported when they are asked for
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,18 +16,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Act", "Farewell", "Grant", "Oni", "Order", "make_factory"]
 
-_HOMES = {
-    "Act": "_acts",
-    "Farewell": "_orders",
-    "Grant": "_grants",
-    "Oni": "_oni",
-    "Order": "_orders",
-    "make_factory": "_listener",
-}
-
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"oni.server.{home}"), name)
+    if name == "Act":
+        from oni.server._acts import Act
+
+        return Act
+    if name == "Grant":
+        from oni.server._grants import Grant
+
+        return Grant
+    if name == "Oni":
+        from oni.server._oni import Oni
+
+        return Oni
+    if name in ("Farewell", "Order"):
+        from oni.server._orders import Farewell, Order
+
+        return Farewell if name == "Farewell" else Order
+    if name == "make_factory":
+        from oni.server._listener import make_factory
+
+        return make_factory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
