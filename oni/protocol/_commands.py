@@ -18,7 +18,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Presence",
-    "PresenceStats",
+    "PresenceCount",
     "Publish",
     "Refresh",
     "Rpc",
@@ -152,7 +152,7 @@ class Presence(Struct, frozen=True):
     channel: str
 
 
-class PresenceStats(Struct, frozen=True):
+class PresenceCount(Struct, frozen=True):
     """Say how many are subscribed.
 
     Attributes:
@@ -257,7 +257,7 @@ Command: TypeAlias = (
     | Publish
     | History
     | Presence
-    | PresenceStats
+    | PresenceCount
     | Rpc
     | Refresh
     | SubRefresh

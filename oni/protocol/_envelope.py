@@ -13,7 +13,7 @@ from oni.protocol._commands import (
     NotAvailable,
     Ping,
     Presence,
-    PresenceStats,
+    PresenceCount,
     Publish,
     Refresh,
     Rpc,
@@ -128,11 +128,11 @@ class _Presence(Struct):
         return Presence(number, self.channel)
 
 
-class _PresenceStats(Struct):
+class _PresenceCount(Struct):
     channel: str
 
     def command(self, number: int) -> Command:
-        return PresenceStats(number, self.channel)
+        return PresenceCount(number, self.channel)
 
 
 class _Rpc(Struct):
@@ -184,7 +184,7 @@ class Envelope(Struct):
     ping: _Ping | UnsetType = UNSET
     send: _Send | UnsetType = UNSET
     presence: _Presence | UnsetType = UNSET
-    presence_stats: _PresenceStats | UnsetType = UNSET
+    presence_stats: _PresenceCount | UnsetType = UNSET
     history: _History | UnsetType = UNSET
     rpc: _Rpc | UnsetType = UNSET
     refresh: _Refresh | UnsetType = UNSET

@@ -13,7 +13,7 @@ from oni.protocol import (
     Connect,
     History,
     Presence,
-    PresenceStats,
+    PresenceCount,
     Publish,
     Refresh,
     Rpc,
@@ -39,7 +39,7 @@ ActCommand: TypeAlias = (
     | Publish
     | History
     | Presence
-    | PresenceStats
+    | PresenceCount
     | Rpc
     | Send
     | Refresh
@@ -53,7 +53,7 @@ _ACTIONS: dict[type[Struct], str] = {
     Publish: "publish",
     History: "history",
     Presence: "presence",
-    PresenceStats: "presence_stats",
+    PresenceCount: "presence_stats",
     Rpc: "rpc",
     Send: "send",
     Refresh: "refresh",
