@@ -95,7 +95,6 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
         """Say why, and close. What was sent before still leaves, unless the client is too slow."""
         if self.state != self.STATE_OPEN:
             return
-        self.flush_replies()
         self.sendClose(code.code, code.reason)
 
     def pause_reading(self) -> None:
@@ -267,7 +266,9 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Begin to close, whoever wanted it, and tell the owner at once."""
+        """Begin to close, whoever wanted it, behind every reply, and tell the owner at once."""
+        if self.state == self.STATE_OPEN:
+            self.flush_replies()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._regulate_reading()
         self._leave()
