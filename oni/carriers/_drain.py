@@ -36,32 +36,41 @@ class Drain:
 
     What cannot have its turn in this reactor turn has it in the next one, after what came in
     meanwhile from the network.
+
+    Attributes:
+        due: Who waits for a turn; the hot path appends to it without a call.
+        is_scheduled: Whether turns will be given.
+        turns: Reactor turns in which turns were given, so far.
     """
 
-    __slots__ = ("_due", "_is_scheduled", "_reactor", "turns")
+    __slots__ = ("_reactor", "due", "is_scheduled", "turns")
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        self._due: deque[_Drained] = deque()
-        self._is_scheduled = False
+        self.due: deque[_Drained] = deque()
+        self.is_scheduled = False
         self.turns = 0
 
     def __len__(self) -> int:
         """Count the carriers that wait for a turn."""
-        return len(self._due)
+        return len(self.due)
 
     def add(self, carrier: _Drained) -> None:
         """Let a carrier have a turn. It asks once, and again after its turn."""
-        self._due.append(carrier)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._reactor.callLater(0, self._run)
+        self.due.append(carrier)
+        if not self.is_scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Give turns in the next reactor turn."""
+        self.is_scheduled = True
+        self._reactor.callLater(0, self._run)
 
     # Hot: once per delivery. benchmarks/fanout.py.
     def _run(self) -> None:
-        self._is_scheduled = False
+        self.is_scheduled = False
         self.turns += 1
-        due, seconds = self._due, self._reactor.seconds
+        due, seconds = self.due, self._reactor.seconds
         end = seconds() + MAX_SECONDS
         for number in range(min(len(due), MAX_CARRIERS)):
             carrier = due.popleft()
@@ -72,6 +81,5 @@ class Drain:
                 carrier.abort()
             if number & _CHECK == _CHECK and seconds() > end:
                 break
-        if due and not self._is_scheduled:
-            self._is_scheduled = True
-            self._reactor.callLater(0, self._run)
+        if due and not self.is_scheduled:
+            self.schedule()

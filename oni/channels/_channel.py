@@ -229,10 +229,13 @@ class Channel:
             readers = self._readers = tuple(self._subscriptions.values())
         ring = self.ring
         for subscription in readers:
-            if subscription.asleep:
+            if subscription.asleep and not subscription.closed:
                 subscription.asleep = False
                 ring.readers += 1
-                subscription.wake()
+                try:
+                    subscription.carrier.wake(subscription)
+                except Exception:  # noqa: BLE001 - a carrier's fault must not reach the others
+                    subscription.fail()
         if self._lag_check is None and self.options.behind == "disconnect" and ring.readers:
             self._check_lag()
 

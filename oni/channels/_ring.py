@@ -16,6 +16,7 @@ _Encode = Callable[[IEntry], bytes]
 
 _CHUNKS = 8  # joined frames that are kept until the next publication comes
 _SEARCHED = 64  # rings that are looked at, in search of an idle one
+_NO_CHUNK: tuple[Any, Any, Any, Any, Any] = (None, None, None, None, None)
 _COMPACT_AT = 64  # dropped entries whose places are kept
 
 
@@ -77,6 +78,7 @@ class Ring:
         size: Bytes that are kept.
         readers: How many subscriptions have not taken everything.
         excluding: How many of its publications exclude somebody.
+        hot: The chunk that was given last: offset, encoder, limit, bytes and offset of its end.
     """
 
     __slots__ = (
@@ -91,6 +93,7 @@ class Ring:
         "base",
         "epoch",
         "excluding",
+        "hot",
         "life",
         "readers",
         "size",
@@ -105,6 +108,7 @@ class Ring:
         self._offsets: list[int] = []
         self._head = 0
         self._chunks: dict[Any, tuple[bytes, int]] = {}
+        self.hot = _NO_CHUNK
         self.base = 0
         self.top = 0
         self.epoch = ""
@@ -141,6 +145,7 @@ class Ring:
         self._entries.clear()
         self._offsets.clear()
         self._chunks.clear()
+        self.hot = _NO_CHUNK
         self._head = self.excluding = 0
         self._rings.size -= self.size
         self.size = 0
@@ -150,6 +155,7 @@ class Ring:
     def append(self, entry: Any) -> None:
         """Add the publication that comes next, and drop old ones where there are too many."""
         self._chunks.clear()
+        self.hot = _NO_CHUNK
         self._entries.append(entry)
         self._offsets.append(entry.offset)
         self.top = entry.offset
@@ -167,6 +173,7 @@ class Ring:
         entry = self._entries[head]
         self._entries[head] = None
         self._chunks.clear()
+        self.hot = _NO_CHUNK
         self.base = entry.offset
         entry.on_growth = None
         self._grow(-entry.size)
@@ -200,6 +207,7 @@ class Ring:
                 self._chunks.clear()
             chunk = join(self.after(offset), encode, limit)
             self._chunks[key] = chunk
+        self.hot = (*key, *chunk)
         return chunk
 
     def _grow(self, size: int) -> None:

@@ -42,6 +42,7 @@ class Subscription:
     """
 
     __slots__ = (
+        "_encode",
         "_latest",
         "_plain",
         "asleep",
@@ -68,6 +69,7 @@ class Subscription:
     ) -> None:
         self.channel_object = channel
         self.carrier = carrier
+        self._encode: Callable[[IEntry], bytes] = carrier.encode
         self.client = client
         self.wants = wants
         self.join_leave = join_leave
@@ -121,10 +123,12 @@ class Subscription:
         try:
             self.carrier.wake(self)
         except Exception:  # noqa: BLE001 - a carrier's fault must not reach the others
-            _log.failure(
-                "a carrier failed and hears channel {channel} no more", channel=self.channel
-            )
-            self.close()
+            self.fail()
+
+    def fail(self) -> None:
+        """End it, because the carrier raised what is being handled."""
+        _log.failure("a carrier failed and hears channel {channel} no more", channel=self.channel)
+        self.close()
 
     def is_wanted(self, entry: Any) -> bool:
         """Say whether the carrier shall hear this."""
@@ -148,7 +152,12 @@ class Subscription:
                     ring.readers -= 1
                 return b""
             if self._plain and not ring.excluding:
-                data, self.offset = ring.chunk(self.offset, self.carrier.encode, limit)
+                hot = ring.hot
+                if hot[0] == self.offset and hot[1] is self._encode and hot[2] == limit:
+                    data: bytes = hot[3]
+                    self.offset = hot[4]
+                else:
+                    data, self.offset = ring.chunk(self.offset, self._encode, limit)
             else:
                 data = self._take_wanted(ring.after(self.offset), limit)
             if data:
@@ -164,8 +173,8 @@ class Subscription:
         if not wanted or self._latest:
             self.offset = entries[-1].offset
             newest = self._newest(wanted)
-            return b"".join(entry.encoded(self.carrier.encode) for entry in newest)
-        data, self.offset = join(wanted, self.carrier.encode, limit)
+            return b"".join(entry.encoded(self._encode) for entry in newest)
+        data, self.offset = join(wanted, self._encode, limit)
         if self.offset == wanted[-1].offset:
             self.offset = entries[-1].offset
         return data
