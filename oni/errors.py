@@ -55,6 +55,7 @@ __all__ = [
     "UnknownKeywordError",
     "UnknownPhaseError",
     "UnrecoverablePositionError",
+    "WrongReactorError",
     "WrongThreadError",
     "ZcmlError",
 ]
@@ -346,6 +347,25 @@ class StopTimeoutError(OniError, TimeoutError):
         super().__init__(f"{len(hung)} event(s) did not end within {seconds:g} s: {names}")
         self.seconds = seconds
         self.hung = tuple(hung)
+
+
+class WrongReactorError(OniError, RuntimeError):
+    """A part lives on an asyncio loop, and Twisted's reactor does not.
+
+    Attributes:
+        part: What cannot work so.
+        reactor: The name of the reactor that is installed, None if there is none yet.
+    """
+
+    def __init__(self, part: str, reactor: str | None) -> None:
+        there = "no reactor is installed yet" if reactor is None else f"the reactor is {reactor}"
+        super().__init__(
+            f"{part} lives on an asyncio loop and needs Twisted's asyncio reactor, but {there}. "
+            f"Start with `twistd --reactor=asyncio`, or call "
+            f"twisted.internet.asyncioreactor.install() before anything imports the reactor"
+        )
+        self.part = part
+        self.reactor = reactor
 
 
 class WrongThreadError(OniError, RuntimeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oni.carriers._asyncio import AsyncioCarrier, require_asyncio_reactor
+from oni.carriers._base import Carrier, envelope, gap_envelope
 from oni.carriers._drain import Drain
 from oni.carriers._event_stream import (
     EventStreamCarrier,
@@ -18,6 +20,8 @@ from oni.carriers._websocket import CarrierOwner, WebSocketCarrier
 from oni.carriers._websocket_factory import CarrierLimits, WebSocketCarrierFactory
 
 __all__ = [
+    "AsyncioCarrier",
+    "Carrier",
     "CarrierLimits",
     "CarrierOwner",
     "EventStreamCarrier",
@@ -27,12 +31,15 @@ __all__ = [
     "Outbox",
     "WebSocketCarrier",
     "WebSocketCarrierFactory",
+    "envelope",
     "event_frame",
     "event_of",
+    "gap_envelope",
     "gap_frame",
     "origin_is_allowed",
     "position_frame",
     "position_of",
     "publication_frame",
+    "require_asyncio_reactor",
     "text_frame",
 ]
