@@ -54,8 +54,12 @@ class EventStreams(Resource):
         self._oni = oni
         self._reactor = reactor
 
-    def render_GET(self, request: Any) -> Any:
+    def render(self, request: Any) -> Any:
         """Begin a session for this response."""
+        if request.method != b"GET":
+            request.setHeader(b"allow", b"GET")
+            request.setResponseCode(405)
+            return b""
         origin = request.getHeader(b"origin")
         if origin is not None and not self._admits(request, origin):
             return b""

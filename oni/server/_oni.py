@@ -24,6 +24,7 @@ from oni.server._performer import Performer
 from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
+from oni.server._timers import SessionTimers
 from oni.values import Position
 
 __all__ = ["Oni"]
@@ -74,6 +75,7 @@ class Oni:
         self.node = str(uuid4())
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
+        self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
         effects = Effects(self.channels, settings, self._answers, orders)
         self._performer = Performer(self.dispatcher, effects, settings)
@@ -287,7 +289,7 @@ class Oni:
             self.channels,
             self._recent,
             self.settings,
-            self._reactor,
+            self._timers,
             self._forget_session,
             is_duplex,
         )

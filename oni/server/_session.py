@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,6 +48,7 @@ from oni.server._orders import Farewell
 from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
 from oni.server._subscriptions import Subscriptions
+from oni.server._timers import SessionTimers
 from oni.values import ClientInfo, Position
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Session:
         channels: IChannels,
         recent: RecentChannels,
         settings: Settings,
-        reactor: IReactorTime,
+        timers: SessionTimers,
         on_closed: Callable[[Session], object],
         is_duplex: bool = True,
     ) -> None:
@@ -145,7 +146,7 @@ class Session:
             channels: What it may hear.
             recent: Keeps the channels that it leaves.
             settings: The limits.
-            reactor: The clock.
+            timers: The clock, and what all sessions wait for.
             on_closed: Is called when everything is over.
             is_duplex: See the class.
         """
@@ -155,10 +156,10 @@ class Session:
         self.carrier: Any = carrier
         self.state = "new"
         self.is_duplex = is_duplex
-        self.subscriptions = Subscriptions(self, channels, recent, settings, reactor)
+        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.reactor)
         self._performer = performer
         self._settings = settings
-        self._reactor = reactor
+        self._reactor = timers.reactor
         self._on_closed = on_closed
         self._running: dict[Reply, None] = {}
         self._waiting: deque[Command] = deque()
@@ -168,13 +169,8 @@ class Session:
         self._is_leaving = False
         self._waiters: list[Deferred[None]] = []
         self._expiry: IDelayedCall | None = None
-        limits = settings.server
-        self._stale: IDelayedCall = reactor.callLater(
-            limits.connect_timeout, self.close, CloseCode.STALE
-        )
-        self._heartbeat = Heartbeat(
-            reactor, limits.ping_interval, limits.pong_timeout, self._ping, self._is_silent
-        )
+        self._stale = timers.stale.add(self._is_stale)
+        self._heartbeat = Heartbeat(timers.pings, timers.pongs, self._ping, self._is_silent)
 
     def __repr__(self) -> str:
         """Name it."""
@@ -417,6 +413,9 @@ class Session:
             self._heartbeat.hear()  # what it sent meanwhile could not be heard
             self.carrier.resume_reading()
 
+    def _is_stale(self) -> None:
+        self.close(CloseCode.STALE)
+
     def _ping(self) -> None:
         self.carrier.send(PING)
 
@@ -431,8 +430,7 @@ class Session:
             return
         self.state = "closing"
         self._heartbeat.stop()
-        if self._stale.active():
-            self._stale.cancel()
+        self._stale.cancel()
         self._waiting.clear()
         if self._expiry is not None and self._expiry.active():
             self._expiry.cancel()
