@@ -47,7 +47,8 @@ class _Farewell(Struct):
     reason: str = ""
 
 
-class _Publication(Struct, kw_only=True):
+class _Publish(Struct):
+    channel: str
     data: Raw
     tags: dict[str, str] | None = None
     idempotency_key: str | None = None
@@ -55,12 +56,13 @@ class _Publication(Struct, kw_only=True):
     b64data: str | None = None
 
 
-class _Publish(_Publication, kw_only=True):
-    channel: str
-
-
-class _Broadcast(_Publication, kw_only=True):
+class _Broadcast(Struct):
     channels: Annotated[list[str], Meta(min_length=1, max_length=MAX_COMMANDS)]
+    data: Raw
+    tags: dict[str, str] | None = None
+    idempotency_key: str | None = None
+    skip_history: bool | None = None
+    b64data: str | None = None
 
 
 class _Sessions(Struct, kw_only=True):
@@ -179,7 +181,7 @@ class ApiCalls:
         ]
         return _all(done).addCallback(lambda responses: {"responses": responses})
 
-    def _publish_on(self, channel: str, wanted: _Publication) -> Deferred[Any]:
+    def _publish_on(self, channel: str, wanted: _Publish | _Broadcast) -> Deferred[Any]:
         event, tags = _check_publication(wanted)
         done = self._oni.act(
             "publish",
@@ -297,7 +299,7 @@ def _decode(body: bytes, kind: type[_S]) -> _S:
         raise BadRequestError(str(error)) from error
 
 
-def _check_publication(wanted: _Publication) -> tuple[str, dict[str, str]]:
+def _check_publication(wanted: _Publish | _Broadcast) -> tuple[str, dict[str, str]]:
     """Give the event's name, which travels as a tag, and the other tags."""
     _refuse_unknown(wanted, "skip_history", "b64data")
     tags = dict(wanted.tags or {})

@@ -77,8 +77,8 @@ def _check_channel(act: Act, settings: Settings) -> None:
 
 def _check_kept(act: Act, rules: ChannelRules) -> None:
     """Let those ask who are subscribed, for what is kept."""
+    if not (rules.stream.keeps_history if "history" in act.action else rules.presence):
+        raise refusal(ErrorCode.NOT_AVAILABLE)
     session = session_of(act)
     if session is not None and act.channel not in session.subscriptions:
         raise refusal(ErrorCode.PERMISSION_DENIED)
-    if not (rules.stream.keeps_history if "history" in act.action else rules.presence):
-        raise refusal(ErrorCode.NOT_AVAILABLE)

@@ -30,6 +30,7 @@ from oni.server._acts import Act, refusal, sealed_data, session_of
 from oni.server._answers import Answers
 from oni.server._grants import Grant
 from oni.server._order_effects import OrderEffects
+from oni.server._recent import RecentChannels
 from oni.server._session import VERSION, Session
 from oni.server._settings import Settings
 from oni.server._subscriptions import Wish
@@ -48,15 +49,22 @@ class Effects:
 
     Args:
         channels: The channels.
+        recent: Keeps those whose history is removed: their positions stay valid.
         settings: Their rules.
         answers: What the application answers.
         orders: Does what the server side wants of sessions.
     """
 
     def __init__(
-        self, channels: IChannels, settings: Settings, answers: Answers, orders: OrderEffects
+        self,
+        channels: IChannels,
+        recent: RecentChannels,
+        settings: Settings,
+        answers: Answers,
+        orders: OrderEffects,
     ) -> None:
         self._channels = channels
+        self._recent = recent
         self._settings = settings
         self._answers = answers
         self._orders = orders
@@ -207,7 +215,11 @@ class Effects:
         return HistoryResult(publications, page.top.epoch, page.top.offset)
 
     async def _history_remove(self, act: Act) -> None:
-        await self._channels.get(act.channel).remove_history()
+        channel = self._channels.get(act.channel)
+        rules = self._settings.rules_for(act.channel)
+        if rules is not None:
+            self._recent.keep(channel, rules.history_ttl)
+        await channel.remove_history()
 
     async def _presence(self, act: Act) -> PresenceResult:
         return PresenceResult(await self._channels.get(act.channel).presence())

@@ -77,7 +77,7 @@ class Oni:
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
-        effects = Effects(self.channels, settings, self._answers, orders)
+        effects = Effects(self.channels, self._recent, settings, self._answers, orders)
         self._performer = Performer(self.dispatcher, effects, settings)
 
     def start(self) -> Deferred[None]:
