@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
 from oni.protocol import CLOSES, ERRORS, UNSUBSCRIBES
 from oni.server._api_calls import ApiCalls
@@ -50,3 +52,18 @@ class CallTests(HouseTestCase):
         for method in (*calls._calls, "batch"):
             self.assertTrue(calls.knows(method))
             self.assertIn(method, _rows(HTTP_API))
+
+    def test_example(self) -> None:
+        """The page's application gives and answers what the page says."""
+        (block,) = re.findall(
+            r"^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)", PROTOCOL, re.MULTILINE
+        )
+        names: dict[str, Any] = {}
+        exec(textwrap.dedent(block), names)
+        names["configure"](self.oni)
+        client = self.websocket()
+        told = client.ask("connect")
+        self.assertEqual((told["data"], told["ttl"]), ({"theme": "dark"}, 3600))
+        self.assertEqual(list(told["subs"]), ["news:"])
+        self.assertEqual(client.ask("rpc", method="add", data={"a": 1, "b": 2}), {"data": 3})
+        self.assertEqual(client.ask("refresh", token="t")["ttl"], 3600)
