@@ -141,6 +141,7 @@ class Subscriptions:
             if rules.presence or rules.join_leave:
                 held.is_present = True
                 await held.channel.enter(self._info(wish.grant))
+                held.is_present = True  # also where it had to leave before it was there
                 self._check_held(name, held)
         except BaseException:
             if self._held.get(name) is held:

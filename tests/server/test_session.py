@@ -5,13 +5,67 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from oni.errors import Refused
+from oni.protocol import CLOSES
 from oni.server._session import MAX_ACTS, MAX_COMMANDS
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase
+
+CHANNELS = st.sampled_from(["kept:a", "kept:b", "few:a", "chat", "log:x", "nowhere:x", "", "a b"])
+SINCE = st.fixed_dictionaries({}, optional={"offset": st.integers(0, 9), "epoch": st.text()})
+FLAGS = dict.fromkeys(("positioned", "recoverable", "join_leave"), st.booleans())
+COMMANDS = st.one_of(
+    st.builds(
+        lambda channel, more: {"subscribe": {"channel": channel, **more}},
+        CHANNELS,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "recover": st.booleans(),
+                "offset": st.integers(0, 2**63),
+                "epoch": st.text(),
+                "flag": st.integers(0, 3),
+                "type": st.integers(0, 1),
+                "tf": st.fixed_dictionaries({"key": st.just("k"), "cmp": st.text()}),
+                **FLAGS,
+            },
+        ),
+    ),
+    st.builds(
+        lambda method, channel: {method: {"channel": channel}},
+        st.sampled_from(["unsubscribe", "presence", "presence_stats", "sub_refresh"]),
+        CHANNELS,
+    ),
+    st.builds(lambda channel: {"publish": {"channel": channel, "data": 1}}, CHANNELS),
+    st.builds(
+        lambda channel, limit, since, reverse: {
+            "history": {"channel": channel, "limit": limit, "since": since, "reverse": reverse}
+        },
+        CHANNELS,
+        st.integers(-1, 400),
+        st.none() | SINCE,
+        st.booleans(),
+    ),
+    st.builds(
+        lambda channel, event: {
+            "rpc": {
+                "method": "oni.publish",
+                "data": {"channel": channel, "event": event, "data": 1},
+            }
+        },
+        CHANNELS,
+        st.text(),
+    ),
+    st.sampled_from(
+        [{"ping": {}}, {"rpc": {"method": "x"}}, {"refresh": {"token": ""}}, {"dance": {}}]
+    ),
+    st.just({"connect": {}}),
+)
 
 
 class ConnectTests(HouseTestCase):
@@ -516,6 +570,33 @@ class PingTests(HouseTestCase):
         self.assertIsNone(wire.close_of(client.take()))
         gate.callback(None)
         self.assertEqual(client.transport.producerState, "producing")
+
+
+class AnyCommandTests(HouseTestCase):
+    """Whatever a client says."""
+
+    @given(st.lists(COMMANDS, max_size=6))
+    def test_any(self, commands: list[dict[str, Any]]) -> None:
+        """Each command has one reply, or the connection is closed with a code; nothing fails."""
+        client = self.connected()
+        lines = [
+            json.dumps({"id": number, **command}) for number, command in enumerate(commands, 100)
+        ]
+        client.send(wire.frame("\n".join(lines) or "{}"))
+        data = client.take()
+        while more := client.take():
+            data += more
+        close = wire.close_of(data)
+        replies = [message["id"] for message in wire.messages(data) if "id" in message]
+        if close is None:
+            self.assertEqual(sorted(replies), list(range(100, 100 + len(commands))))
+        else:
+            self.assertIn(close[0], CLOSES)
+        client.vanish()
+        self.reactor.advance(0)
+        self.assertEqual(self.oni.sessions, {})
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 def _raise(error: Exception) -> Any:

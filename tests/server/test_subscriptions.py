@@ -276,6 +276,18 @@ class ExpiryTests(SubscribeTestCase):
         self.wait(client, 200)
         self.assertEqual(self.gone(client), [])
 
+    def test_servers_own(self) -> None:
+        """Where the server made it, the connection ends with 3006."""
+        self.oni.answer("sub_refresh", lambda act: Grant(ttl=1))
+        client = self.connected()
+        self.successResultOf(self.oni.subscribe("", "chat"))
+        client.ask("sub_refresh", channel="chat", token="t")
+        self.reactor.advance(25)
+        client.send(wire.frame("{}"))
+        client.take()
+        self.reactor.advance(1)
+        self.assertEqual(wire.close_of(client.take()), (3006, "subscription expired"))
+
     def wait(self, client: WebSocketClient, seconds: int) -> None:
         """Let time pass, in which the client answers pings."""
         self.seen = getattr(self, "seen", [])
@@ -316,6 +328,24 @@ class SlowBackendTests(SubscribeTestCase):
         self.assertEqual(self.oni.sessions, {})
         self.assertEqual(self.channels.statistics()["subscriptions"], 0)
         self.assertEqual(self.successResultOf(channel.presence()), {})
+
+    def test_gone_while_the_server_subscribes(self) -> None:
+        """The same where the server subscribes it: nobody cancels that."""
+        gate: Deferred[None] = Deferred()
+        channel = self.channels.get("kept:a")
+        enter = channel.enter
+
+        def slowly(_: Any, info: Any) -> Any:
+            return gate.addCallback(lambda _: enter(info))
+
+        client = self.connected()
+        with mock.patch.object(type(channel), "enter", slowly):
+            done = self.oni.subscribe("", "kept:a")
+        client.vanish()
+        gate.callback(None)
+        self.successResultOf(done)
+        self.assertEqual(self.successResultOf(channel.presence()), {})
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
 
 
 def _grant(grant: Grant) -> Any:
