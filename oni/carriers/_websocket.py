@@ -15,6 +15,7 @@ from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
 from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import Outbox
+from oni.carriers._slim import slim
 from oni.interfaces import ICarrier, ISubscription
 from oni.protocol import CloseCode
 from oni.values import ClientInfo, Position
@@ -251,6 +252,7 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
 
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
+        slim(self)
         self._owner = self.factory.open(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:

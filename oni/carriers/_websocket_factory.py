@@ -10,6 +10,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.interfaces import IReactorTime
 
 from oni.carriers._drain import Drain
+from oni.carriers._slim import slim_class
 from oni.carriers._websocket import CarrierOwner, WebSocketCarrier
 
 __all__ = ["CarrierLimits", "WebSocketCarrierFactory"]
@@ -95,6 +96,7 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
             maxConnections=limits.max_connections,
             trustXForwardedFor=0,
         )
+        self.protocol = slim_class(WebSocketCarrier, self)
 
 
 class _Timer:

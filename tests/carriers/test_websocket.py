@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -118,7 +119,7 @@ class OptionTests(CarrierTestCase):
     def test_frozen(self) -> None:
         """Every option that Autobahn has is set, and to what we mean."""
         carrier, _, _ = self.open()
-        options = {name: getattr(carrier, name) for name in type(carrier).CONFIG_ATTRS}
+        options = {name: getattr(carrier, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
         self.assertIsNone(options.pop("perMessageCompressionAccept")([object()]))
         (pattern,) = options.pop("allowedOriginsPatterns")
         self.assertTrue(pattern.match("http://localhost:8000"))
