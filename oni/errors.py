@@ -20,6 +20,7 @@ __all__ = [
     "BackendUrlError",
     "BadRequestError",
     "CallTimeoutError",
+    "ChannelBackendError",
     "ChannelNameError",
     "DispatcherStateError",
     "DispatcherStoppedError",
@@ -485,6 +486,21 @@ class FrameTooLargeError(OniError, ValueError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"larger than {limit} bytes")
         self.limit = limit
+
+
+class ChannelBackendError(OniError, ValueError):
+    """A channel was asked for in one place, and is kept in another.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str, wanted: str, backend: object) -> None:
+        super().__init__(
+            f"channel {channel!r} cannot be {wanted}: this process keeps its channels in "
+            f"{type(backend).__name__}; oni.channels.get gives it from there"
+        )
+        self.channel = channel
 
 
 class ChannelNameError(OniError, ValueError):

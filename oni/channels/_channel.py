@@ -45,6 +45,7 @@ class Channel:
         options: How its stream is kept.
         node: The channels of this process.
         ring: The newest publications.
+        is_watched: Whether the node will learn of its end.
     """
 
     def __init__(self, name: str, node: Channels, options: StreamOptions) -> None:
@@ -65,6 +66,7 @@ class Channel:
         self._readers: tuple[Subscription, ...] | None = None
         self._state = "new"  # following, started
         self._is_pinned = False
+        self.is_watched = False
         self._follows = 0
         self._has_heard = False
         self._was_heard = True

@@ -123,6 +123,9 @@ class Channels:
             self._comparison.cancel()
             self._comparison = None
         self._state = "new"
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.cancel()
         return self.backend.stop()
 
     def statistics(self) -> Mapping[str, int]:
@@ -181,9 +184,9 @@ class Channels:
 
     def follows(self, channel: Channel) -> None:
         """Note that a channel is heard, so that this ends when nobody has it any more."""
-        number = id(channel)
-        if self._followed.get(channel.name) != number:
-            self._followed[channel.name] = number
+        number = self._followed[channel.name] = id(channel)
+        if not channel.is_watched:
+            channel.is_watched = True
             # Any thread may be the last to have it: what is to be done waits for the next call.
             finalize(channel, self._gone.append, (channel.name, number)).atexit = False
         if self._comparison is None:
@@ -208,6 +211,8 @@ class Channels:
             self._waiters.remove(waiter)
 
     def _started(self, _: object) -> None:
+        if self._state != "starting":
+            return  # it was stopped meanwhile
         self._state = "started"
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from oni.channels import Channels, namespace_of
 from oni.errors import ChannelNameError
 from oni.interfaces import IBackendSink, IChannels
-from oni.testing import Ear
+from oni.testing import Ear, FakeBackend
 from oni.values import ClientInfo
 from tests.channels.node import KEEPS, NodeTestCase
 
@@ -72,6 +73,29 @@ class ChannelsTests(NodeTestCase):
         gc.collect()
         self.node.statistics()
         self.assertNotEqual(self.epoch(), epoch)
+
+    def test_coming_and_going(self) -> None:
+        """A channel that is held while subscribers come and go leaves nothing behind."""
+        channel = self.node.get("a")
+        for _ in range(20):
+            channel.subscribe(None, self.ear)
+            self.ear.drain()
+            channel.unsubscribe(None, self.ear)
+        del channel
+        gc.collect()
+        self.assertEqual(len(self.node._gone), 1)
+        self.assertEqual(self.node.statistics()["backend_streams"], 0)
+
+    def test_stopped_before_it_started(self) -> None:
+        """A stop ends those who wait for the start."""
+        backend = FakeBackend(self.clock)
+        node = Channels(backend, reactor=self.clock)
+        waits = node.get("a").subscribe(None, self.ear)
+        started = node.start()
+        node.stop()
+        self.failureResultOf(waits, CancelledError)
+        self.failureResultOf(started, CancelledError)
+        self.assertFalse(node.is_ready)
 
     def test_kept_by_history(self) -> None:
         """A stream with history lives, until that has expired."""
