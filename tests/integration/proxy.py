@@ -21,6 +21,8 @@ class Proxy:
         self.connections = 0
         self.budget: int | None = None
         self._target = target
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -34,9 +36,18 @@ class Proxy:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    def hold(self) -> None:
+        """Pass nothing on any more, and end nothing: neither side is told."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """Pass everything on again."""
+        self._flows.set()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass a client's bytes on, and the daemon's."""
         self.connections += 1
+        await self._flows.wait()
         try:
             there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -57,6 +68,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_client: bool
     ) -> None:
         while data := await _read(reader):
+            await self._flows.wait()
             if to_client and self.budget is not None:
                 data = data[: self.budget]
                 self.budget -= len(data)
