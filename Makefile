@@ -4,13 +4,14 @@
 RUN_EXTRAS = server,zcml
 TEST_EXTRAS = all,dev
 
-.PHONY: help run test bench soak docs clean
+.PHONY: help run test bench soak conformance docs clean
 
 help:
 	@echo "make run     start the daemon, with a page to try it on"
 	@echo "make test    check everything: lint, types, docs, doctests, tests, wheel"
 	@echo "make bench   compare with other dispatchers"
 	@echo "make soak    long runs under load"
+	@echo "make conformance   run the Autobahn Testsuite against the websocket carrier"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove everything that was made, .venv too"
 
@@ -22,6 +23,7 @@ run:
 test:
 	@tools/venv.sh $(TEST_EXTRAS)
 	@tools/debian_packages.sh
+	@tools/node_modules.sh
 	@.venv/bin/python tools/check.py
 
 bench:
@@ -31,12 +33,16 @@ bench:
 soak:
 	@echo "There is nothing to soak yet: no part of Oni has a long run of its own."
 
+conformance:
+	@tools/venv.sh $(TEST_EXTRAS)
+	@.venv/bin/python tools/conformance.py
+
 docs:
 	@tools/venv.sh $(TEST_EXTRAS)
 	@.venv/bin/python tools/check.py docs
 	@echo "See docs/_build/html/index.html"
 
 clean:
-	rm -rf .venv .tox build dist docs/_build *.egg-info .hypothesis
+	rm -rf .venv .tox .wstest build dist docs/_build *.egg-info .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache twistd.pid twisted/plugins/dropin.cache
 	find oni tests tools twisted benchmarks examples docs -name __pycache__ -prune -exec rm -rf {} +

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from oni.values import EventResult, PendingEvent
 
 __all__ = [
+    "AlreadySubscribedError",
+    "BackendError",
+    "BackendUrlError",
     "BadRequestError",
     "CallTimeoutError",
+    "ChannelBackendError",
     "ChannelNameError",
     "DispatcherStateError",
     "DispatcherStoppedError",
@@ -54,6 +58,8 @@ __all__ = [
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
+    "UnrecoverablePositionError",
+    "WrongReactorError",
     "WrongThreadError",
     "ZcmlError",
 ]
@@ -365,6 +371,25 @@ class StopTimeoutError(OniError, TimeoutError):
         self.hung = tuple(hung)
 
 
+class WrongReactorError(OniError, RuntimeError):
+    """A part lives on an asyncio loop, and Twisted's reactor does not.
+
+    Attributes:
+        part: What cannot work so.
+        reactor: The name of the reactor that is installed, None if there is none yet.
+    """
+
+    def __init__(self, part: str, reactor: str | None) -> None:
+        there = "no reactor is installed yet" if reactor is None else f"the reactor is {reactor}"
+        super().__init__(
+            f"{part} lives on an asyncio loop and needs Twisted's asyncio reactor, but {there}. "
+            f"Start with `twistd --reactor=asyncio`, or call "
+            f"twisted.internet.asyncioreactor.install() before anything imports the reactor"
+        )
+        self.part = part
+        self.reactor = reactor
+
+
 class WrongThreadError(OniError, RuntimeError):
     """A dispatcher was called while one of its events is active in another thread."""
 
@@ -484,6 +509,21 @@ class FrameTooLargeError(OniError, ValueError):
         self.limit = limit
 
 
+class ChannelBackendError(OniError, ValueError):
+    """A channel was asked for in one place, and is kept in another.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str, wanted: str, backend: object) -> None:
+        super().__init__(
+            f"channel {channel!r} cannot be {wanted}: this process keeps its channels in "
+            f"{type(backend).__name__}; oni.channels.get gives it from there"
+        )
+        self.channel = channel
+
+
 class ChannelNameError(OniError, ValueError):
     """A channel name is empty, too long, or has characters that no name may have.
 
@@ -494,6 +534,47 @@ class ChannelNameError(OniError, ValueError):
     def __init__(self, name: object, reason: str) -> None:
         super().__init__(f"channel name {name!r}: {reason}")
         self.name = name
+
+
+class AlreadySubscribedError(OniError, ValueError):
+    """A carrier is subscribed to a channel already.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"the carrier is subscribed to channel {channel!r} already")
+        self.channel = channel
+
+
+class UnrecoverablePositionError(OniError, LookupError):
+    """A position is not one of this life of a channel's stream.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str, epoch: str) -> None:
+        super().__init__(f"channel {channel!r} is in another life now than epoch {epoch!r}")
+        self.channel = channel
+
+
+class BackendError(OniError, ConnectionError):
+    """A backend did not do what it was asked for, or it is unknown whether it did."""
+
+
+class BackendUrlError(OniError, ValueError):
+    """No backend is known by a URL.
+
+    Attributes:
+        url: What was given.
+    """
+
+    def __init__(self, url: str, known: Iterable[str]) -> None:
+        schemes = ", ".join(f"{scheme}:" for scheme in sorted(known))
+        super().__init__(f"no backend for {url!r}; known are {schemes}")
+        self.url = url
 
 
 class ListenError(OniError, OSError):

@@ -12,15 +12,31 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, Position, Publication
+from oni.values import (
+    Attachment,
+    ClientInfo,
+    Draft,
+    EventResult,
+    HandlerInfo,
+    Page,
+    PendingEvent,
+    Phase,
+    Position,
+    PresenceStats,
+    Publication,
+    StreamOptions,
+)
 
 __all__ = [
+    "IBackendSink",
     "IBackgroundUtility",
     "ICarrier",
     "IChannel",
+    "IChannelBackend",
     "IChannels",
     "IEntry",
     "IEventDispatcher",
+    "ISubscription",
 ]
 
 
@@ -157,21 +173,136 @@ class IEventDispatcher(IBackgroundUtility):
         """Give counters and gauges by name."""
 
 
+class IEntry(Interface):
+    """A publication on its way to carriers. It is encoded once for each protocol."""
+
+    channel = Attribute("The channel's name.")
+    event = Attribute("The event's name.")
+    data = Attribute("What was published: JSON, as bytes.")
+    tags = Attribute("Short strings that travel beside the data.")
+    position = Attribute("Where it stands, a :class:`oni.values.Position`.")
+    prev = Attribute("The offset of the publication before it in its channel, 0 if there is none.")
+    info = Attribute("Who published it, a :class:`oni.values.ClientInfo`; None for the server.")
+    exclude = Attribute("The id of the client that shall not hear it, empty for none.")
+
+    def publication() -> Publication:
+        """Give it as a value, with the data decoded anew."""
+
+    def encoded(encode: Callable[[IEntry], bytes]) -> bytes:
+        """Give what an encoder makes of it. Each encoder is called once, whoever asks."""
+
+
+class ISubscription(Interface):
+    """A carrier's place in a channel: a cursor, which the channel moves and the carrier drains.
+
+    It keeps an offset and no publications, so that a carrier that takes nothing costs nothing.
+    """
+
+    channel = Attribute("The channel's name.")
+    carrier = Attribute("The carrier.")
+    client = Attribute("The id of the client behind the carrier, empty for none.")
+    position = Attribute("The last publication that was taken or passed over.")
+    closed = Attribute("Whether it has ended.")
+    asleep = Attribute("Whether everything is taken: then the next publication wakes the carrier.")
+
+    def begin() -> None:
+        """Let publications flow. The answer to a subscribe leaves first, then this is called.
+
+        Calling it again changes nothing.
+        """
+
+    def take(limit: int) -> bytes:
+        """Give the next publications, encoded by the carrier's ``encode`` and joined.
+
+        Args:
+            limit: How many bytes are wanted; one publication may be longer.
+
+        Returns:
+            What comes next in order, and nothing else is given again. Empty when there is
+            nothing now: :meth:`ICarrier.wake` is called when there is.
+        """
+
+    def close() -> None:
+        """End it, at once: nothing more can be taken, and the carrier is told nothing more."""
+
+
+class ICarrier(Interface):
+    """One connection that delivers publications.
+
+    Carriers of one connection are equal, and hash alike: a channel keeps one subscription for
+    them. All methods are called in the reactor's thread, and return at once.
+    """
+
+    encode = Attribute(
+        """A function from an :class:`IEntry` to the bytes that this carrier sends.
+
+        The same object for all carriers of one protocol: it is called once for them all.
+        """
+    )
+
+    def wake(subscription: ISubscription) -> None:
+        """Learn that there is something to take.
+
+        It is called within somebody's ``publish``: the carrier takes a later turn, and calls
+        ``subscription.take`` then, as often as its connection accepts bytes. It is not called
+        again before ``take`` has given nothing, or the subscription is asleep.
+        """
+
+    def lost(subscription: ISubscription, position: Position) -> bytes:
+        """Learn of a gap: publications were lost, what is taken next comes after ``position``.
+
+        It is called within ``take``, and may close the subscription.
+
+        Returns:
+            What the client is told, as bytes to be sent: ``take`` gives them in their place.
+        """
+
+    def overdue(subscription: ISubscription) -> None:
+        """Learn that the client lags too far behind, where the channel disconnects such ones."""
+
+    def joined(subscription: ISubscription, info: ClientInfo) -> None:
+        """Learn that a client has entered the channel; only where the subscription asked."""
+
+    def left(subscription: ISubscription, info: ClientInfo) -> None:
+        """Learn that a client has left the channel; only where the subscription asked."""
+
+
 class IChannel(Interface):
     """A named stream of publications, one object per name and process."""
 
     name = Attribute("The channel's name.")
+    options = Attribute("How its stream is kept, :class:`oni.values.StreamOptions`.")
 
     def start() -> Deferred[None]:
         """Begin consumption. Subscribing does so by itself."""
 
     def publish(
-        event: str, data: Any, *, tags: Mapping[str, str] | None = None, info: Any = None
+        event: str,
+        data: Any,
+        *,
+        tags: Mapping[str, str] | None = None,
+        info: ClientInfo | None = None,
+        exclude: str = "",
+        idempotency_key: str | None = None,
     ) -> Deferred[Position]:
-        """Give a publication to every subscriber. Data is JSON.
+        """Give a publication to every subscriber. Data is JSON, encoded within the call.
+
+        Args:
+            event: The event's name.
+            data: Anything that msgspec can encode; a :class:`msgspec.Raw` is JSON already.
+            tags: Short strings that travel beside the data.
+            info: Who published it, where a client did.
+            exclude: The id of a client that shall not hear it, mostly the publisher's own.
+            idempotency_key: Of publications with the same key, within five minutes, only the
+                first happens; the others are answered with its position.
 
         Returns:
             A Deferred that fires with the publication's position when it is stored.
+            Subscribers may hear it before or after that.
+
+        Raises:
+            EventNameError: No event may have this name.
+            TypeError: The data or a tag is not JSON.
         """
 
     def subscribe(
@@ -179,12 +310,83 @@ class IChannel(Interface):
     ) -> Deferred[Position]:
         """Deliver publications of this event name (None: all) to a carrier.
 
+        A carrier that is subscribed already hears this event too, from where it stands; each
+        publication is delivered once.
+
+        Args:
+            event: The event's name, None for all events.
+            carrier: Who hears it.
+            since: What came after this is delivered first, if it is kept without a gap.
+
         Returns:
-            A Deferred that fires with the position after which the carrier hears everything.
+            A Deferred that fires with the position after which the carrier hears everything:
+            ``since`` itself, or the newest one if ``since`` is None or cannot be gone on from.
         """
 
     def unsubscribe(event: str | None, carrier: ICarrier) -> Deferred[None]:
-        """Deliver no more of these to the carrier. Nothing happens where it was not subscribed."""
+        """Deliver no more of these to the carrier. Nothing happens where it was not subscribed.
+
+        Args:
+            event: The event's name; None ends what :meth:`subscribe` began with None.
+            carrier: Who hears it no more.
+        """
+
+    def attach(
+        carrier: ICarrier,
+        since: Position | None = None,
+        *,
+        wants: Callable[[IEntry], bool] | None = None,
+        client: str = "",
+        join_leave: bool = False,
+    ) -> Deferred[Attachment]:
+        """Subscribe a session's carrier, and say what its client missed.
+
+        Nothing is delivered before the subscription's ``begin``, so that the answer comes first.
+
+        Args:
+            carrier: Who hears the channel.
+            since: Where the client stands, None if it asks for nothing.
+            wants: Says which publications are delivered; it must not raise. None: all.
+            client: The client's id: what excludes it is not delivered.
+            join_leave: Whether it hears who enters and leaves.
+
+        Returns:
+            A Deferred that fires with what became of it: all of what was missed, or nothing. It
+            fails with :class:`oni.errors.AlreadySubscribedError` if the carrier is subscribed.
+            Cancelling it ends the subscription.
+        """
+
+    def history(
+        limit: int | None = None, since: Position | None = None, reverse: bool = False
+    ) -> Deferred[Page]:
+        """Read what is kept.
+
+        Args:
+            limit: How many publications at most: 0 for none, only the position of the newest;
+                None for all that are kept.
+            since: Only publications after this (reversed: before this).
+            reverse: The newest first.
+
+        Returns:
+            A Deferred that fires with the page. It may have fewer entries than wanted: read on
+            from the last one until there are none. It fails with
+            :class:`oni.errors.UnrecoverablePositionError` if ``since`` is of another epoch.
+        """
+
+    def remove_history() -> Deferred[None]:
+        """Forget what is kept. Positions stay valid, and go on growing."""
+
+    def enter(info: ClientInfo) -> Deferred[None]:
+        """Let a client be present. This process renews its lease until :meth:`leave`."""
+
+    def leave(client: str) -> Deferred[None]:
+        """Let a client, by its id, be present no more."""
+
+    def presence() -> Deferred[Mapping[str, ClientInfo]]:
+        """Give who is present, on all nodes, by the client's id."""
+
+    def presence_stats() -> Deferred[PresenceStats]:
+        """Count who is present, on all nodes."""
 
 
 class IChannels(Interface):
@@ -197,6 +399,12 @@ class IChannels(Interface):
             ChannelNameError: No channel may have this name.
         """
 
+    def start() -> Deferred[None]:
+        """Begin with the backend. The first use of a channel does so by itself."""
+
+    def stop() -> Deferred[None]:
+        """End every subscription, then the backend."""
+
     def names() -> Sequence[str]:
         """Give the names of the channels that live, sorted."""
 
@@ -204,29 +412,122 @@ class IChannels(Interface):
         """Give counters and gauges by name."""
 
 
-class IEntry(Interface):
-    """A publication on its way to carriers. It is encoded once for each protocol."""
+class IBackendSink(Interface):
+    """What a backend reports to: the engine. All in the reactor's thread."""
 
-    channel = Attribute("The channel's name.")
-    event = Attribute("The event's name.")
-    data = Attribute("What was published: JSON, as bytes.")
-    tags = Attribute("Short strings that travel beside the data.")
-    position = Attribute("Where it stands, a :class:`oni.values.Position`.")
-    prev = Attribute("The offset of the publication before it in its channel, 0 if there is none.")
-    info = Attribute("Who published it, where a client did; None else.")
+    def received(channel: str, entries: Sequence[IEntry]) -> None:
+        """Take what was published on a channel that is followed, in the order of the offsets.
 
-    def publication() -> Publication:
-        """Give it as a value, with the data decoded anew."""
-
-    def encoded(encode: Callable[[IEntry], bytes]) -> bytes:
-        """Give what an encoder makes of it. Each encoder is called once, whoever asks."""
-
-
-class ICarrier(Interface):
-    """One connection that delivers publications. Carriers of one connection are equal."""
-
-    def deliver(entry: IEntry) -> None:
-        """Send one publication. It must not wait: what cannot be sent now is the carrier's.
-
-        A carrier whose connection ended raises, and is detached from the channel.
+        What came before may come again. What is missing is found by each entry's ``prev``.
         """
+
+    def lost(channel: str | None, reason: str) -> None:
+        """Learn that publications of a channel (None: of any) may never be received.
+
+        The engine calls ``follow`` again, and reads what it missed.
+        """
+
+    def up() -> None:
+        """Learn that the backend works (again)."""
+
+    def down() -> None:
+        """Learn that the backend does not work. It tries to come back by itself."""
+
+    def controlled(message: bytes) -> None:
+        """Take a message that some node sent with ``control``."""
+
+    def joined(channel: str, info: ClientInfo) -> None:
+        """Learn that a client has entered a channel that is followed."""
+
+    def left(channel: str, info: ClientInfo) -> None:
+        """Learn that a client has left a channel that is followed, or its lease has ended."""
+
+
+class IChannelBackend(Interface):
+    """Where channels keep their data, and how nodes hear of each other's publications.
+
+    An epoch names one life of one channel's stream: no other channel ever has the same. Offsets
+    grow within it and may leave numbers out; each entry knows the offset of the one before it.
+    Every method may be called between ``start`` and ``stop``. Failures come through Deferreds:
+    :class:`oni.errors.BackendError`, of which it is unknown whether the call took effect.
+    """
+
+    def start(sink: IBackendSink) -> Deferred[None]:
+        """Begin, and report to this sink."""
+
+    def stop() -> Deferred[None]:
+        """End. The sink hears nothing more."""
+
+    def hold(channel: str) -> object:
+        """Give what keeps the channel's stream for as long as somebody has it.
+
+        None where streams live by their own rules anyway.
+        """
+
+    def follow(channel: str) -> Deferred[Position]:
+        """Let the sink hear a channel.
+
+        Returns:
+            A Deferred that fires with a position: everything after it reaches the sink, some of
+            it maybe before the Deferred fires. Following again is allowed, and answered anew.
+        """
+
+    def unfollow(channel: str) -> Deferred[None]:
+        """Let the sink hear a channel no more."""
+
+    def publish(
+        channel: str, draft: Draft, options: StreamOptions, idempotency_key: str | None = None
+    ) -> Deferred[Position]:
+        """Store a publication, and give it to every node that follows the channel: both or none.
+
+        Returns:
+            A Deferred that fires with its position, before or after the sink has received it.
+            With an idempotency key that was used within five minutes: with the position of then,
+            and nothing is stored.
+        """
+
+    def read(
+        channel: str, since: Position | None, limit: int | None, reverse: bool = False
+    ) -> Deferred[Page]:
+        """Read what is kept.
+
+        Args:
+            channel: The channel's name.
+            since: Only what comes after this (reversed: before this). Its epoch is ignored here:
+                the caller compares it with that of the page.
+            limit: An upper bound: a backend may give fewer, but gives at least one if there is
+                one. None: as many as the backend gives at once.
+            reverse: The newest first.
+        """
+
+    def top(channel: str) -> Deferred[Position]:
+        """Give the position of the newest publication, kept or not; offset 0 if there is none."""
+
+    def trim(channel: str) -> Deferred[None]:
+        """Forget what is kept of a channel. Its epoch and its newest offset stay."""
+
+    def enter(channel: str, info: ClientInfo, ttl: float) -> Deferred[None]:
+        """Let a client be present for so many seconds; again, to renew that."""
+
+    def leave(channel: str, client: str) -> Deferred[None]:
+        """Let a client be present no more. Nothing happens where it is not."""
+
+    def presence(channel: str) -> Deferred[Mapping[str, ClientInfo]]:
+        """Give who is present, by the client's id."""
+
+    def presence_stats(channel: str) -> Deferred[PresenceStats]:
+        """Count who is present."""
+
+    def control(message: bytes) -> Deferred[None]:
+        """Give a message to the sink of every node, this one's too."""
+
+    def probe() -> Deferred[None]:
+        """Send something to oneself through the feed.
+
+        Returns:
+            A Deferred that fires with None when it has come, or fails with
+            :class:`oni.errors.BackendError`: this node is deaf.
+        """
+
+    def statistics() -> Mapping[str, int]:
+        """Give counters and gauges by name."""

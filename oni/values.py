@@ -15,14 +15,20 @@ from oni._text import few
 from oni.errors import InvalidPhaseError, InvalidTimeoutError
 
 __all__ = [
+    "Attachment",
+    "ClientInfo",
+    "Draft",
     "EventResult",
     "HandlerInfo",
     "Outcome",
+    "Page",
     "PendingEvent",
     "Phase",
     "Position",
+    "PresenceStats",
     "Publication",
     "SKIPPED",
+    "StreamOptions",
     "is_seconds",
 ]
 
@@ -239,6 +245,22 @@ class Position:
     offset: int
 
 
+class ClientInfo(Struct, frozen=True, omit_defaults=True):
+    """Who a client is, as other clients may see it.
+
+    Attributes:
+        user: The user's id, empty for nobody.
+        client: The id of the session.
+        conn_info: What the application says about the connection, JSON.
+        chan_info: What the application says about the client in one channel, JSON.
+    """
+
+    user: str = ""
+    client: str = ""
+    conn_info: Any = None
+    chan_info: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """One entry of a channel.
@@ -257,4 +279,107 @@ class Publication:
     tags: Mapping[str, str] = field(default_factory=dict)
     position: Position | None = None
     prev: int = 0
-    info: Mapping[str, Any] | None = None
+    info: ClientInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A publication that has no position yet.
+
+    Attributes:
+        event: The event's name.
+        data: What is published: JSON, as bytes.
+        tags: Short strings that travel beside the data.
+        info: Who publishes it, where a client does.
+        exclude: The id of the client that shall not hear it, empty for none.
+    """
+
+    event: str
+    data: bytes
+    tags: Mapping[str, str] = field(default_factory=dict)
+    info: ClientInfo | None = None
+    exclude: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of what is kept of a channel.
+
+    Nothing is missing between an offset ``since`` and the page that was read with it when
+    ``first_prev`` is not above ``since``, nor 0 while ``since`` is not.
+
+    Attributes:
+        entries: :class:`oni.interfaces.IEntry` objects, in the order that was asked for.
+        first_prev: The offset of the publication before the oldest of the entries, 0 if there
+            was none. Without entries: that of the newest publication before where they would be.
+        top: Where the newest publication stands, kept or not.
+    """
+
+    entries: Sequence[Any]
+    first_prev: int
+    top: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What became of a wish to subscribe.
+
+    Attributes:
+        subscription: The :class:`oni.interfaces.ISubscription`; nothing flows before its
+            ``begin``.
+        recovered: Whether the client gets all that it missed: in ``entries``, or after them.
+            False where it did not ask.
+        position: After which publication the subscription goes on, once ``entries`` are
+            delivered. Where more was missed than goes into an answer: where the client stood.
+        entries: What was missed: :class:`oni.interfaces.IEntry` objects for the answer.
+    """
+
+    subscription: Any
+    recovered: bool
+    position: Position
+    entries: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceStats:
+    """How many are present in a channel.
+
+    Attributes:
+        clients: Sessions.
+        users: Different users among them.
+    """
+
+    clients: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How a channel's stream is kept, and what becomes of readers that are behind.
+
+    Attributes:
+        history_size: How many publications are kept, 0 for none.
+        history_ttl: For how many seconds after the last publication they are kept.
+        ring_entries: How many publications this node keeps for its subscribers.
+        ring_bytes: How many bytes these may have.
+        behind: What happens to a reader for which publications are gone. ``"gap"``: it is told,
+            and goes on. ``"latest"``: it gets the newest only, also before they are gone.
+            ``"disconnect"``: as ``"gap"``, and with ``max_lag`` it is disconnected.
+        latest_by: With ``"latest"``: the newest for each value of this tag; empty: the newest.
+        max_lag: With ``"disconnect"``: after so many seconds behind.
+        presence_ttl: For how many seconds a client is present after its node was last heard of.
+    """
+
+    history_size: int = 0
+    history_ttl: float = 0.0
+    ring_entries: int = 256
+    ring_bytes: int = 1024 * 1024
+    behind: Literal["gap", "latest", "disconnect"] = "gap"
+    latest_by: str = ""
+    max_lag: float = 30.0
+    presence_ttl: float = 60.0
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether anything is kept: both a size and a time are needed."""
+        return self.history_size > 0 and self.history_ttl > 0

@@ -8,6 +8,8 @@ needed() {
     cat <<'LIST'
 chromium|chromium-browser:chromium:the page in a real browser
 curl:curl:the line for curl that the quick start prints
+nodejs|node:nodejs:the JavaScript clients
+npm:npm:the JavaScript clients
 LIST
 }
 

@@ -5,9 +5,11 @@ Run it with ``python examples/flask/app.py``, then::
     curl -X POST -H 'Content-Type: application/json' -d '{"name": "bob", "role": "admin"}' \
         http://127.0.0.1:5000/users
     curl http://127.0.0.1:5000/happened
+    curl http://127.0.0.1:5000/published
 
-Flask's threads fire events through the blocking face. The handlers run in the reactor's thread,
-where they may return Deferreds; the one that blocks runs in a thread of its own.
+Flask's threads fire events and publish on a channel through the blocking faces. The handlers run
+in the reactor's thread, where they may return Deferreds; the one that blocks runs in a thread of
+its own.
 
 Under gunicorn, with ``--preload`` or without, since importing this module starts no reactor::
 
@@ -27,10 +29,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from werkzeug.serving import make_server
 
-from oni.blocking import BlockingEventDispatcher, setup
+from oni.blocking import BlockingChannels, BlockingEventDispatcher, setup
+from oni.channels import Channels
 from oni.dispatcher import in_thread
 from oni.errors import EventAbortedError
 from oni.twisted_event_dispatcher import EventDispatcher, Phase
+from oni.values import StreamOptions
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ for handler, phase, match_spec in (
 dispatcher.start()
 
 users = BlockingEventDispatcher(dispatcher, timeout=5.0)
+channels = BlockingChannels(
+    Channels(options=lambda name: StreamOptions(history_size=100, history_ttl=3600.0)), timeout=5.0
+)
 app = Flask(__name__)
 
 
@@ -117,6 +124,7 @@ def post_user() -> ResponseReturnValue:
         result = users.fire_event(user, kind="user_created", role=user.role)
     except EventAbortedError as error:
         return jsonify(error=error.failures[0].getErrorMessage()), 409
+    channels.publish("users", "user_created", asdict(user))
     return jsonify(user=asdict(user), done=[v for v in result.values if v is not None]), 201
 
 
@@ -124,6 +132,14 @@ def post_user() -> ResponseReturnValue:
 def get_happened() -> ResponseReturnValue:
     """Tell what has happened so far, in order."""
     return jsonify(happened)
+
+
+@app.get("/published")
+def get_published() -> ResponseReturnValue:
+    """Tell what was published on the channel ``users``, the newest first."""
+    page = channels.history("users", limit=50, reverse=True)
+    publications = [entry.publication() for entry in page.entries]
+    return jsonify([{"event": told.event, "data": told.data} for told in publications])
 
 
 def main() -> None:

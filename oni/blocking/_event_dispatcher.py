@@ -5,21 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from threading import TIMEOUT_MAX
 from typing import Any, cast
 
 from zope.interface.verify import verifyObject
 
+from oni.blocking._face import Face
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
 from oni.dispatcher import registering
-from oni.errors import InvalidTimeoutError
 from oni.interfaces import IEventDispatcher
-from oni.values import EventResult, HandlerInfo, PendingEvent, Phase, is_seconds
+from oni.values import EventResult, HandlerInfo, PendingEvent, Phase
 
 __all__ = ["BlockingEventDispatcher"]
 
 
-class BlockingEventDispatcher:
+class BlockingEventDispatcher(Face):
     """The methods of :class:`oni.interfaces.IEventDispatcher` as plain calls.
 
     They may be called in any thread but the reactor's, by several threads at once. Each runs
@@ -60,21 +59,13 @@ class BlockingEventDispatcher:
             InvalidTimeoutError: ``timeout`` is not a positive number.
         """
         verifyObject(IEventDispatcher, dispatcher)
-        if timeout is not None and not (is_seconds(timeout) and timeout <= TIMEOUT_MAX):
-            raise InvalidTimeoutError("timeout", timeout)
+        super().__init__(timeout, thread=thread)
         self._dispatcher = dispatcher
-        self._timeout = timeout
-        self._thread = thread
 
     @property
     def dispatcher(self) -> IEventDispatcher:
         """The dispatcher itself, for the reactor's thread."""
         return self._dispatcher
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that each call waits for its answer, or None."""
-        return self._timeout
 
     def __repr__(self) -> str:
         """Show the dispatcher and the time limit."""
@@ -175,6 +166,3 @@ class BlockingEventDispatcher:
     def statistics(self) -> Mapping[str, int]:
         """Return counters and gauges by name."""
         return cast("Mapping[str, int]", self._call("statistics", self._dispatcher.statistics))
-
-    def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return self._thread.call(name, self._timeout, partial(method, *args, **kwargs))

@@ -142,7 +142,7 @@ class ReactorThread:
         if threadable.ioThread == get_ident():
             raise ReactorThreadError(
                 f"{name}() blocks, and was called in the reactor's own thread, which would have "
-                f"to answer it. Use the dispatcher itself there, and its Deferred"
+                f"to answer it. Use what this is the face of there, and its Deferred"
             )
         return reactor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
@@ -10,22 +11,22 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTranspo
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
 from oni.carriers._origin import origin_is_allowed
-from oni.interfaces import ICarrier, IEntry
+from oni.carriers._outbox import Outbox
+from oni.carriers._slim import slim
+from oni.interfaces import ICarrier, ISubscription
 from oni.protocol import CloseCode
+from oni.values import ClientInfo, Position
 
 if TYPE_CHECKING:
     from oni.carriers._websocket_factory import WebSocketCarrierFactory
 
-__all__ = ["MAX_WAITING", "CarrierOwner", "WebSocketCarrier"]
+__all__ = ["CarrierOwner", "WebSocketCarrier"]
 
 _log = Logger()
 
-#: Bytes that may wait for a client that does not read; with more it is too slow.
-MAX_WAITING = 1024 * 1024
-
-_FLUSH_AT = 64 * 1024  # bytes that are written before the reactor turn ends
 _JSON = "centrifuge-json"
 
 
@@ -41,15 +42,35 @@ class CarrierOwner(Protocol):
     def connection_lost(self) -> None:
         """Learn that nothing comes or goes any more; once."""
 
+    def lost(self, subscription: ISubscription, position: Position) -> None:
+        """See :meth:`oni.interfaces.ICarrier.lost`. The client is told by a message, if at all."""
+
+    def overdue(self, subscription: ISubscription) -> None:
+        """See :meth:`oni.interfaces.ICarrier.overdue`."""
+
+    def joined(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """See :meth:`oni.interfaces.ICarrier.joined`."""
+
+    def left(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """See :meth:`oni.interfaces.ICarrier.left`."""
+
 
 @implementer(ICarrier, IPushProducer)
-class WebSocketCarrier(WebSocketServerProtocol):
+class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     """One client's connection.
 
-    What is sent within one reactor turn leaves in one write. While the transport asks to pause,
-    frames wait here and nothing is read; with more than :data:`MAX_WAITING` bytes the client is
+    What is sent within one reactor turn leaves in one write. While bytes wait in the transport,
+    replies wait here and nothing is read; with too many replies waiting the client is
     disconnected as slow.
+
+    On a plain TCP connection bytes are given to the socket at once, by the one place where all
+    of them pass, :meth:`sendData`. What the socket does not take goes to the transport, which is
+    asked to say when it has sent it; until then nothing else is handed over but the websocket's
+    own frames, which go to the transport, too, behind it.
     """
+
+    #: Encodes a publication, see :class:`oni.interfaces.ICarrier`.
+    encode = staticmethod(publication_frame)
 
     factory: WebSocketCarrierFactory
     transport: Any
@@ -57,10 +78,8 @@ class WebSocketCarrier(WebSocketServerProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._owner: CarrierOwner | None = None
-        self._outbox: list[bytes] = []
-        self._waiting = 0
-        self._flush_is_due = False
-        self._write_paused = False
+        self._direct: Callable[[bytes], int] | None = None
+        self._is_registering = False
         self._owner_pauses = False
         self._read_paused = False
         self._producing = False
@@ -70,24 +89,13 @@ class WebSocketCarrier(WebSocketServerProtocol):
 
     def send(self, payload: bytes) -> None:
         """Send a text message. Nothing happens where the connection is closing or closed."""
-        self._put(text_frame(payload))
-
-    def deliver(self, entry: IEntry) -> None:
-        """See :class:`oni.interfaces.ICarrier`.
-
-        Raises:
-            ConnectionError: The connection is closing or closed.
-        """
-        if self.state != self.STATE_OPEN:
-            raise ConnectionError("the websocket is closed")
-        self._put(entry.encoded(publication_frame))
+        if self.state == self.STATE_OPEN:
+            self.put(text_frame(payload))
 
     def close(self, code: CloseCode) -> None:
         """Say why, and close. What was sent before still leaves, unless the client is too slow."""
         if self.state != self.STATE_OPEN:
             return
-        self._flush()
-        self._forget()
         self.sendClose(code.code, code.reason)
 
     def pause_reading(self) -> None:
@@ -106,7 +114,7 @@ class WebSocketCarrier(WebSocketServerProtocol):
         The client's answer to a close would never be seen otherwise.
         """
         is_open = self.state == self.STATE_OPEN
-        pause = is_open and (self._owner_pauses or self._write_paused)
+        pause = is_open and (self._owner_pauses or self._is_blocked)
         if pause is not self._read_paused:
             self._read_paused = pause
             if pause:
@@ -114,75 +122,111 @@ class WebSocketCarrier(WebSocketServerProtocol):
             else:
                 self.transport.resumeProducing()
 
-    # --- The outbox ---------------------------------------------------------------------------
+    # --- What channels call ---------------------------------------------------------------------
 
-    def _put(self, frame: bytes) -> None:
-        if self.state != self.STATE_OPEN:
-            return
-        self._outbox.append(frame)
-        self._waiting += len(frame)
-        if self._write_paused:
-            if self._waiting > MAX_WAITING:
-                self._too_slow()
-        elif self._waiting >= _FLUSH_AT:
-            self._flush()
-        elif not self._flush_is_due:
-            self._flush_is_due = True
-            self.factory.flush_soon(self)
+    def lost(self, subscription: ISubscription, position: Position) -> bytes:
+        """See :class:`oni.interfaces.ICarrier`. The owner tells the client."""
+        if self._owner is not None:
+            self._owner.lost(subscription, position)
+        return b""
 
-    def flush_now(self) -> None:
-        """Write what waits: the reactor turn is over."""
-        self._flush_is_due = False
+    def overdue(self, subscription: ISubscription) -> None:
+        """See :class:`oni.interfaces.ICarrier`."""
+        if self._owner is not None:
+            self._owner.overdue(subscription)
+
+    def joined(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """See :class:`oni.interfaces.ICarrier`. Who does not read is not told."""
+        if self._owner is not None and not self._is_blocked:
+            self._owner.joined(subscription, info)
+
+    def left(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """See :class:`oni.interfaces.ICarrier`. Who does not read is not told."""
+        if self._owner is not None and not self._is_blocked:
+            self._owner.left(subscription, info)
+
+    # --- The outbox -----------------------------------------------------------------------------
+
+    def transmit(self, data: bytes) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
         if self.state == self.STATE_OPEN:
-            self._flush()
+            self.sendData(data)
 
-    def _flush(self) -> None:
-        if self._write_paused or not self._outbox:
-            return
-        data = b"".join(self._outbox)
-        self._forget()
-        self.transport.write(data)
-
-    def _forget(self) -> None:
-        self._outbox.clear()
-        self._waiting = 0
-
-    def _too_slow(self) -> None:
+    def too_slow(self, waiting: int) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
         _log.warn(
             "closing {peer}: it does not read, and {waiting} bytes wait for it",
             peer=self.peer,
-            waiting=self._waiting,
+            waiting=waiting,
         )
+        self.forget()
         self.close(CloseCode.SLOW)
+
+    def abort(self) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
+        self.transport.abortConnection()
+
+    # Hot: once per delivery. benchmarks/fanout.py.
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send bytes: everything passes here, Autobahn's own frames and heads too.
+
+        The arguments ``sync`` and ``chopsize`` only say when bytes should leave; at once is best.
+        """
+        if self._direct is not None and not self._is_blocked and not self.transport.disconnecting:
+            try:
+                sent = self._direct(data)
+            except OSError:  # it would block, or is broken: then the transport finds that out
+                sent = 0
+            if sent < len(data):
+                self.transport.write(data[sent:])
+                self._wait_until_sent()
+        else:
+            self.transport.write(data)
+
+    def _wait_until_sent(self) -> None:
+        """Let the transport say when it has sent everything: a pull producer is asked for more."""
+        self.block()
+        self._regulate_reading()
+        if not self._producing:
+            self._producing = True
+            self._is_registering = True  # it is asked at once, too
+            self.transport.registerProducer(self, False)
+            self._is_registering = False
 
     # --- What the transport calls ---------------------------------------------------------------
 
     def pauseProducing(self) -> None:
         """Write no more for now, nor read. The transport may say so repeatedly."""
-        self._write_paused = True
+        self.block()
         self._regulate_reading()
 
     def resumeProducing(self) -> None:
         """Write again, and read."""
-        self._write_paused = False
+        if self._is_registering:
+            return
+        if self._direct is not None:
+            self.unregisterProducer()
         if self._owner is not None:
             self._owner.was_read()
-        if self.state == self.STATE_OPEN:
-            self._flush()
+        self.unblock()
         self._regulate_reading()
 
     def stopProducing(self) -> None:
         """Write no more at all."""
-        self._write_paused = True
-        self._forget()
+        self.block()
+        self.forget()
 
     # --- What Autobahn and the transport call ---------------------------------------------------
 
     def connectionMade(self) -> None:
         """Begin the handshake."""
+        self.begin_outbox(self.factory.drain)
+        if self.factory.sends_directly:
+            self._direct = direct_send(self.transport)
         super().connectionMade()
-        self._producing = True
-        self.transport.registerProducer(self, True)
+        if self._direct is None:
+            self._producing = True
+            self.transport.registerProducer(self, True)
 
     def unregisterProducer(self) -> None:
         """Let the transport go; Autobahn says so more than once."""
@@ -208,6 +252,7 @@ class WebSocketCarrier(WebSocketServerProtocol):
 
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
+        slim(self)
         self._owner = self.factory.open(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -217,18 +262,22 @@ class WebSocketCarrier(WebSocketServerProtocol):
 
     def onPing(self, payload: bytes) -> None:
         """Answer in the same order and within the same bound as everything else."""
-        self._put(pong_frame(payload))
+        if self.state == self.STATE_OPEN:
+            self.put(pong_frame(payload))
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        """Begin to close, whoever wanted it, and tell the owner at once."""
+        """Begin to close, whoever wanted it, behind every reply, and tell the owner at once."""
+        if self.state == self.STATE_OPEN:
+            self.flush_replies()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self._regulate_reading()
         self._leave()
 
     def dropConnection(self, abort: bool = False) -> None:
         """End the connection, also where what is still to be written never leaves."""
+        self._direct = None
         super().dropConnection(abort)
         self._leave()
         if not abort and self._end is None and self.connected:
@@ -237,13 +286,14 @@ class WebSocketCarrier(WebSocketServerProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Clean up: the connection has ended."""
+        self._direct = None
         if self._end is not None and self._end.active():
             self._end.cancel()
         self._leave()
 
     def _leave(self) -> None:
         """Tell the owner that it is over."""
-        self._forget()
+        self.end_outbox()
         owner, self._owner = self._owner, None
         if owner is not None:
             owner.connection_lost()

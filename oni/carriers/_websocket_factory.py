@@ -8,13 +8,12 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
+from oni.carriers._drain import Drain
+from oni.carriers._slim import slim_class
 from oni.carriers._websocket import CarrierOwner, WebSocketCarrier
 
 __all__ = ["CarrierLimits", "WebSocketCarrierFactory"]
-
-_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ class CarrierLimits:
         open_timeout: Seconds until the handshake must be over.
         close_timeout: Seconds until a closed connection must have ended.
         allowed_origins: Origins besides the own one whose pages may connect.
+        sends_directly: Whether bytes are given to a plain TCP connection's socket at once.
     """
 
     max_message_bytes: int = 64 * 1024
@@ -34,6 +34,7 @@ class CarrierLimits:
     open_timeout: float = 5.0
     close_timeout: float = 5.0
     allowed_origins: Sequence[str] = ()
+    sends_directly: bool = True
 
 
 class WebSocketCarrierFactory(WebSocketServerFactory):
@@ -66,7 +67,8 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
         self._batched_timer = _Timer(reactor)
         self.open = open_owner
         self.allowed_origins = tuple(limits.allowed_origins)
-        self._unflushed: list[WebSocketCarrier] = []
+        self.drain = Drain(reactor)
+        self.sends_directly = limits.sends_directly
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -94,21 +96,7 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
             maxConnections=limits.max_connections,
             trustXForwardedFor=0,
         )
-
-    def flush_soon(self, carrier: WebSocketCarrier) -> None:
-        """Let a carrier write when this reactor turn is over."""
-        self._unflushed.append(carrier)
-        if len(self._unflushed) == 1:
-            self.reactor.callLater(0, self._flush_all)
-
-    def _flush_all(self) -> None:
-        carriers, self._unflushed = self._unflushed, []
-        for carrier in carriers:
-            try:
-                carrier.flush_now()
-            except Exception:  # noqa: BLE001 - one connection's fault must not reach the others
-                _log.failure("a connection could not be written to")
-                carrier.transport.abortConnection()
+        self.protocol = slim_class(WebSocketCarrier, self)
 
 
 class _Timer:

@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
-from oni.channels._channel import Channel
+from oni.channels._channel import MAX_RECOVERED, Channel
 from oni.channels._channels import Channels
 from oni.channels._entry import Entry
 from oni.channels._names import MAX_NAME, check_event, check_name, namespace_of
 from oni.channels._process import MemoryChannel, get, process_channels
+from oni.channels.backends import backend_for
 
 __all__ = [
     "Channel",
     "Channels",
     "Entry",
     "MAX_NAME",
+    "MAX_RECOVERED",
     "MemoryChannel",
+    "backend_for",
     "check_event",
     "check_name",
     "get",

@@ -1,47 +1,104 @@
-"""All channels of a process, one object per name."""
+"""All channels of a process, one object per name, and the backend that they share."""
 
 from __future__ import annotations
 
-import secrets
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from weakref import WeakValueDictionary
+from typing import Any
+from weakref import WeakValueDictionary, finalize
 
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from oni.channels._channel import Channel
+from oni.channels._clock import Clock
+from oni.channels._kept import Kept
+from oni.channels._leases import Leases
 from oni.channels._names import check_name
-from oni.interfaces import IChannels
+from oni.channels._ring import Rings
+from oni.channels.backends.memory import MemoryBackend
+from oni.interfaces import IBackendSink, IChannelBackend, IChannels
+from oni.values import ClientInfo, StreamOptions
 
 __all__ = ["Channels"]
 
+_log = Logger()
 
-def _new_epoch() -> str:
-    return secrets.token_urlsafe(6)
+_COMPARE_EVERY = 40.0  # seconds; Centrifugo's ClientChannelPositionCheckDelay
+_MAX_PAGES = 32
+_COMPARED = 100  # channels that are compared at once
+_DEFAULTS = StreamOptions()
 
 
-@implementer(IChannels)
+def _default_options(name: str) -> StreamOptions:
+    return _DEFAULTS
+
+
+@implementer(IChannels, IBackendSink)
 class Channels:
     """Makes each channel at its first use, and lets it go when nobody needs it.
 
-    A channel lives as long as it has subscribers or somebody holds it. Its next life is another
-    stream, with an epoch of its own.
+    A channel lives as long as it has subscribers or somebody holds it. Its stream is the
+    backend's; on the memory backend its next life has an epoch of its own.
+
+    Attributes:
+        backend: Where channels keep their data.
+        clock: The time.
+        rings: The memory that all rings share.
+        leases: Who is present through this node.
+        kept_pages: Who has a page of history.
+        publications, gaps, passed_over, pages, repairs, overdue, recoveries: Counters, see
+            :meth:`statistics`.
     """
 
-    def __init__(self, new_epoch: Callable[[], str] = _new_epoch) -> None:
+    def __init__(
+        self,
+        backend: IChannelBackend | None = None,
+        *,
+        options: Callable[[str], StreamOptions] = _default_options,
+        ring_bytes: int = 64 * 1024 * 1024,
+        reactor: IReactorTime | None = None,
+    ) -> None:
         """Begin without channels.
 
         Args:
-            new_epoch: Gives each stream's epoch, never the same twice.
+            backend: Where they keep their data; in memory if None.
+            options: Gives the options of a channel by its name, whenever the channel is made.
+            ring_bytes: Bytes that the rings of all channels may have together.
+            reactor: The clock; the global reactor, when first needed, if None.
         """
-        self._new_epoch = new_epoch
+        self.clock = Clock(reactor)
+        if backend is None:
+            backend = MemoryBackend(reactor)
+        verifyObject(IChannelBackend, backend)
+        self.backend: IChannelBackend = backend
+        self.rings = Rings(ring_bytes)
+        self.leases = Leases(backend, self.clock)
+        self.publications = self.gaps = self.passed_over = 0
+        self.pages = self.repairs = self.overdue = 0
+        self.kept_pages: OrderedDict[Kept, None] = OrderedDict()
+        self.recoveries = {True: 0, False: 0}
+        self._options = options
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._in_use: set[Channel] = set()
+        self._followed: dict[str, int] = {}
+        self._gone: deque[tuple[str, int]] = deque()
+        self._is_up = False
+        self._state = "new"  # starting, started
+        self._waiters: list[Deferred[None]] = []
+        self._comparison: IDelayedCall | None = None
+
+    # --- What applications use ------------------------------------------------------------------
 
     def get(self, name: str) -> Channel:
         """See :class:`oni.interfaces.IChannels`."""
         channel = self._channels.get(name) if isinstance(name, str) else None
         if channel is None:
-            channel = Channel(check_name(name), self._new_epoch(), self._note_use)
+            channel = Channel(check_name(name), self, self._options(name))
             self._channels[name] = channel
         return channel
 
@@ -49,15 +106,193 @@ class Channels:
         """See :class:`oni.interfaces.IChannels`."""
         return sorted(self._channels.keys())
 
+    def start(self) -> Deferred[None]:
+        """See :class:`oni.interfaces.IChannels`."""
+        return self.ready()
+
+    def stop(self) -> Deferred[None]:
+        """See :class:`oni.interfaces.IChannels`."""
+        for channel in tuple(self._channels.values()):
+            channel.end()
+            channel.stop()
+        self._in_use.clear()
+        self._followed.clear()
+        self._gone.clear()
+        self.leases.stop()
+        if self._comparison is not None:
+            self._comparison.cancel()
+            self._comparison = None
+        self._state = "new"
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.cancel()
+        return self.backend.stop()
+
     def statistics(self) -> Mapping[str, int]:
-        """Give the gauges ``channels`` and ``subscriptions``."""
-        return {
+        """Give numbers by name.
+
+        Gauges: ``channels``, ``subscriptions``, ``ring_bytes``, ``leases``,
+        ``waiting_for_history`` and ``backend_up``. Counters: ``publications`` by this node,
+        ``gaps`` that subscribers were told of, ``passed_over`` publications where only the newest
+        is wanted, ``pages`` of history that were read for those who are behind, ``repairs`` of
+        the feed, ``overdue`` clients, ``recoveries`` and ``failed_recoveries``, ``evicted``
+        publications for want of memory; and the backend's own, which begin with ``backend_``.
+        """
+        self._clean()
+        own = {
             "channels": len(self._channels),
             "subscriptions": sum(channel.subscribers for channel in self._in_use),
+            "ring_bytes": self.rings.size,
+            "leases": len(self.leases),
+            "waiting_for_history": sum(channel.waiting for channel in self._in_use),
+            "backend_up": int(self._is_up),
+            "publications": self.publications,
+            "gaps": self.gaps,
+            "passed_over": self.passed_over,
+            "pages": self.pages,
+            "repairs": self.repairs,
+            "overdue": self.overdue,
+            "recoveries": self.recoveries[True],
+            "failed_recoveries": self.recoveries[False],
+            "evicted": self.rings.evicted,
         }
+        return own | {f"backend_{name}": n for name, n in self.backend.statistics().items()}
 
-    def _note_use(self, channel: Channel, used: bool) -> None:
-        if used:
-            self._in_use.add(channel)
-        else:
-            self._in_use.discard(channel)
+    # --- What channels use ----------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the backend is started."""
+        return self._state == "started"
+
+    def ready(self) -> Deferred[None]:
+        """Give a Deferred that fires when the backend is started; start it where it is not."""
+        if self._gone:
+            self._clean()
+        if self._state == "started":
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._stop_waiting)
+        self._waiters.append(waiter)
+        if self._state == "new":
+            self._state = "starting"
+            self.backend.start(self).addCallbacks(self._started, self._not_started)
+        return waiter
+
+    def keep(self, channel: Channel) -> None:
+        """Keep a channel that has subscribers."""
+        self._in_use.add(channel)
+
+    def follows(self, channel: Channel) -> None:
+        """Note that a channel is heard, so that this ends when nobody has it any more."""
+        number = self._followed[channel.name] = id(channel)
+        if not channel.is_watched:
+            channel.is_watched = True
+            # Any thread may be the last to have it: what is to be done waits for the next call.
+            finalize(channel, self._gone.append, (channel.name, number)).atexit = False
+        if self._comparison is None:
+            self._comparison = self.clock.call_later(_COMPARE_EVERY, self._compare, ())
+
+    def keep_page(self, kept: Kept) -> None:
+        """Keep a page that was read; the one that was read longest ago goes for it."""
+        self.kept_pages[kept] = None
+        self.kept_pages.move_to_end(kept)
+        if len(self.kept_pages) > _MAX_PAGES:
+            next(iter(self.kept_pages)).drop_page()
+
+    def let_go(self, channel: Channel) -> None:
+        """Keep a channel no more: it has no subscribers."""
+        self._in_use.discard(channel)
+        if not channel.is_pinned:
+            channel.stop()
+            self._unfollow(channel.name)
+
+    def _stop_waiting(self, waiter: Deferred[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def _started(self, _: object) -> None:
+        if self._state != "starting":
+            return  # it was stopped meanwhile
+        self._state = "started"
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    def _not_started(self, failure: Failure) -> None:
+        self._state = "new"
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(failure)
+
+    def _clean(self) -> None:
+        while self._gone:
+            name, number = self._gone.popleft()
+            if self._followed.get(name) == number and name not in self._channels:
+                self._unfollow(name)
+
+    def _unfollow(self, name: str) -> None:
+        self._followed.pop(name, None)
+        if self._state == "started":
+            self.backend.unfollow(name).addErrback(
+                lambda failure: _log.warn("a channel is still heard: {failure}", failure=failure)
+            )
+
+    # --- What the backend reports ---------------------------------------------------------------
+
+    def received(self, channel: str, entries: Sequence[Any]) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        known = self._channels.get(channel)
+        if known is not None:
+            known.received(entries)
+        elif self._gone:
+            self._clean()
+
+    def lost(self, channel: str | None, reason: str) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        _log.warn("the feed of {channel} is broken: {reason}", channel=channel, reason=reason)
+        for known in tuple(self._channels.values()):
+            if channel is None or known.name == channel:
+                known.lost()
+
+    def up(self) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        self._is_up = True
+
+    def down(self) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        self._is_up = False
+
+    def controlled(self, message: bytes) -> None:
+        """See :class:`oni.interfaces.IBackendSink`. Nobody sends any yet."""
+
+    def joined(self, channel: str, info: ClientInfo) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        known = self._channels.get(channel)
+        if known is not None:
+            known.moved(info, True)
+
+    def left(self, channel: str, info: ClientInfo) -> None:
+        """See :class:`oni.interfaces.IBackendSink`."""
+        known = self._channels.get(channel)
+        if known is not None:
+            known.moved(info, False)
+
+    # --- Feeds that went silent -----------------------------------------------------------------
+
+    def _compare(self, names: Sequence[str]) -> None:
+        """Ask where quiet channels stand, some at a time: a lost publication may be the last."""
+        self._comparison = None
+        self._clean()
+        if not names:
+            names = tuple(self._followed)
+        if not names:
+            return
+        for name in names[:_COMPARED]:
+            channel = self._channels.get(name)
+            if channel is not None and channel.is_quiet:
+                top = self.backend.top(name)
+                top.addCallback(channel.compare)
+                top.addErrback(lambda failure: _log.warn("no position: {f}", f=failure.value))
+        rest = names[_COMPARED:]
+        delay = 0 if rest else _COMPARE_EVERY
+        self._comparison = self.clock.call_later(delay, self._compare, rest)

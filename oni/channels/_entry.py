@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from zope.interface import implementer
 
 from oni.interfaces import IEntry
-from oni.values import Position, Publication
+from oni.values import Draft, Position, Publication
 
 __all__ = ["Entry"]
+
+_OBJECTS = 512  # bytes that an entry takes beside what it carries, about
 
 
 @implementer(IEntry)
 class Entry:
-    """A publication as a channel holds it: the data as JSON, and each encoding once."""
+    """A publication as a channel holds it: the data as JSON, and each encoding once.
 
-    __slots__ = ("_encodings", "channel", "data", "event", "info", "position", "prev", "tags")
+    Attributes:
+        draft: What was published.
+        size: Bytes that it takes, every encoding included.
+        on_growth: Is told by how many bytes it has grown; None where nobody counts.
+    """
 
-    def __init__(
-        self,
-        channel: str,
-        event: str,
-        data: bytes,
-        tags: Mapping[str, str],
-        position: Position,
-        prev: int,
-        info: Mapping[str, Any] | None,
-    ) -> None:
+    __slots__ = (
+        "_encodings",
+        "channel",
+        "draft",
+        "offset",
+        "on_growth",
+        "position",
+        "prev",
+        "size",
+    )
+
+    def __init__(self, channel: str, draft: Draft, position: Position, prev: int) -> None:
         self.channel = channel
-        self.event = event
-        self.data = data
-        self.tags = tags
+        self.draft = draft
         self.position = position
+        self.offset = position.offset
         self.prev = prev
-        self.info = info
+        self.size = len(draft.data) + _OBJECTS
+        self.on_growth: Callable[[int], object] | None = None
         self._encodings: dict[Callable[[Any], bytes], bytes] = {}
+
+    def __repr__(self) -> str:
+        """Name it."""
+        return f"<Entry {self.channel!r} {self.offset} {self.event!r}>"
+
+    @property
+    def event(self) -> str:
+        """See :class:`oni.interfaces.IEntry`."""
+        return self.draft.event
+
+    @property
+    def data(self) -> bytes:
+        """See :class:`oni.interfaces.IEntry`."""
+        return self.draft.data
+
+    @property
+    def tags(self) -> Any:
+        """See :class:`oni.interfaces.IEntry`."""
+        return self.draft.tags
+
+    @property
+    def info(self) -> Any:
+        """See :class:`oni.interfaces.IEntry`."""
+        return self.draft.info
+
+    @property
+    def exclude(self) -> str:
+        """See :class:`oni.interfaces.IEntry`."""
+        return self.draft.exclude
 
     def publication(self) -> Publication:
         """See :class:`oni.interfaces.IEntry`."""
@@ -49,4 +86,7 @@ class Entry:
         encoding = self._encodings.get(encode)
         if encoding is None:
             encoding = self._encodings[encode] = encode(self)
+            self.size += len(encoding)
+            if self.on_growth is not None:
+                self.on_growth(len(encoding))
         return encoding

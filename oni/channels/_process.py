@@ -5,6 +5,8 @@ from __future__ import annotations
 from zope.component import getGlobalSiteManager
 
 from oni.channels._channels import Channels
+from oni.channels.backends.memory import MemoryBackend
+from oni.errors import ChannelBackendError
 from oni.interfaces import IChannel, IChannels
 
 __all__ = ["MemoryChannel", "get", "process_channels"]
@@ -34,9 +36,14 @@ def get(name: str) -> IChannel:
 
 
 def MemoryChannel(name: str) -> IChannel:
-    """Give the process's channel of this name: the same object that :func:`get` gives.
+    """Give the process's channel of this name, which is in memory: what :func:`get` gives.
 
     Raises:
         ChannelNameError: No channel may have this name.
+        ChannelBackendError: The process's channels are kept somewhere else.
     """
-    return get(name)
+    channels = process_channels()
+    backend = getattr(channels, "backend", None)
+    if not isinstance(backend, MemoryBackend):
+        raise ChannelBackendError(name, "in memory", backend)
+    return channels.get(name)

@@ -6,84 +6,21 @@ import re
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct
 
 from oni.errors import BadRequestError
-from oni.protocol._commands import (
-    Command,
-    Connect,
-    NotAvailable,
-    NotFound,
-    Ping,
-    Pong,
-    Publish,
-    Send,
-    Subscribe,
-    Unsubscribe,
-)
+from oni.protocol._commands import Command, NotFound, Pong
+from oni.protocol._envelope import Envelope
 
 __all__ = ["MAX_DEPTH", "decode_command", "decode_json", "split_frame"]
 
 #: How deep objects and arrays of one command may nest.
 MAX_DEPTH = 64
 
-_NULL = Raw(b"null")
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _WHERE = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
-_Uint64 = Annotated[int, Meta(ge=0)]  # msgspec itself refuses more than 64 bits
-
-
-class _Connect(Struct):
-    token: str = ""
-    data: Raw = _NULL
-    name: str = ""
-    version: str = ""
-
-
-class _Subscribe(Struct):
-    channel: str
-    token: str = ""
-    recover: bool = False
-    epoch: str = ""
-    offset: _Uint64 = 0
-    data: Raw = _NULL
-
-
-class _Unsubscribe(Struct):
-    channel: str
-
-
-class _Publish(Struct):
-    channel: str
-    data: Raw = _NULL
-
-
-class _Send(Struct):
-    data: Raw = _NULL
-
-
-class _Nothing(Struct):
-    pass
-
-
-class _Envelope(Struct):
-    """One command as it is on the wire: an id and a member named after the method."""
-
-    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
-    connect: _Connect | UnsetType = UNSET
-    subscribe: _Subscribe | UnsetType = UNSET
-    unsubscribe: _Unsubscribe | UnsetType = UNSET
-    publish: _Publish | UnsetType = UNSET
-    ping: _Nothing | UnsetType = UNSET
-    send: _Send | UnsetType = UNSET
-    presence: Raw | UnsetType = UNSET
-    presence_stats: Raw | UnsetType = UNSET
-    history: Raw | UnsetType = UNSET
-    rpc: Raw | UnsetType = UNSET
-    refresh: Raw | UnsetType = UNSET
-    sub_refresh: Raw | UnsetType = UNSET
 
 
 class _Id(Struct):
@@ -92,9 +29,8 @@ class _Id(Struct):
     id: Annotated[int, Meta(ge=1, le=2**32 - 1)]
 
 
-_METHODS = _Envelope.__struct_fields__[1:]
-_NOT_OFFERED = _METHODS[_METHODS.index("presence") :]
-_envelopes = msgspec.json.Decoder(_Envelope)
+_METHODS = Envelope.__struct_fields__[1:]
+_envelopes = msgspec.json.Decoder(Envelope)
 _ids = msgspec.json.Decoder(_Id)
 _anything = msgspec.json.Decoder()
 
@@ -168,7 +104,7 @@ def decode_json(raw: bytes | Raw, path: str = "data", command_id: int = 0) -> An
         raise BadRequestError(_text_of(error), path, command_id) from error
 
 
-def _command_of(envelope: _Envelope, line: bytes) -> Command:
+def _command_of(envelope: Envelope, line: bytes) -> Command:
     named = [name for name in _METHODS if getattr(envelope, name) is not UNSET]
     number = envelope.id
     if len(named) > 1:
@@ -184,21 +120,10 @@ def _command_of(envelope: _Envelope, line: bytes) -> Command:
     data = getattr(fields, "data", None)
     if data is not None:
         decode_json(data, f"{method}.data", number)
-    if isinstance(fields, _Send):
-        return Send(fields.data)
-    if not number:
+    if not number and method != "send":
         raise BadRequestError("a command needs an id above 0", "id")
-    if method in _NOT_OFFERED:
-        return NotAvailable(number, method)
-    if isinstance(fields, _Publish):
-        return Publish(number, fields.channel, fields.data)
-    if isinstance(fields, _Subscribe):
-        return Subscribe(number, *msgspec.structs.astuple(fields))
-    if isinstance(fields, _Unsubscribe):
-        return Unsubscribe(number, fields.channel)
-    if isinstance(fields, _Connect):
-        return Connect(number, *msgspec.structs.astuple(fields))
-    return Ping(number)
+    command: Command = fields.command(number)
+    return command
 
 
 def _check_depth(line: bytes, path: str = "", command_id: int = 0) -> None:

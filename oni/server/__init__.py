@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oni.server._acts import Act
+    from oni.server._grants import Grant
     from oni.server._listener import make_factory
     from oni.server._oni import Oni
+    from oni.server._orders import Farewell, Order
 
-__all__ = ["Act", "Oni", "make_factory"]
+__all__ = ["Act", "Farewell", "Grant", "Oni", "Order", "make_factory"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,10 +22,18 @@ def __getattr__(name: str) -> Any:
         from oni.server._acts import Act
 
         return Act
+    if name == "Grant":
+        from oni.server._grants import Grant
+
+        return Grant
     if name == "Oni":
         from oni.server._oni import Oni
 
         return Oni
+    if name in ("Farewell", "Order"):
+        from oni.server._orders import Farewell, Order
+
+        return Farewell if name == "Farewell" else Order
     if name == "make_factory":
         from oni.server._listener import make_factory
 

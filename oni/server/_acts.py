@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from oni.channels import check_event, namespace_of
 from oni.errors import ReadOnlyActError, Refused
 from oni.protocol import ErrorCode
+from oni.server._grants import Grant
 
 if TYPE_CHECKING:
     from oni.server._session import Session
@@ -32,14 +33,15 @@ __all__ = [
 #: The name of an event that nobody named.
 DEFAULT_EVENT = "message"
 
-_MUTABLE = frozenset(("data", "event", "tags"))
+_NO_GRANT = Grant()
+_MUTABLE = frozenset(("data", "event", "grant", "tags"))
 
 
 class Act:
     """Something that is about to happen: a client's command, an API call, or ``oni.act``.
 
-    Handlers in ``before`` may set ``data``, ``tags`` and ``event``, or change data and tags in
-    place; a handler is still matched by the event's name as the act began with it. From
+    Handlers in ``before`` may set ``data``, ``tags``, ``event`` and ``grant``, or change data and
+    tags in place; a handler is still matched by the event's name as the act began with it. From
     ``during`` on nothing changes any more.
 
     Attributes:
@@ -53,6 +55,10 @@ class Act:
         user: Who acts, ``""`` if nobody knows.
         client: The id of the session that acts, ``""`` if none does.
         token: The proof that came with it, ``""`` if none did.
+        request: What else was asked for: the command of :mod:`oni.protocol`, an
+            :class:`oni.server.Order` to somebody's sessions, or None.
+        grant: What a connect or subscribe is given besides the permission, a
+            :class:`oni.server.Grant`.
         refusal: Why it does not happen, None as long as nothing speaks against it. Handlers in
             ``after`` see it.
     """
@@ -67,8 +73,10 @@ class Act:
         "channel",
         "client",
         "event",
+        "grant",
         "namespace",
         "refusal",
+        "request",
         "tags",
         "token",
         "user",
@@ -82,6 +90,8 @@ class Act:
     user: str
     client: str
     token: str
+    request: Any
+    grant: Grant
     refusal: Refused | None
     _data: Any
     _json: bytes | None
@@ -100,6 +110,7 @@ class Act:
         user: str = "",
         client: str = "",
         token: str = "",
+        request: Any = None,
         session: Session | None = None,
     ) -> None:
         """Describe what is to happen; :class:`oni.server.Oni` makes it so.
@@ -113,6 +124,7 @@ class Act:
             user: Who.
             client: From which session.
             token: With which proof.
+            request: With which further wishes.
             session: The session itself, where it is one's.
         """
         put = object.__setattr__
@@ -124,6 +136,8 @@ class Act:
         put(self, "user", user)
         put(self, "client", client)
         put(self, "token", token)
+        put(self, "request", request)
+        put(self, "grant", _NO_GRANT)
         put(self, "refusal", None)
         raw = isinstance(data, Raw)
         put(self, "_data", UNSET if raw else data)
@@ -238,7 +252,8 @@ def seal(act: Act) -> None:
     """Let nobody change the act any more.
 
     Raises:
-        TypeError: The handlers have put something into its data or tags that is not JSON.
+        TypeError: The handlers have put something into its data or grant that is not JSON, or
+            made its grant something else.
         EventNameError: They have given the event a name that no event may have.
     """
     if act._sealed:
@@ -248,6 +263,10 @@ def seal(act: Act) -> None:
         object.__setattr__(act, "_data", UNSET)
     if act.event:
         check_event(act.event)
+    if act.grant is not _NO_GRANT:
+        if not isinstance(act.grant, Grant):
+            raise TypeError(f"an act's grant is a Grant, not {act.grant!r}")
+        object.__setattr__(act, "grant", msgspec.json.decode(_encode(act.grant), type=Grant))
     object.__setattr__(act, "tags", MappingProxyType(dict(act.tags)))
     object.__setattr__(act, "_sealed", True)
 

@@ -1,27 +1,22 @@
-"""The HTTP API: what other programs ask for, with a key.
-
-Paths, bodies and answers are those of Centrifugo's server API:
-https://centrifugal.dev/docs/server/server_api.
-"""
+"""The HTTP API: what other programs ask for, with a key."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from oni.channels import check_event
-from oni.errors import BadRequestError, EventNameError, Refused
-from oni.protocol import ErrorCode, decode_json
-from oni.server._acts import DEFAULT_EVENT, bad_request, refusal
+from oni.errors import BadRequestError, Refused
+from oni.protocol import ErrorCode
+from oni.server._acts import bad_request, refusal
+from oni.server._api_calls import ApiCalls
 from oni.server._oni import Oni
 
 __all__ = ["Api"]
@@ -29,46 +24,26 @@ __all__ = ["Api"]
 _log = Logger()
 
 
-class _Publish(Struct):
-    """The body of ``POST /api/publish``."""
-
-    channel: str
-    data: Raw
-    tags: dict[str, str] = {}
-
-
 class Api(Resource):
     """What is below ``/api``."""
 
-    def __init__(self, oni: Oni) -> None:
-        """Offer the methods there are.
+    def __init__(self, oni: Oni, seconds: Callable[[], float] = time) -> None:
+        """Offer the calls there are.
 
         Args:
             oni: What they act on.
+            seconds: Gives the time, in seconds since 1970.
         """
         super().__init__()
-        self._oni = oni
-        self._methods: dict[bytes, Callable[[bytes], Deferred[Any]]] = {b"publish": self._publish}
+        self._key = oni.settings.api.key
+        self._calls = ApiCalls(oni, seconds)
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        """Find a method."""
-        method = self._methods.get(path) if not request.postpath else None
-        if method is None:
-            return _Unknown(self._oni.settings.api.key)
-        return _Method(self._oni.settings.api.key, method)
-
-    def _publish(self, body: bytes) -> Deferred[Any]:
-        wanted = _decode(body, _Publish)
-        event = _event_of(wanted)
-        done = self._oni.act(
-            "publish",
-            channel=wanted.channel,
-            event=event,
-            data=wanted.data,
-            tags=wanted.tags,
-            user="api",
-        )
-        return done.addCallback(lambda at: {"offset": at.offset, "epoch": at.epoch})
+        """Find a call."""
+        method = path.decode("latin-1")
+        if request.postpath or not self._calls.knows(method):
+            return _Unknown(self._key)
+        return _Call(self._key, self._calls, method)
 
 
 class _Keyed(Resource):
@@ -100,55 +75,32 @@ class _Keyed(Resource):
 
 
 class _Unknown(_Keyed):
-    """A method that there is not."""
+    """A call that there is not."""
 
     def ask(self, request: Any) -> bytes:
         """Say so."""
         return _answer(request, 404, _error(refusal(ErrorCode.METHOD_NOT_FOUND)))
 
 
-class _Method(_Keyed):
-    """A method."""
+class _Call(_Keyed):
+    """One call."""
 
-    def __init__(self, key: str | None, method: Callable[[bytes], Deferred[Any]]) -> None:
+    def __init__(self, key: str | None, calls: ApiCalls, method: str) -> None:
         super().__init__(key)
+        self._calls = calls
         self._method = method
 
     def ask(self, request: Any) -> Any:
-        """Call it, and answer when it is done."""
+        """Make it, and answer when it is done."""
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
         try:
-            done = self._method(request.content.read())
+            done = self._calls.call(self._method, request.content.read())
         except BadRequestError as error:
             return _answer(request, 400, _error(bad_request(error)))
-        done.addCallbacks(lambda result: {"result": result}, _told)
         done.addCallback(lambda told: None if gone else _finish(request, told))
         done.addErrback(lambda failure: _log.failure("no answer could be sent", failure))
         return NOT_DONE_YET
-
-
-def _decode(body: bytes, kind: type[_Publish]) -> _Publish:
-    decode_json(body, "")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadRequestError(str(error)) from error
-
-
-def _event_of(wanted: _Publish) -> str:
-    """Take the event's name out of the tags."""
-    try:
-        return check_event(wanted.tags.pop("event", DEFAULT_EVENT))
-    except EventNameError as error:
-        raise BadRequestError(str(error), "tags.event") from error
-
-
-def _told(failure: Failure) -> dict[str, Any]:
-    if isinstance(failure.value, Refused):
-        return _error(failure.value)
-    _log.failure("an API call failed", failure)
-    return _error(refusal(ErrorCode.INTERNAL))
 
 
 def _error(error: Refused) -> dict[str, Any]:

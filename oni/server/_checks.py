@@ -6,11 +6,22 @@ from oni.channels import check_event, check_name
 from oni.errors import ChannelNameError, EventNameError
 from oni.protocol import ErrorCode
 from oni.server._acts import Act, bad_request, refusal, session_of
-from oni.server._settings import Settings
+from oni.server._settings import ChannelRules, Settings
 
 __all__ = ["check_act"]
 
-_ON_CHANNELS = frozenset(("publish", "subscribe", "unsubscribe"))
+_ON_CHANNELS = frozenset(
+    (
+        "history",
+        "history_remove",
+        "presence",
+        "presence_stats",
+        "publish",
+        "sub_refresh",
+        "subscribe",
+        "unsubscribe",
+    )
+)
 
 
 def check_act(act: Act, settings: Settings) -> None:
@@ -26,7 +37,7 @@ def check_act(act: Act, settings: Settings) -> None:
         _check_connect(act, settings)
     elif act.action in _ON_CHANNELS:
         _check_names(act)
-        if act.action != "unsubscribe":
+        if act.action not in ("sub_refresh", "unsubscribe"):
             _check_channel(act, settings)
 
 
@@ -49,6 +60,9 @@ def _check_channel(act: Act, settings: Settings) -> None:
     rules = settings.rules_for(act.channel)
     if rules is None:
         raise refusal(ErrorCode.UNKNOWN_CHANNEL)
+    if act.action in ("history", "history_remove", "presence", "presence_stats"):
+        _check_kept(act, rules)
+        return
     session = session_of(act)
     if session is None:
         return
@@ -58,7 +72,13 @@ def _check_channel(act: Act, settings: Settings) -> None:
         return
     if not rules.subscribe:
         raise refusal(ErrorCode.PERMISSION_DENIED)
-    if act.channel in session.subscriptions:
-        raise refusal(ErrorCode.ALREADY_SUBSCRIBED)
-    if len(session.subscriptions) >= settings.server.max_channels_per_connection:
-        raise refusal(ErrorCode.LIMIT_EXCEEDED)
+    session.subscriptions.check_room(act.channel)
+
+
+def _check_kept(act: Act, rules: ChannelRules) -> None:
+    """Let those ask who are subscribed, for what is kept."""
+    if not (rules.stream.keeps_history if "history" in act.action else rules.presence):
+        raise refusal(ErrorCode.NOT_AVAILABLE)
+    session = session_of(act)
+    if session is not None and act.channel not in session.subscriptions:
+        raise refusal(ErrorCode.PERMISSION_DENIED)

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from oni.server._timers import Timer, Timers
 
 __all__ = ["Heartbeat"]
 
 
 class Heartbeat:
-    """Pings at an interval; whatever comes after a ping is an answer to it."""
+    """Pings at an interval; whatever comes after a ping is an answer to it.
+
+    Args:
+        pings: Timers that take the time between two pings.
+        pongs: Timers that take the time in which an answer must come.
+        ping: Sends a ping.
+        on_silence: Is called when no answer has come.
+    """
+
+    __slots__ = ("_heard", "_next", "_on_silence", "_ping", "_pings", "_pong", "_pongs")
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        interval: float,
-        timeout: float,
+        pings: Timers,
+        pongs: Timers,
         ping: Callable[[], object],
         on_silence: Callable[[], object],
     ) -> None:
-        """Wait to be started.
-
-        Args:
-            reactor: The clock.
-            interval: Seconds between two pings.
-            timeout: Seconds in which an answer must come.
-            ping: Sends a ping.
-            on_silence: Is called when no answer has come.
-        """
-        self._reactor = reactor
-        self._interval = interval
-        self._timeout = timeout
+        self._pings = pings
+        self._pongs = pongs
         self._ping = ping
         self._on_silence = on_silence
         self._heard = False
-        self._calls: list[IDelayedCall] = []
+        self._next: Timer | None = None
+        self._pong: Timer | None = None
 
     def start(self) -> None:
         """Send the first ping after an interval."""
-        self._calls = [self._reactor.callLater(self._interval, self._beat)]
+        self._next = self._pings.add(self._beat)
 
     def hear(self) -> None:
         """Note that the client is there."""
@@ -47,18 +46,16 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Ask no more."""
-        calls, self._calls = self._calls, []
-        for call in calls:
-            if call.active():
-                call.cancel()
+        for timer in (self._next, self._pong):
+            if timer is not None:
+                timer.cancel()
+        self._next = self._pong = None
 
     def _beat(self) -> None:
         self._heard = False
         # What is called may stop us, so it comes last.
-        self._calls = [
-            self._reactor.callLater(self._interval, self._beat),
-            self._reactor.callLater(self._timeout, self._check),
-        ]
+        self._next = self._pings.add(self._beat)
+        self._pong = self._pongs.add(self._check)
         self._ping()
 
     def _check(self) -> None:

@@ -5,7 +5,7 @@ A websocket goes to Autobahn and everything else to ``twisted.web``, with the by
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -16,6 +16,7 @@ from twisted.web.resource import IResource, Resource
 
 from oni.carriers import CarrierLimits, WebSocketCarrierFactory
 from oni.server._api import Api
+from oni.server._event_stream import EventStreams
 from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
 from oni.server._oni import Oni
 from oni.server._page import put_page
@@ -193,9 +194,10 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     root.putChild(b"api", Api(oni))
     connection = _Branch()
     connection.putChild(b"websocket", UpgradeRequired())
+    connection.putChild(b"sse", EventStreams(oni, reactor))
     root.putChild(b"connection", connection)
     websockets = WebSocketCarrierFactory(
-        oni.open_session,
+        cast(Any, oni.open_session),  # it may be told to close with codes of an application's own
         CarrierLimits(
             max_message_bytes=limits.max_message_bytes,
             max_connections=limits.max_connections,

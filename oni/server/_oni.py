@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.component import getGlobalSiteManager
 
-from oni.channels import process_channels
+from oni.channels import Channels, backend_for
 from oni.dispatcher import EventDispatcher
 from oni.interfaces import IChannels
-from oni.protocol import CloseCode
+from oni.protocol import CloseCode, History
 from oni.server._acts import DEFAULT_EVENT, Act
+from oni.server._answers import Answers
 from oni.server._effects import Effects
+from oni.server._order_effects import OrderEffects
+from oni.server._orders import FORCED, Farewell, Order, check_farewell
 from oni.server._performer import Performer
+from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
+from oni.server._timers import SessionTimers
+from oni.values import Position
 
 __all__ = ["Oni"]
 
 _log = Logger()
 _HURRY = 0.1  # seconds that handlers still get when a stop is hurried
-_OF_SESSIONS = frozenset(("connect", "subscribe", "unsubscribe", "disconnect"))
+_OF_SESSIONS = frozenset(("connect", "rpc", "send", "sub_refresh"))
+_OF_ORDERS = frozenset(("subscribe", "unsubscribe", "disconnect", "refresh"))
 
 
 class Oni:
@@ -34,6 +43,7 @@ class Oni:
         dispatcher: Every act is an event of it; an application adds its handlers here.
         channels: The process's channels.
         sessions: The sessions that have not ended, by client id.
+        node: Names this server, as long as it runs.
     """
 
     def __init__(
@@ -44,12 +54,15 @@ class Oni:
         Args:
             settings: What is allowed, and the limits.
             reactor: The clock; the global reactor if None.
-            channels: The channels; those of the process if None.
+            channels: The channels; if None, those of the process: where there are none yet, they
+                are made as the settings describe.
         """
         if reactor is None:
             from twisted.internet import reactor
         self.settings = settings
-        self.channels: IChannels = process_channels() if channels is None else channels
+        self.channels: IChannels = (
+            _process_channels(settings, reactor) if channels is None else channels
+        )
         self.sessions: dict[str, Session] = {}
         self.dispatcher = EventDispatcher(
             allowed_match_spec_keywords=settings.dispatcher.keywords,
@@ -59,17 +72,23 @@ class Oni:
         )
         self._reactor: IReactorTime = reactor
         self._stopping = False
-        self._performer = Performer(self.dispatcher, Effects(self.channels, settings), settings)
+        self.node = str(uuid4())
+        self._answers = Answers()
+        self._recent = RecentChannels(self._reactor)
+        self._timers = SessionTimers(self._reactor, settings.server)
+        orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
+        effects = Effects(self.channels, self._recent, settings, self._answers, orders)
+        self._performer = Performer(self.dispatcher, effects, settings)
 
     def start(self) -> Deferred[None]:
         """Begin to let acts happen.
 
         Returns:
-            A Deferred that has fired.
+            A Deferred that fires when the channels' backend works, too.
         """
         self._stopping = False
         self.dispatcher.start()
-        return succeed(None)
+        return self.channels.start()
 
     def stop(self) -> Deferred[None]:
         """Close every session, and wait until no handler runs any more.
@@ -97,6 +116,8 @@ class Oni:
             await self.dispatcher.stop(limit)
         except CancelledError:
             await self.dispatcher.stop(_HURRY)
+        self._recent.clear()
+        await self.channels.stop()
 
     def act(
         self,
@@ -108,18 +129,24 @@ class Oni:
         tags: Mapping[str, str] | None = None,
         user: str = "",
         client: str = "",
+        request: Any = None,
         **details: Any,
     ) -> Deferred[Any]:
         """Let something happen that comes from no session. It goes through all phases.
 
         Args:
-            action: ``publish``, or a name of the application's own, which only its handlers know.
+            action: ``publish``, ``history``, ``history_remove``, ``presence``,
+                ``presence_stats``, ``channels``, ``info``, or a name of the application's own,
+                which only its handlers know.
             channel: Where.
             event: The event's name; ``message`` for a publish without one.
             data: JSON.
             tags: Short strings that travel beside the data.
             user: On whose behalf.
             client: On behalf of which session; it need not exist.
+            request: What else is wanted, as the action needs it: for ``history`` a
+                :class:`oni.protocol.History`, for ``subscribe``, ``unsubscribe``, ``disconnect``
+                and ``refresh`` an :class:`oni.server.Order`.
             details: Values for the keywords that the settings add.
 
         Returns:
@@ -127,21 +154,144 @@ class Oni:
             fails with :class:`oni.errors.Refused`. Cancelling it cancels the act.
 
         Raises:
-            ValueError: The action belongs to sessions.
+            ValueError: The action belongs to sessions, or needs an order.
         """
         if action in _OF_SESSIONS:
             raise ValueError(f"only a client's own session can {action}")
+        if action in _OF_ORDERS and not isinstance(request, Order):
+            raise ValueError(f"{action} needs an order, as oni.{action} makes one")
+        if action == "history" and not isinstance(request, History):
+            raise ValueError("history needs a History, which says how much")
         if action == "publish" and not event:
             event = DEFAULT_EVENT
         act = Act(
-            action, channel=channel, event=event, data=data, tags=tags, user=user, client=client
+            action,
+            channel=channel,
+            event=event,
+            data=data,
+            tags=tags,
+            user=user,
+            client=client,
+            request=request,
         )
         return self._performer.perform(act, **details)
 
-    def open_session(self, carrier: Connection) -> Session:
-        """Begin the session of a connection that was made just now."""
+    def subscribe(
+        self,
+        user: str,
+        channel: str,
+        *,
+        client: str = "",
+        data: Any = None,
+        info: Any = None,
+        since: Position | None = None,
+    ) -> Deferred[None]:
+        """Subscribe a user's open sessions to a channel.
+
+        It is an act ``subscribe`` without a session; the settings' permissions do not bind it.
+
+        Args:
+            user: Whose sessions.
+            channel: The channel.
+            client: Only this session.
+            data: What the client is told with it, JSON.
+            info: What others may know about it, JSON.
+            since: Where the client stands: what came after is delivered, if it is all there.
+
+        Returns:
+            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+        """
+        order = Order(user=user, client=client, info=info, since=since)
+        return self.act("subscribe", channel=channel, data=data, request=order)
+
+    def unsubscribe(self, user: str, channel: str, *, client: str = "") -> Deferred[None]:
+        """Unsubscribe a user's sessions from a channel. They do not subscribe again.
+
+        Args:
+            user: Whose sessions.
+            channel: The channel.
+            client: Only this session.
+
+        Returns:
+            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+        """
+        return self.act("unsubscribe", channel=channel, request=Order(user=user, client=client))
+
+    def disconnect(
+        self,
+        user: str,
+        *,
+        client: str = "",
+        keep: Sequence[str] = (),
+        farewell: Farewell = FORCED,
+    ) -> Deferred[None]:
+        """Close a user's connections.
+
+        Args:
+            user: Whose sessions.
+            client: Only this session.
+            keep: Sessions that stay, by client id.
+            farewell: Code and reason of the close; the code says whether the client comes back.
+
+        Returns:
+            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+
+        Raises:
+            ValueError: The farewell cannot be sent.
+        """
+        order = Order(user=user, client=client, keep=keep, farewell=check_farewell(farewell))
+        return self.act("disconnect", request=order)
+
+    def refresh(
+        self, user: str, *, client: str = "", ttl: float | None = None, expired: bool = False
+    ) -> Deferred[None]:
+        """Say for how long a user's sessions go on.
+
+        Args:
+            user: Whose sessions.
+            client: Only this session.
+            ttl: For so many seconds; None for ever.
+            expired: No longer: they are closed as expired.
+
+        Returns:
+            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+        """
+        order = Order(user=user, client=client, ttl=ttl, expired=expired)
+        return self.act("refresh", request=order)
+
+    def answer(self, action: str, answer: Callable[[Act], Any], method: str = "") -> None:
+        """Let a function answer what only an application can know.
+
+        Args:
+            action: ``rpc``: the function's value is the answer, JSON. ``send``: a message that
+                gets no answer. ``refresh`` and ``sub_refresh``: the function returns a
+                :class:`oni.server.Grant`, whose ``ttl`` counts.
+            answer: Is called in ``during`` with the act. It returns a value, a Deferred or a
+                coroutine, or raises :class:`oni.errors.Refused`.
+            method: For ``rpc``: which one. It is the act's ``event``, too.
+
+        Raises:
+            ValueError: There is no such action or method to answer, or it is answered already.
+            TypeError: The answer cannot be called.
+        """
+        self._answers.add(action, answer, method)
+
+    def open_session(self, carrier: Connection, is_duplex: bool = True) -> Session:
+        """Begin the session of a connection that was made just now.
+
+        Args:
+            carrier: The connection.
+            is_duplex: Whether its client hears all that it is told, and can answer.
+        """
         session = Session(
-            carrier, self._performer, self.settings, self._reactor, self._forget_session
+            carrier,
+            self._performer,
+            self.channels,
+            self._recent,
+            self.settings,
+            self._timers,
+            self._forget_session,
+            is_duplex,
         )
         self.sessions[session.client] = session
         if self._stopping:
@@ -158,3 +308,24 @@ class Oni:
 
     def _forget_session(self, session: Session) -> None:
         self.sessions.pop(session.client, None)
+
+
+def _process_channels(settings: Settings, reactor: Any) -> IChannels:
+    """Give the process's channels: one object for one name, whoever asks for it."""
+    registry = getGlobalSiteManager()
+    found: IChannels | None = registry.queryUtility(IChannels)
+    if found is not None:
+        _log.warn(
+            "there are channels in this process already; what the settings say in [channels] "
+            "about history and rings does not hold for them. Ask for channels in configure, not "
+            "when a module is imported"
+        )
+        return found
+    made = Channels(
+        backend_for(settings.backend.url, reactor),
+        options=settings.stream_of,
+        ring_bytes=settings.backend.ring_bytes,
+        reactor=reactor,
+    )
+    registry.registerUtility(made, IChannels)
+    return made

@@ -174,11 +174,12 @@ class Daemon(OrderedServices):
         application: Application,
         reactor: Any,
         foreground: bool = False,
+        oni: Any = None,
     ) -> Daemon:
-        """Make the whole daemon from its settings."""
+        """Make the whole daemon from its settings, and the Oni where there is none yet."""
         from oni.server import Oni, make_factory
 
-        oni = Oni(settings, reactor)
+        oni = Oni(settings, reactor) if oni is None else oni
         service = OniService(
             oni, application, settings.zca.name, on_late_failure=partial(_end, reactor)
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.errors import BadRequestError, Refused
-from oni.interfaces import IChannel, IEntry
+from oni.interfaces import IChannels, ISubscription
 from oni.protocol import (
     PING,
     CloseCode,
@@ -26,26 +26,39 @@ from oni.protocol import (
     NotFound,
     Ping,
     Pong,
-    Publish,
+    Rpc,
+    RpcResult,
     Send,
-    Subscribe,
-    Unsubscribe,
+    UnsubscribeCode,
     decode_command,
     encode_error,
+    encode_join,
+    encode_leave,
+    encode_message,
     encode_reply,
+    encode_unsubscribe,
     split_frame,
 )
 from oni.server._act_commands import ActCommand, act_of
 from oni.server._acts import Act, Reply, bad_request, refusal, reply_to
+from oni.server._grants import EXPIRY_GRACE
 from oni.server._heartbeat import Heartbeat
+from oni.server._orders import Farewell
+from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
+from oni.server._subscriptions import Subscriptions
+from oni.server._timers import SessionTimers
+from oni.values import ClientInfo, Position
 
 if TYPE_CHECKING:
     from oni.server._performer import Performer
 
-__all__ = ["MAX_ACTS", "MAX_COMMANDS", "Connection", "Session"]
+__all__ = ["MAX_ACTS", "MAX_COMMANDS", "VERSION", "Connection", "Session"]
 
 _log = Logger()
+
+#: What kind of server it is, as clients are told.
+VERSION = "oni"
 
 #: With so many acts running, or commands waiting, a session stops reading.
 MAX_ACTS = 16
@@ -55,15 +68,12 @@ MAX_COMMANDS = 1024
 
 
 class Connection(Protocol):
-    """What a session needs of a carrier."""
+    """What a session needs of a carrier, besides being an :class:`oni.interfaces.ICarrier`."""
 
     def send(self, payload: bytes) -> None:
         """Send a message."""
 
-    def deliver(self, entry: IEntry) -> None:
-        """See :class:`oni.interfaces.ICarrier`."""
-
-    def close(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode | Farewell) -> None:
         """Say why, and close."""
 
     def pause_reading(self) -> None:
@@ -83,51 +93,83 @@ class Session:
     Attributes:
         client: The session's id.
         user: Who it is, ``""`` for nobody.
+        info: What others may know about it, JSON.
         carrier: Its connection.
         state: See above.
-        subscriptions: Its channels, by name.
+        subscriptions: What it hears.
+        is_duplex: Whether its client hears all that it is told, and can answer; else it only
+            reads the one channel that it asked for.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_expiry",
+        "_heartbeat",
+        "_is_leaving",
+        "_on_closed",
+        "_performer",
+        "_pump_is_due",
+        "_reactor",
+        "_reading_paused",
+        "_running",
+        "_settings",
+        "_stale",
+        "_waiters",
+        "_waiting",
+        "_was_opened",
+        "carrier",
+        "client",
+        "info",
+        "is_duplex",
+        "state",
+        "subscriptions",
+        "user",
+    )
 
     def __init__(
         self,
         carrier: Connection,
         performer: Performer,
+        channels: IChannels,
+        recent: RecentChannels,
         settings: Settings,
-        reactor: IReactorTime,
+        timers: SessionTimers,
         on_closed: Callable[[Session], object],
+        is_duplex: bool = True,
     ) -> None:
         """Wait for the first command.
 
         Args:
             carrier: The connection.
             performer: Lets acts happen.
+            channels: What it may hear.
+            recent: Keeps the channels that it leaves.
             settings: The limits.
-            reactor: The clock.
+            timers: The clock, and what all sessions wait for.
             on_closed: Is called when everything is over.
+            is_duplex: See the class.
         """
         self.client = str(uuid4())
         self.user = ""
+        self.info: Any = None
         self.carrier: Any = carrier
         self.state = "new"
-        self.subscriptions: dict[str, IChannel] = {}
+        self.is_duplex = is_duplex
+        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.reactor)
         self._performer = performer
         self._settings = settings
-        self._reactor = reactor
+        self._reactor = timers.reactor
         self._on_closed = on_closed
         self._running: dict[Reply, None] = {}
-        self._waiting: deque[Command] = deque()
+        self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
         self._pump_is_due = False
         self._reading_paused = False
         self._was_opened = False
         self._is_leaving = False
         self._waiters: list[Deferred[None]] = []
-        limits = settings.server
-        self._stale: IDelayedCall = reactor.callLater(
-            limits.connect_timeout, self.close, CloseCode.STALE
-        )
-        self._heartbeat = Heartbeat(
-            reactor, limits.ping_interval, limits.pong_timeout, self._ping, self._is_silent
-        )
+        self._expiry: IDelayedCall | None = None
+        self._stale = timers.stale.add(self._is_stale)
+        self._heartbeat = Heartbeat(timers.pings, timers.pongs, self._ping, self._is_silent)
 
     def __repr__(self) -> str:
         """Name it."""
@@ -166,21 +208,83 @@ class Session:
 
     # --- What the server does -------------------------------------------------------------------
 
-    def open(self, user: str) -> bool:
+    def open(self) -> bool:
         """Let the client in. Say whether it is still there."""
         if self.state != "connecting":
             return False
         self.state = "open"
-        self.user = user
         self._was_opened = True
         self._stale.cancel()
         self._heartbeat.start()
         return True
 
-    def close(self, code: CloseCode) -> None:
+    def send(self, data: Any) -> None:
+        """Send the client a message that belongs to no channel. Nothing happens if it is gone."""
+        if self.is_open:
+            self.carrier.send(encode_message(data))
+
+    def expire_in(self, ttl: float | None) -> int:
+        """Let the session go on for so many seconds, or (None) for ever.
+
+        Returns:
+            The seconds, as clients are told: 0 for ever.
+        """
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()
+        self._expiry = None
+        if ttl is None:
+            return 0
+        self._expiry = self._reactor.callLater(ttl + EXPIRY_GRACE, self.close, CloseCode.EXPIRED)
+        return max(ceil(ttl), 1)
+
+    def close(self, code: CloseCode | Farewell) -> None:
         """Close the connection, saying why, and begin to end."""
         self.carrier.close(code)
         self._end()
+
+    def nobody_listens(self) -> None:
+        """Close, because the client sends messages to an application that takes none."""
+        self.close(CloseCode.NOT_AVAILABLE)
+
+    def sub_expired(self, channel: str) -> None:
+        """End a subscription that was not refreshed in time."""
+        held = self.subscriptions.remove(channel)
+        if held is not None and held.by_server:
+            self.close(CloseCode.SUBSCRIPTION_EXPIRED)
+        elif held is not None:
+            self._unsubscribed(channel, UnsubscribeCode.EXPIRED)
+
+    # --- What the carrier hears of its subscriptions --------------------------------------------
+
+    def lost(self, subscription: ISubscription, position: Position) -> None:
+        """Tell the client that publications were lost: it asks again from where it stands."""
+        held = self.subscriptions.find(subscription)
+        if held is None:
+            return
+        _log.debug("{session} missed publications of {channel}", session=self, channel=held)
+        self.subscriptions.remove(subscription.channel)
+        if held.by_server:
+            self.close(CloseCode.INSUFFICIENT_STATE)
+        else:
+            self._unsubscribed(subscription.channel, UnsubscribeCode.INSUFFICIENT)
+
+    def overdue(self, subscription: ISubscription) -> None:
+        """Close the connection of a client that lags too far behind."""
+        if self.subscriptions.find(subscription) is not None:
+            self.close(CloseCode.SLOW)
+
+    def joined(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """Tell the client who has come, but not of itself."""
+        if info.client != self.client and self.is_open:
+            self.carrier.send(encode_join(subscription.channel, info))
+
+    def left(self, subscription: ISubscription, info: ClientInfo) -> None:
+        """Tell the client who has gone."""
+        if info.client != self.client and self.is_open:
+            self.carrier.send(encode_leave(subscription.channel, info))
+
+    def _unsubscribed(self, channel: str, code: UnsubscribeCode) -> None:
+        self.carrier.send(encode_unsubscribe(channel, code.code, code.reason))
 
     def when_closed(self) -> Deferred[None]:
         """Give a Deferred that fires when everything is over."""
@@ -223,9 +327,7 @@ class Session:
             self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE))
         elif isinstance(command, NotFound):
             self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND))
-        elif isinstance(command, Send):
-            self.close(CloseCode.NOT_AVAILABLE)
-        elif isinstance(command, Subscribe | Unsubscribe | Publish):
+        elif not isinstance(command, Pong):
             try:
                 act = act_of(command, self, self._settings)
             except BadRequestError as error:
@@ -236,30 +338,43 @@ class Session:
     # --- Acts -----------------------------------------------------------------------------------
 
     def _start(self, act: Act, command: ActCommand) -> None:
-        command_id, method = command.id, act.action
+        command_id = 0 if isinstance(command, Send) else command.id
+        # Some rpcs are other acts to the server; the client still waits for an rpc's answer.
+        method = "rpc" if isinstance(command, Rpc) else act.action
         reply = reply_to(act)
         self._running[reply] = None
         answered = _at_top_level(self._performer.perform, act)
         answered.addCallbacks(
             self._answer,
             self._answer_refusal,
-            (command_id, method),
-            errbackArgs=(command_id, method),
+            (command_id, method, act.channel),
+            errbackArgs=(command_id, method, act.channel),
         )
         answered.addErrback(lambda failure: _log.failure("no reply could be sent", failure))
         answered.addBoth(self._ended, reply)
         self._regulate()
 
-    def _answer(self, result: Any, command_id: int, method: str) -> None:
-        if self.is_open:
-            told = result if method != "publish" and isinstance(result, msgspec.Struct) else None
-            self.carrier.send(encode_reply(command_id, method, told))
+    def _answer(self, result: Any, command_id: int, method: str, channel: str) -> None:
+        if not self.is_open or not command_id:
+            return
+        if method == "rpc" and isinstance(result, Position):
+            result = RpcResult({"offset": result.offset, "epoch": result.epoch})
+        told = result if isinstance(result, msgspec.Struct) else None
+        self.carrier.send(encode_reply(command_id, method, told))
+        if method == "subscribe":
+            self.subscriptions.begin(channel)
+        elif method == "connect":
+            for name in self.subscriptions:
+                self.subscriptions.begin(name)
 
-    def _answer_refusal(self, failure: Failure, command_id: int, method: str) -> None:
+    def _answer_refusal(
+        self, failure: Failure, command_id: int, method: str, channel: str
+    ) -> None:
         failure.trap(Refused, CancelledError)
         if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
             return
-        self._refuse(command_id, failure.value)
+        if command_id:
+            self._refuse(command_id, failure.value)
         if method == "connect":
             self.close(_close_for(failure.value))
 
@@ -281,7 +396,7 @@ class Session:
     def _pump(self) -> None:
         self._pump_is_due = False
         while self._waiting and self.is_open and len(self._running) < MAX_ACTS:
-            self._do(self._waiting.popleft())
+            self._do(self._waiting.pop(0))
         self._regulate()
 
     def _regulate(self) -> None:
@@ -297,6 +412,9 @@ class Session:
             self._heartbeat.hear()  # what it sent meanwhile could not be heard
             self.carrier.resume_reading()
 
+    def _is_stale(self) -> None:
+        self.close(CloseCode.STALE)
+
     def _ping(self) -> None:
         self.carrier.send(PING)
 
@@ -311,13 +429,11 @@ class Session:
             return
         self.state = "closing"
         self._heartbeat.stop()
-        if self._stale.active():
-            self._stale.cancel()
+        self._stale.cancel()
         self._waiting.clear()
-        subscriptions, self.subscriptions = self.subscriptions, {}
-        for channel in subscriptions.values():
-            left = channel.unsubscribe(None, self.carrier)
-            left.addErrback(lambda failure: _log.failure("a subscription was not ended", failure))
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()
+        self.subscriptions.clear()
         if not self._running:
             self._finish()
         for reply in reversed(tuple(self._running)):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from oni.errors import OniError
 from oni.server._tables import words_for
-from oni.values import Phase
+from oni.values import Phase, StreamOptions
 
 __all__ = [
     "ACT_DETAILS",
@@ -24,6 +24,7 @@ __all__ = [
     "ApiSettings",
     "AppSettings",
     "AuthSettings",
+    "BackendSettings",
     "ChannelRules",
     "ChannelsSettings",
     "DispatcherSettings",
@@ -130,7 +131,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
-    """``[channels]`` and ``[channels.NAMESPACE]``: what clients may do on these channels."""
+    """``[channels]`` and ``[channels.NAMESPACE]``: these channels, and what clients may do."""
 
     publish: Annotated[bool, Meta(description="Whether clients may publish.")] = False
     subscribe: Annotated[bool, Meta(description="Whether clients may subscribe.")] = False
@@ -141,6 +142,84 @@ class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
             "the event is 'message'."
         ),
     ] = None
+    history_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Publications that are kept, at most; 0 for none. It needs history_ttl. "
+            "Subscribers may read them.",
+        ),
+    ] = 0
+    history_ttl: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds after its last publication for which a channel's are kept; 0 for "
+            "none. It needs history_size.",
+        ),
+    ] = 0.0
+    recover: Annotated[
+        bool,
+        Meta(
+            description="Whether a client that comes back gets what it missed, where publications "
+            "are kept."
+        ),
+    ] = True
+    presence: Annotated[
+        bool, Meta(description="Whether it is known who is subscribed. Subscribers may ask.")
+    ] = False
+    join_leave: Annotated[
+        bool,
+        Meta(description="Whether subscribers that ask for it are told who comes and goes."),
+    ] = False
+    behind: Annotated[
+        Literal["gap", "latest", "disconnect"],
+        Meta(
+            description="What happens to a subscriber that reads too slowly. 'gap': when "
+            "publications are gone for it, it is told, and goes on. 'latest': it gets the newest "
+            "only. 'disconnect': as 'gap', and after max_lag it is disconnected."
+        ),
+    ] = "gap"
+    latest_by: Annotated[
+        str,
+        Meta(
+            description="With behind = 'latest': the newest for each value of this tag. Without "
+            "it: the newest of all."
+        ),
+    ] = ""
+    max_lag: Annotated[
+        float,
+        Meta(gt=0, description="With behind = 'disconnect': seconds that one may be behind."),
+    ] = 30.0
+    ring_entries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Publications of a channel that wait in memory for its subscribers, at "
+            "most. Who is further behind reads the history.",
+        ),
+    ] = 256
+    ring_bytes: Annotated[
+        int, Meta(ge=1, description="Bytes that these may have, in all encodings.")
+    ] = 1048576
+
+    @property
+    def stream(self) -> StreamOptions:
+        """How the streams of these channels are kept."""
+        return StreamOptions(
+            history_size=self.history_size,
+            history_ttl=self.history_ttl,
+            ring_entries=self.ring_entries,
+            ring_bytes=self.ring_bytes,
+            behind=self.behind,
+            latest_by=self.latest_by,
+            max_lag=self.max_lag,
+        )
+
+    @property
+    def recovers(self) -> bool:
+        """Whether a client that comes back may get what it missed."""
+        return self.recover and self.stream.keeps_history
 
 
 class ChannelsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +232,22 @@ class ChannelsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     defaults: ChannelRules = ChannelRules()
     namespaces: Mapping[str, ChannelRules] = MappingProxyType({})
+
+
+class BackendSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[backend]``: where channels keep their data."""
+
+    url: Annotated[
+        str, Meta(description="Which backend: 'memory:' keeps everything in this process.")
+    ] = "memory:"
+    ring_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Bytes that the publications of all channels that wait in memory for "
+            "subscribers may have together. Channels that nobody reads give way first.",
+        ),
+    ] = 67108864
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +327,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthSettings = AuthSettings()
     api: ApiSettings = ApiSettings()
     channels: ChannelsSettings = ChannelsSettings()
+    backend: BackendSettings = BackendSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
@@ -245,6 +341,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         namespace, colon, _ = channel.partition(":")
         return self.channels.namespaces.get(namespace) if colon else self.channels.defaults
+
+    def stream_of(self, channel: str) -> StreamOptions:
+        """Say how a channel's stream is kept."""
+        rules = self.rules_for(channel)
+        return StreamOptions() if rules is None else rules.stream
 
     def warnings(self) -> tuple[str, ...]:
         """Say what is allowed but probably not meant, one sentence each."""
@@ -276,6 +377,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "auth": AuthSettings,
     "api": ApiSettings,
     "channels": ChannelRules,
+    "backend": BackendSettings,
     "dispatcher": DispatcherSettings,
     "app": AppSettings,
     "zca": ZcaSettings,

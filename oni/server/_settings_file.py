@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Meta
 from twisted.internet.endpoints import serverFromString
 
-from oni.errors import SettingsError
+from oni.channels import backend_for
+from oni.errors import BackendUrlError, SettingsError
 from oni.server._settings import (
     ACT_PHASES,
     SECTIONS,
@@ -232,10 +233,45 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         problems.append(
             "api.key: expected printable ASCII characters without spaces, got something else"
         )
+    problems += _channels_problems(settings.channels)
+    try:
+        backend_for(settings.backend.url)
+    except BackendUrlError as error:
+        problems.append(f"backend.url: {error}")
     problems += _dispatcher_problems(settings.dispatcher)
     configure = settings.app.configure
     if configure is not None and not _CONFIGURE.fullmatch(configure):
         problems.append(f"app.configure: expected 'module:function', got {article(configure)}")
+    return problems
+
+
+def _channels_problems(settings: ChannelsSettings) -> list[str]:
+    tables = {"channels": settings.defaults}
+    tables.update((f"channels.{name}", rules) for name, rules in settings.namespaces.items())
+    found = [(path, problem) for path, rules in tables.items() for problem in _problems_of(rules)]
+    # What a namespace only has from [channels] is said once.
+    common = {problem for path, problem in found if path == "channels"}
+    return [
+        f"{path}.{problem}"
+        for path, problem in found
+        if path == "channels" or problem not in common
+    ]
+
+
+def _problems_of(rules: ChannelRules) -> list[str]:
+    """Say what does not fit together in one table, beginning with the key."""
+    problems = [
+        f"{name}: expected a finite number, got {getattr(rules, name)}"
+        for name in ("history_ttl", "max_lag")
+        if not math.isfinite(getattr(rules, name))
+    ]
+    if bool(rules.history_size) is not bool(rules.history_ttl):
+        there, missing = "history_size", "history_ttl"
+        if rules.history_ttl:
+            there, missing = missing, there
+        problems.append(f"{missing}: expected a number above 0, as {there} is set")
+    if rules.latest_by and rules.behind != "latest":
+        problems.append(f"latest_by: only behind = 'latest' uses it, not {rules.behind!r}")
     return problems
 
 

@@ -80,6 +80,7 @@ class Options(usage.Options):
         except SettingsError as error:
             raise usage.UsageError(f"{self['config']}: {error}") from error
         if self["check"]:
+            crochet.no_setup()  # nobody but twistd runs the reactor
             _check_zcml(self.settings, _application(self.settings))
             for warning in self.settings.warnings():
                 print(f"warning: {warning}", file=sys.stderr)
@@ -88,21 +89,27 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Make the daemon's service. It listens and registers nothing before it is started.
+    """Make the daemon's service. It does not listen before it is started.
+
+    The process's channels are made first: a module of the application may ask for some when it
+    is imported.
 
     Raises:
         SystemExit: The settings name an application that is not there.
     """
-    application = _application(options.settings)
+    crochet.no_setup()  # nobody but twistd runs the reactor
     from twisted.internet import reactor
 
+    from oni.server import Oni
+
+    oni = Oni(options.settings, reactor)
+    application = _application(options.settings)
     foreground = options.parent is not None and bool(options.parent["nodaemon"])
-    return Daemon.build(options.settings, application, reactor, foreground)
+    return Daemon.build(options.settings, application, reactor, foreground, oni)
 
 
 def _application(settings: Settings) -> Application:
-    """Find the application, after saying that nobody but twistd runs the reactor."""
-    crochet.no_setup()
+    """Find the application, or end with what is wrong."""
     try:
         return find_application(settings)
     except SettingsError as error:

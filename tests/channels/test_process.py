@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.component import getGlobalSiteManager
 
 import oni.channels
-from oni.channels import Channels, MemoryChannel
-from oni.errors import ChannelNameError
+from oni.channels import Channels, MemoryChannel, backend_for
+from oni.channels.backends.memory import MemoryBackend
+from oni.errors import BackendUrlError, ChannelBackendError, ChannelNameError
 from oni.interfaces import IChannels
+from oni.testing import FakeBackend
 
 
 class ProcessTests(SynchronousTestCase):
@@ -40,6 +43,19 @@ class ProcessTests(SynchronousTestCase):
         channel = channels.get("a")
         self.assertIs(oni.channels.get("a"), channel)
         self.assertIs(MemoryChannel(name="a"), channel)
+
+    def test_another_backend(self) -> None:
+        """A name is kept in one place: in memory it cannot be had where another is used."""
+        channels = Channels(FakeBackend(Clock()), reactor=Clock())
+        self.registry.registerUtility(channels, IChannels)
+        self.assertRaises(ChannelBackendError, MemoryChannel, name="a")
+        self.assertIs(oni.channels.get("a"), channels.get("a"))
+
+    def test_backend_by_url(self) -> None:
+        """A backend is found by its URL; another URL is refused with the known ones."""
+        self.assertIsInstance(backend_for("memory:"), MemoryBackend)
+        error = self.assertRaises(BackendUrlError, backend_for, "nowhere://x")
+        self.assertIn("memory:", str(error))
 
     def test_bad_name(self) -> None:
         """A bad name is refused."""

@@ -112,3 +112,20 @@ def configure(oni):
         assert "secret" not in json.dumps(reply)
         assert "the secret is 42" in running.log()
         assert "publish" in client.ask(id=3, publish={"channel": "news", "data": 1})
+
+
+def test_channel_of_a_module(tmp_path: Path) -> None:
+    """A channel that a module asks for when it is imported is the daemon's, with its history."""
+    module = (
+        "import oni.channels\n\n"
+        'log = oni.channels.get("log")\n\n\n'
+        "def configure(oni):\n"
+        "    oni.answer('rpc', lambda act: log.options.history_size, 'size')\n"
+    )
+    more = 'history_size = 7\nhistory_ttl = 60\n[app]\nconfigure = "early:configure"\n'
+    with (
+        daemon(tmp_path, modules={"early.py": module}, more=more) as running,
+        bare(running) as client,
+    ):
+        assert client.ask(id=2, rpc={"method": "size"})["rpc"]["data"] == 7
+        assert "in this process already" not in running.log()

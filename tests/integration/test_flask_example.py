@@ -106,6 +106,16 @@ def test_refused(address: str) -> None:
     assert ask(f"{address}/happened")[1].count("mailed eve") == 1
 
 
+def test_published(address: str) -> None:
+    """A user who was created is published on the channel, and one who was refused is not."""
+    user = {"name": "mallory", "role": "admin"}
+    assert [ask(f"{address}/users", user)[0] for _ in range(2)] == [201, 409]
+    status, published = ask(f"{address}/published")
+    assert status == 200
+    assert published[0] == {"event": "user_created", "data": user}
+    assert [told["data"]["name"] for told in published].count("mallory") == 1
+
+
 def test_bad_input(address: str) -> None:
     """A body that is no user is refused with what to send."""
     assert ask(f"{address}/users", ["bob"]) == (400, {"error": "send a JSON object with a name"})

@@ -27,6 +27,56 @@ class CodeTests(SynchronousTestCase):
         self.assertFalse(UnsubscribeCode.SERVER.resubscribes)
         self.assertTrue(UNSUBSCRIBES[2500].resubscribes)
 
+    def test_numbers(self) -> None:
+        """Numbers and texts are those that clients know."""
+        self.assertEqual(
+            {code: error.message for code, error in ERRORS.items()},
+            {
+                100: "internal server error",
+                101: "unauthorized",
+                102: "unknown channel",
+                103: "permission denied",
+                104: "method not found",
+                105: "already subscribed",
+                106: "limit exceeded",
+                107: "bad request",
+                108: "not available",
+                109: "token expired",
+                110: "expired",
+                111: "too many requests",
+                112: "unrecoverable position",
+                113: "concurrent pagination",
+            },
+        )
+        self.assertEqual(list(UNSUBSCRIBES), [2000, 2500, 2501, 2502])
+        self.assertEqual(
+            {code: close.reason for code, close in CLOSES.items()},
+            {
+                3000: "connection closed",
+                3001: "shutdown",
+                3004: "internal server error",
+                3005: "connection expired",
+                3006: "subscription expired",
+                3008: "slow",
+                3009: "write error",
+                3010: "insufficient state",
+                3011: "force reconnect",
+                3012: "no pong",
+                3013: "too many requests",
+                3014: "state invalidated",
+                3500: "invalid token",
+                3501: "bad request",
+                3502: "stale",
+                3503: "force disconnect",
+                3504: "connection limit",
+                3505: "channel limit",
+                3506: "inappropriate protocol",
+                3507: "permission denied",
+                3508: "not available",
+                3509: "too many errors",
+            },
+        )
+
     def test_reasons_fit(self) -> None:
         """A close frame has room for 123 bytes of reason."""
         self.assertTrue(all(len(close.reason.encode()) <= 123 for close in CloseCode))

@@ -6,6 +6,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import BadRequestError
@@ -13,12 +14,19 @@ from oni.protocol import (
     MAX_DEPTH,
     Command,
     Connect,
+    History,
     NotAvailable,
     NotFound,
     Ping,
     Pong,
+    Presence,
+    PresenceCount,
     Publish,
+    Refresh,
+    Rpc,
     Send,
+    Since,
+    SubRefresh,
     Subscribe,
     Unsubscribe,
     decode_command,
@@ -73,9 +81,52 @@ class CommandTests(SynchronousTestCase):
         line = b'{"id":2,"subscribe":{"channel":"c","recover":true,"epoch":"x","offset":17}}'
         command = decode_command(line)
         self.assertIsInstance(command, Subscribe)
-        self.assertEqual(
-            (command.channel, command.recover, command.epoch, command.offset), ("c", True, "x", 17)
+        self.assertEqual((command.channel, command.since), ("c", Since(17, "x")))
+
+    def test_subscribe_from_now(self) -> None:
+        """A position counts only where the client says that it wants what it missed."""
+        line = b'{"id":2,"subscribe":{"channel":"c","epoch":"x","offset":17}}'
+        self.assertIsNone(decode_command(line).since)
+
+    def test_subscribe_options(self) -> None:
+        """Subscribe may ask for positions, recovery, joins, and for an error at a gap."""
+        wanted = '"positioned":true,"recoverable":true,"join_leave":true,"flag":3'
+        command = decode_command(f'{{"id":2,"subscribe":{{"channel":"c",{wanted}}}}}'.encode())
+        self.assertTrue(command.positioned)
+        self.assertTrue(command.recoverable)
+        self.assertTrue(command.join_leave)
+        self.assertTrue(command.rejects_gap)
+        plain = decode_command(b'{"id":2,"subscribe":{"channel":"c","flag":1}}')
+        self.assertFalse(
+            plain.positioned or plain.recoverable or plain.join_leave or plain.rejects_gap
         )
+
+    def test_subscribe_filter(self) -> None:
+        """A filter by tags arrives as a function of tags; a wrong one is named with its path."""
+        tf = '{"op":"not","nodes":[{"key":"a","cmp":"eq","val":"1"}]}'
+        line = f'{{"id":2,"subscribe":{{"channel":"c","tf":{tf}}}}}'.encode()
+        wanted = decode_command(line).filter
+        self.assertEqual((wanted({"a": "1"}), wanted({"a": "2"})), (False, True))
+        error = _refusal(self, line.replace(b'"eq"', b'"resembles"'))
+        self.assertEqual((error.field, error.command_id), ("subscribe.tf.nodes[0].cmp", 2))
+
+    def test_connect_subs(self) -> None:
+        """Connect tells where a client stands in the channels that the server gives it."""
+        line = (
+            b'{"id":1,"connect":{"headers":{"x":"y"},"subs":'
+            b'{"a":{"recover":true,"epoch":"e","offset":3},"b":{"offset":9}}}}'
+        )
+        command = decode_command(line)
+        self.assertEqual(command.subs, {"a": Since(3, "e")})
+        self.assertEqual(command.headers, {"x": "y"})
+
+    def test_history(self) -> None:
+        """History has a limit, a position to start after, and a direction."""
+        line = (
+            b'{"id":6,"history":{"channel":"c","limit":-1,'
+            b'"since":{"offset":4,"epoch":"e"},"reverse":true}}'
+        )
+        self.assertEqual(decode_command(line), History(6, "c", -1, Since(4, "e"), True))
 
     def test_publish(self) -> None:
         """The data of a publish stays as it came."""
@@ -89,8 +140,16 @@ class CommandTests(SynchronousTestCase):
             (b'{"id":4,"unsubscribe":{"channel":"c"}}', Unsubscribe(4, "c")),
             (b'{"id":5,"ping":{}}', Ping(5)),
             (b"{}", Pong()),
-            (b'{"id":6,"history":{"channel":"c"}}', NotAvailable(6, "history")),
-            (b'{"id":7,"rpc":{}}', NotAvailable(7, "rpc")),
+            (b'{"id":6,"history":{"channel":"c"}}', History(6, "c")),
+            (b'{"id":6,"presence":{"channel":"c"}}', Presence(6, "c")),
+            (b'{"id":6,"presence_stats":{"channel":"c"}}', PresenceCount(6, "c")),
+            (b'{"id":7,"rpc":{"method":"m","data":[1]}}', Rpc(7, "m", Raw(b"[1]"))),
+            (b'{"id":7,"rpc":{}}', Rpc(7, "", Raw(b"null"))),
+            (b'{"id":7,"refresh":{"token":"t"}}', Refresh(7, "t")),
+            (b'{"id":7,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh(7, "c", "t")),
+            (b'{"id":7,"subscribe":{"channel":"c","type":1}}', NotAvailable(7, "subscribe")),
+            (b'{"id":7,"publish":{"channel":"c","type":1}}', NotAvailable(7, "publish")),
+            (b'{"id":7,"sub_refresh":{"channel":"c","type":2}}', NotAvailable(7, "sub_refresh")),
             (b'{"id":8}', NotFound(8)),
             (b'{"id":9,"dance":{}}', NotFound(9)),
         ):
@@ -102,7 +161,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_unknown_members(self) -> None:
         """Members that the protocol does not know are ignored."""
-        line = b'{"id":1,"new":[1],"subscribe":{"channel":"c","tf":{"op":"eq"},"flag":1}}'
+        line = b'{"id":1,"new":[1],"subscribe":{"channel":"c","delta":"fossil","new":{}}}'
         self.assertEqual(decode_command(line).channel, "c")
 
     def test_id(self) -> None:
@@ -187,7 +246,9 @@ class PropertyTests(SynchronousTestCase):
 
     @given(
         st.dictionaries(
-            st.sampled_from(["id", "connect", "subscribe", "publish", "send", "ping", "rpc", "x"]),
+            st.sampled_from(
+                ["id", "connect", "subscribe", "publish", "send", "history", "rpc", "x"]
+            ),
             JSON | st.fixed_dictionaries({"channel": JSON, "data": JSON, "offset": JSON}),
             max_size=3,
         )

@@ -6,15 +6,29 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.protocol import (
     ConnectResult,
+    HistoryResult,
+    PresenceResult,
+    PresenceStatsResult,
+    PublicationResult,
+    RefreshResult,
+    RpcResult,
     SubscribeResult,
     encode_error,
+    encode_join,
+    encode_leave,
+    encode_message,
     encode_publication,
+    encode_refresh,
     encode_reply,
+    encode_subscribe,
+    encode_unsubscribe,
 )
+from oni.values import ClientInfo
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -28,7 +42,9 @@ class ReplyTests(SynchronousTestCase):
 
     def test_connect(self) -> None:
         """A connect reply tells the session's id and how it is watched."""
-        reply = json.loads(encode_reply(1, "connect", ConnectResult("abc", "oni", 25, True)))
+        reply = json.loads(
+            encode_reply(1, "connect", ConnectResult("abc", "oni", ping=25, pong=True))
+        )
         self.assertEqual(
             reply,
             {"id": 1, "connect": {"client": "abc", "version": "oni", "ping": 25, "pong": True}},
@@ -40,6 +56,95 @@ class ReplyTests(SynchronousTestCase):
             json.loads(encode_reply(1, "subscribe", SubscribeResult(epoch="x", offset=4))),
             {"id": 1, "subscribe": {"epoch": "x", "offset": 4}},
         )
+
+    def test_connect_subs(self) -> None:
+        """A connect reply tells of the server's own subscriptions, with what was missed."""
+        missed = PublicationResult(Raw(b"1"), 4, {"event": "e"}, ClientInfo("u", "c"))
+        sub = SubscribeResult(
+            recoverable=True,
+            positioned=True,
+            epoch="x",
+            offset=4,
+            publications=[missed],
+            was_recovering=True,
+            recovered=True,
+        )
+        reply = json.loads(
+            encode_reply(1, "connect", ConnectResult("c", expires=True, ttl=9, subs={"a": sub}))
+        )
+        self.assertEqual(
+            reply["connect"],
+            {
+                "client": "c",
+                "expires": True,
+                "ttl": 9,
+                "subs": {
+                    "a": {
+                        "recoverable": True,
+                        "positioned": True,
+                        "epoch": "x",
+                        "offset": 4,
+                        "publications": [
+                            {
+                                "data": 1,
+                                "offset": 4,
+                                "tags": {"event": "e"},
+                                "info": {"user": "u", "client": "c"},
+                            }
+                        ],
+                        "was_recovering": True,
+                        "recovered": True,
+                    }
+                },
+            },
+        )
+
+    def test_results(self) -> None:
+        """History, presence and rpc say what they have, also where it is nothing."""
+        who = ClientInfo("u", "c", {"a": 1})
+        for result, expected in (
+            (HistoryResult([], "e", 0), {"publications": [], "epoch": "e", "offset": 0}),
+            (
+                PresenceResult({"c": who}),
+                {"presence": {"c": {"user": "u", "client": "c", "conn_info": {"a": 1}}}},
+            ),
+            (PresenceStatsResult(0, 0), {"num_clients": 0, "num_users": 0}),
+            (RpcResult(None), {"data": None}),
+            (RefreshResult(True, 60), {"expires": True, "ttl": 60}),
+        ):
+            self.assertEqual(json.loads(encode_reply(1, "x", result))["x"], expected)
+
+    def test_pushes(self) -> None:
+        """Each kind of push has its place."""
+        who = ClientInfo("u", "c")
+        info = {"info": {"user": "u", "client": "c"}}
+        for push, expected in (
+            (encode_join("a", who), {"channel": "a", "join": info}),
+            (encode_leave("a", who), {"channel": "a", "leave": info}),
+            (
+                encode_subscribe(
+                    "a", SubscribeResult(True, 5, True, True, "e", 4, data=Raw(b"1"))
+                ),
+                {
+                    "channel": "a",
+                    "subscribe": {
+                        "recoverable": True,
+                        "positioned": True,
+                        "epoch": "e",
+                        "offset": 4,
+                        "data": 1,
+                    },
+                },
+            ),
+            (
+                encode_unsubscribe("a", 2500, "insufficient state"),
+                {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}},
+            ),
+            (encode_message({"x": 1}), {"message": {"data": {"x": 1}}}),
+            (encode_refresh(60), {"refresh": {"expires": True, "ttl": 60}}),
+            (encode_refresh(None), {"refresh": {}}),
+        ):
+            self.assertEqual(json.loads(push), {"push": expected})
 
     def test_error(self) -> None:
         """An error says whether to try again."""
@@ -55,6 +160,7 @@ class ReplyTests(SynchronousTestCase):
     def test_one_line(self) -> None:
         """No encoded message holds a line feed, whatever the texts hold."""
         self.assertNotIn(b"\n", encode_error(2, 400, "two\nlines"))
+        self.assertNotIn(b"\n", encode_reply(2, "rpc", RpcResult(Raw(b"{\n}"))))
 
     def test_pretty_data(self) -> None:
         """Data that was laid out in lines stays one message."""

@@ -22,10 +22,20 @@ from oni.server._settings import (
     ServerSettings,
     Settings,
 )
+from oni.values import Position
 from tests.carriers import wire
 
+_TURNS = 4  # of the reactor, in which what was begun has left
 KEY = "a key of many characters"
 OPEN = ChannelRules(publish=True, subscribe=True)
+KEPT = ChannelRules(
+    publish=True,
+    subscribe=True,
+    history_size=2000,
+    history_ttl=300.0,
+    presence=True,
+    join_leave=True,
+)
 
 
 class Wire(StringTransport):
@@ -77,7 +87,8 @@ class Client:
 
     def take(self) -> bytes:
         """Give what the server has sent since the last time."""
-        self.reactor.advance(0)
+        for _ in range(_TURNS):
+            self.reactor.advance(0)
         data = self.transport.value()
         self.transport.clear()
         return data
@@ -133,11 +144,13 @@ class HouseTestCase(SynchronousTestCase):
                     "news": ChannelRules(subscribe=True),
                     "log": ChannelRules(publish=True),
                     "typed": msgspec.structs.replace(OPEN, event_from="type"),
+                    "kept": KEPT,
+                    "few": msgspec.structs.replace(KEPT, history_size=3, ring_entries=2),
                 },
             ),
             dispatcher=self.dispatcher,
         )
-        self.channels = Channels()
+        self.channels = Channels(options=self.settings.stream_of, reactor=self.reactor)
         self.oni = Oni(self.settings, self.reactor, channels=self.channels)
         self.successResultOf(self.oni.start())
         self.factory = make_factory(self.oni, self.reactor)
@@ -146,6 +159,12 @@ class HouseTestCase(SynchronousTestCase):
         """Register a handler."""
         add = self.oni.dispatcher.add_event_handler
         self.successResultOf(add(handler, phase, use_weakref=False, **match_spec))
+
+    def top(self, channel: str) -> Position:
+        """Say where a channel's newest publication stands."""
+        page = self.successResultOf(self.channels.get(channel).history(0))
+        top: Position = page.top
+        return top
 
     def websocket(self) -> WebSocketClient:
         """Open a websocket."""

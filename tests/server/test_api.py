@@ -36,7 +36,7 @@ class PublishTests(HouseTestCase):
         status, answer = self.publish(
             {"channel": "news:a", "data": {"n": 1}, "tags": {"event": "added", "lang": "en"}}
         )
-        epoch = self.channels.get("news:a").position.epoch
+        epoch = self.top("news:a").epoch
         self.assertEqual((status, answer), (200, {"result": {"offset": 1, "epoch": epoch}}))
         self.assertEqual(
             client.messages()[0]["push"]["pub"],
@@ -104,7 +104,7 @@ class PublishTests(HouseTestCase):
         ):
             status, answer = self.http(BODY, **headers)
             self.assertEqual((status, answer["error"]["code"]), (401, 101), headers)
-        self.assertEqual(self.chat.position.offset, 0)
+        self.assertEqual(self.top("chat").offset, 0)
 
     def test_bad_body(self) -> None:
         """A body that is not what it should be is a bad request that names what is wrong."""
@@ -148,7 +148,7 @@ class PublishTests(HouseTestCase):
             data = client.take()
             self.assertTrue(data.startswith(b"HTTP/1.1 405 "), method)
             self.assertIn(b"allow: post", data.lower())
-        self.assertEqual(self.chat.position.offset, 0)
+        self.assertEqual(self.top("chat").offset, 0)
 
     def test_too_large(self) -> None:
         """A body that says it is too large is refused at once; nothing of it is read."""
@@ -219,5 +219,5 @@ class PublishTests(HouseTestCase):
         client = self.request(BODY, **{"X-API-Key": KEY})
         client.vanish()
         gate.callback(None)
-        self.assertEqual(self.chat.position.offset, 1)
+        self.assertEqual(self.top("chat").offset, 1)
         self.assertEqual(client.take(), b"")

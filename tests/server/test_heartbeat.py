@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.server._heartbeat import Heartbeat
+from oni.server._timers import Timers
 
 
 class HeartbeatTests(SynchronousTestCase):
@@ -16,9 +17,8 @@ class HeartbeatTests(SynchronousTestCase):
         self.clock = Clock()
         self.calls: list[str] = []
         self.heartbeat = Heartbeat(
-            self.clock,
-            25,
-            10,
+            Timers(self.clock, 25),
+            Timers(self.clock, 10),
             lambda: self.calls.append("ping"),
             lambda: self.calls.append("silence"),
         )
@@ -46,7 +46,8 @@ class HeartbeatTests(SynchronousTestCase):
         self.heartbeat.start()
         self.heartbeat.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        stopping = Heartbeat(self.clock, 1, 1, lambda: stopping.stop(), self.heartbeat.hear)
+        short = Timers(self.clock, 1)
+        stopping = Heartbeat(short, short, lambda: stopping.stop(), self.heartbeat.hear)
         stopping.start()
         self.clock.advance(1)
         self.assertEqual(self.clock.getDelayedCalls(), [])

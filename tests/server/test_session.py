@@ -5,13 +5,67 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from oni.errors import Refused
+from oni.protocol import CLOSES
 from oni.server._session import MAX_ACTS, MAX_COMMANDS
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase
+
+CHANNELS = st.sampled_from(["kept:a", "kept:b", "few:a", "chat", "log:x", "nowhere:x", "", "a b"])
+SINCE = st.fixed_dictionaries({}, optional={"offset": st.integers(0, 9), "epoch": st.text()})
+FLAGS = dict.fromkeys(("positioned", "recoverable", "join_leave"), st.booleans())
+COMMANDS = st.one_of(
+    st.builds(
+        lambda channel, more: {"subscribe": {"channel": channel, **more}},
+        CHANNELS,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "recover": st.booleans(),
+                "offset": st.integers(0, 2**63),
+                "epoch": st.text(),
+                "flag": st.integers(0, 3),
+                "type": st.integers(0, 1),
+                "tf": st.fixed_dictionaries({"key": st.just("k"), "cmp": st.text()}),
+                **FLAGS,
+            },
+        ),
+    ),
+    st.builds(
+        lambda method, channel: {method: {"channel": channel}},
+        st.sampled_from(["unsubscribe", "presence", "presence_stats", "sub_refresh"]),
+        CHANNELS,
+    ),
+    st.builds(lambda channel: {"publish": {"channel": channel, "data": 1}}, CHANNELS),
+    st.builds(
+        lambda channel, limit, since, reverse: {
+            "history": {"channel": channel, "limit": limit, "since": since, "reverse": reverse}
+        },
+        CHANNELS,
+        st.integers(-1, 400),
+        st.none() | SINCE,
+        st.booleans(),
+    ),
+    st.builds(
+        lambda channel, event: {
+            "rpc": {
+                "method": "oni.publish",
+                "data": {"channel": channel, "event": event, "data": 1},
+            }
+        },
+        CHANNELS,
+        st.text(),
+    ),
+    st.sampled_from(
+        [{"ping": {}}, {"rpc": {"method": "x"}}, {"refresh": {"token": ""}}, {"dance": {}}]
+    ),
+    st.just({"connect": {}}),
+)
 
 
 class ConnectTests(HouseTestCase):
@@ -90,7 +144,7 @@ class ConnectTests(HouseTestCase):
         self.assertEqual(client.messages(), [])
         gate.callback(None)
         names = [_name(message) for message in client.messages()]
-        self.assertEqual(names, ["connect", "subscribe", "pub", "publish", "ping"])
+        self.assertEqual(names, ["connect", "subscribe", "publish", "ping", "pub"])
 
     def test_many_commands_wait(self) -> None:
         """While connecting, a client that sends much is not read from, and none of it is lost."""
@@ -162,7 +216,7 @@ class CommandTests(HouseTestCase):
         self.assertEqual(publication["tags"], {"event": "message"})
         self.assertEqual(publication["offset"], 1)
         self.assertIn(publication["info"]["client"], self.oni.sessions)
-        self.assertEqual(first.messages(), [push, {"id": number, "publish": {}}])
+        self.assertEqual(first.messages(), [{"id": number, "publish": {}}, push])
 
     def test_event_from(self) -> None:
         """Where the namespace says so, a field of the data names the event."""
@@ -175,7 +229,7 @@ class CommandTests(HouseTestCase):
             (["type"], "message"),
         ):
             client.command("publish", channel="typed:a", data=data)
-            self.assertEqual(client.messages()[0]["push"]["pub"]["tags"], {"event": event})
+            self.assertEqual(client.messages()[-1]["push"]["pub"]["tags"], {"event": event})
         error = client.ask("publish", channel="typed:a", data={"type": ""})
         self.assertEqual(error["code"], 107)
         self.assertIn("publish.data.type", error["message"])
@@ -207,7 +261,14 @@ class CommandTests(HouseTestCase):
             ("publish", {"channel": "ä", "data": 1}, 107),
             ("history", {"channel": "chat"}, 108),
             ("presence", {"channel": "chat"}, 108),
-            ("rpc", {"method": "x"}, 108),
+            ("presence_stats", {"channel": "chat"}, 108),
+            ("history", {"channel": "kept:a"}, 103),
+            ("presence", {"channel": "kept:a"}, 103),
+            ("history", {"channel": "nowhere:x"}, 102),
+            ("sub_refresh", {"channel": "chat", "token": "x"}, 108),
+            ("sub_refresh", {"channel": "kept:a", "token": "x"}, 103),
+            ("subscribe", {"channel": "a", "type": 1}, 108),
+            ("rpc", {"method": "x"}, 104),
             ("refresh", {"token": "x"}, 108),
             ("dance", {}, 104),
         ):
@@ -395,6 +456,7 @@ class EndTests(HouseTestCase):
         self.assertEqual((act.client, act.user, act.channel), (session.client, "", ""))
         self.assertEqual(self.channels.statistics()["subscriptions"], 0)
         self.assertEqual(self.oni.sessions, {})
+        self.successResultOf(self.channels.stop())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertEqual(self.factory.connections, 0)
 
@@ -419,12 +481,12 @@ class EndTests(HouseTestCase):
         """A subscription that is made after its client has gone is undone."""
         gate: Deferred[None] = Deferred()
         channel = self.channels.get("chat")
-        subscribe = channel.subscribe
+        attach = channel.attach
 
-        def slow(*args: Any) -> Deferred[Any]:
-            return gate.addCallback(lambda _: subscribe(*args))
+        def slow(*args: Any, **options: Any) -> Deferred[Any]:
+            return gate.addCallback(lambda _: attach(*args, **options))
 
-        self.patch(channel, "subscribe", slow)
+        self.patch(channel, "attach", slow)
         client = self.connected()
         client.command("subscribe", channel="chat")
         client.vanish()
@@ -435,15 +497,17 @@ class EndTests(HouseTestCase):
     def test_no_leak_where_cancelling_is_of_no_use(self) -> None:
         """It is undone also where the channel could not be kept from making it."""
         channel = self.channels.get("chat")
-        subscribe = channel.subscribe
+        attach = channel.attach
         waited: list[Any] = []
 
-        def stubborn(*args: Any) -> Deferred[Any]:
+        def stubborn(*args: Any, **options: Any) -> Deferred[Any]:
             waiting: Deferred[Any] = Deferred()
             waited.append(waiting)
-            return waiting.addErrback(lambda _: None).addCallback(lambda _: subscribe(*args))
+            return waiting.addErrback(lambda _: None).addCallback(
+                lambda _: attach(*args, **options)
+            )
 
-        self.patch(channel, "subscribe", stubborn)
+        self.patch(channel, "attach", stubborn)
         client = self.connected()
         client.command("subscribe", channel="chat")
         client.vanish()
@@ -566,6 +630,33 @@ class PingTests(HouseTestCase):
         self.assertEqual(client.transport.producerState, "producing")
         self.reactor.advance(1)
         self.assertIsNone(wire.close_of(client.take()))
+
+
+class AnyCommandTests(HouseTestCase):
+    """Whatever a client says."""
+
+    @given(st.lists(COMMANDS, max_size=6))
+    def test_any(self, commands: list[dict[str, Any]]) -> None:
+        """Each command has one reply, or the connection is closed with a code; nothing fails."""
+        client = self.connected()
+        lines = [
+            json.dumps({"id": number, **command}) for number, command in enumerate(commands, 100)
+        ]
+        client.send(wire.frame("\n".join(lines) or "{}"))
+        data = client.take()
+        while more := client.take():
+            data += more
+        close = wire.close_of(data)
+        replies = [message["id"] for message in wire.messages(data) if "id" in message]
+        if close is None:
+            self.assertEqual(sorted(replies), list(range(100, 100 + len(commands))))
+        else:
+            self.assertIn(close[0], CLOSES)
+        client.vanish()
+        self.reactor.advance(0)
+        self.assertEqual(self.oni.sessions, {})
+        self.assertEqual(self.channels.statistics()["subscriptions"], 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 def _raise(error: Exception) -> Any:

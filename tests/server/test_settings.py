@@ -269,13 +269,43 @@ class Wrong(SettingsCase):
     def test_unknown_section(self) -> None:
         """An unknown section is refused with the list of the known ones."""
         self.assert_problem(
-            "[backend]\nurl = 'memory:'",
-            "backend: unknown section; known: [server], [auth], [api], [channels]",
+            "[tokens]\nurl = 'memory:'",
+            "tokens: unknown section; known: [server], [auth], [api], [channels], [backend]",
         )
 
     def test_key_outside_its_section(self) -> None:
         """A key at the top is told where it belongs."""
         self.assert_problem("anonymous = true", "did you mean 'anonymous' in [auth]?")
+
+    def test_history(self) -> None:
+        """Size and time belong together, and each mistake is named once."""
+        self.assert_problem(
+            "[channels]\nhistory_size = 3",
+            "channels.history_ttl: expected a number above 0, as history_size is set",
+        )
+        self.assert_problem(
+            "[channels]\nhistory_size = 3\n[channels.a]\n[channels.b]", "channels.history_ttl"
+        )
+        self.assert_problem(
+            "[channels.a]\nhistory_ttl = 3", "channels.a.history_size", "as history_ttl is set"
+        )
+        self.assert_problem("[channels]\nhistory_size = -1", "an integer of 0 or more, got -1")
+        self.assertEqual(
+            2, len(self.problems("[channels]\nhistory_ttl = inf\nhistory_size=1\nmax_lag=inf"))
+        )
+
+    def test_behind(self) -> None:
+        """What happens to slow readers is one of three, and its tag belongs to one of them."""
+        self.assert_problem(
+            "[channels]\nbehind = 'drop'", "channels.behind: expected", "'gap'", "'latest'"
+        )
+        self.assert_problem(
+            "[channels]\nlatest_by = 'key'", "channels.latest_by: only behind = 'latest' uses it"
+        )
+
+    def test_backend(self) -> None:
+        """A backend that there is not is named with those that there are."""
+        self.assert_problem("[backend]\nurl = 'carrier-pigeon:'", "backend.url:", "memory")
 
     def test_section_that_is_no_table(self) -> None:
         """A section is a table."""
@@ -507,7 +537,7 @@ class Describe(SettingsCase):
                 self.assertTrue(info.kind)
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
-            ["server", "auth", "api", "channels", "dispatcher", "app", "zca"],
+            ["server", "auth", "api", "channels", "backend", "dispatcher", "app", "zca"],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )
 

@@ -1,0 +1,218 @@
+"""A subscription: a cursor in a channel's stream, and what its carrier wants to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oni.channels._ring import join
+from oni.interfaces import ICarrier, ISubscription
+from oni.values import Position
+
+if TYPE_CHECKING:
+    from oni.channels._channel import Channel
+    from oni.interfaces import IEntry
+
+__all__ = ["Subscription"]
+
+_log = Logger()
+
+
+@implementer(ISubscription)
+class Subscription:
+    """Where a carrier stands in a channel. It keeps an offset and no publications.
+
+    It is ``asleep`` when it has taken everything: then the next publication wakes its carrier.
+
+    Attributes:
+        channel_object: The channel.
+        carrier: The carrier.
+        client: The client's id, empty for none.
+        offset: The last publication that was taken or passed over.
+        life: The life of the ring in which ``offset`` means something.
+        events: The names of the events it hears; None among them: all.
+        wants: Says which publications it hears; None: all.
+        join_leave: Whether it hears who enters and leaves.
+        begun: Whether publications flow.
+        closed: Whether it has ended.
+        asleep: See above.
+    """
+
+    __slots__ = (
+        "_encode",
+        "_latest",
+        "_plain",
+        "asleep",
+        "begun",
+        "carrier",
+        "channel_object",
+        "client",
+        "closed",
+        "events",
+        "join_leave",
+        "life",
+        "offset",
+        "wants",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        carrier: ICarrier,
+        events: set[str | None],
+        wants: Callable[[IEntry], bool] | None = None,
+        client: str = "",
+        join_leave: bool = False,
+    ) -> None:
+        self.channel_object = channel
+        self.carrier = carrier
+        self._encode: Callable[[IEntry], bytes] = carrier.encode
+        self.client = client
+        self.wants = wants
+        self.join_leave = join_leave
+        self.offset = 0
+        self.life = -1
+        self.begun = False
+        self.closed = False
+        self.asleep = False
+        self._latest = channel.options.behind == "latest"
+        self.hear(events)
+
+    def __repr__(self) -> str:
+        """Name it."""
+        return f"<Subscription {self.channel!r} at {self.offset}>"
+
+    @property
+    def channel(self) -> str:
+        """See :class:`oni.interfaces.ISubscription`."""
+        return self.channel_object.name
+
+    @property
+    def position(self) -> Position:
+        """See :class:`oni.interfaces.ISubscription`."""
+        return Position(self.channel_object.ring.epoch, self.offset)
+
+    def hear(self, events: set[str | None]) -> None:
+        """Hear these events, from now on."""
+        self.events = events
+        self._plain = None in events and self.wants is None and not self._latest
+
+    def stand(self, offset: int) -> None:
+        """Stand at this offset in the ring's present life."""
+        self.life = self.channel_object.ring.life
+        self.offset = offset
+
+    def begin(self) -> None:
+        """See :class:`oni.interfaces.ISubscription`."""
+        if not self.begun and not self.closed:
+            self.begun = True
+            self.channel_object.ring.readers += 1
+            self.wake()
+
+    def close(self) -> None:
+        """See :class:`oni.interfaces.ISubscription`."""
+        self.channel_object.drop(self)
+
+    def wake(self) -> None:
+        """Let the carrier know that there is something. It must not be asleep any more."""
+        if self.closed:
+            return
+        try:
+            self.carrier.wake(self)
+        except Exception:  # noqa: BLE001 - a carrier's fault must not reach the others
+            self.fail()
+
+    def fail(self) -> None:
+        """End it, because the carrier raised what is being handled."""
+        _log.failure("a carrier failed and hears channel {channel} no more", channel=self.channel)
+        self.close()
+
+    def is_wanted(self, entry: Any) -> bool:
+        """Say whether the carrier shall hear this."""
+        events = self.events
+        return (
+            (None in events or entry.event in events)
+            and not (entry.exclude and entry.exclude == self.client)
+            and (self.wants is None or self.wants(entry))
+        )
+
+    # Hot: once per delivery. benchmarks/fanout.py.
+    def take(self, limit: int) -> bytes:
+        """See :class:`oni.interfaces.ISubscription`."""
+        if self.closed or not self.begun:
+            return b""
+        ring = self.channel_object.ring
+        while self.life == ring.life and self.offset >= ring.base:
+            if self.offset >= ring.top:
+                if not self.asleep:
+                    self.asleep = True
+                    ring.readers -= 1
+                return b""
+            if self._plain and not ring.excluding:
+                hot = ring.hot
+                if hot[0] == self.offset and hot[1] is self._encode and hot[2] == limit:
+                    data: bytes = hot[3]
+                    self.offset = hot[4]
+                else:
+                    data, self.offset = ring.chunk(self.offset, self._encode, limit)
+            else:
+                data = self._take_wanted(ring.after(self.offset), limit)
+            if data:
+                if self.offset >= ring.top and not self.asleep:
+                    self.asleep = True
+                    ring.readers -= 1
+                return data
+        return self._take_kept(limit)
+
+    def _take_wanted(self, entries: Sequence[Any], limit: int) -> bytes:
+        """Take what is wanted of these; empty when nothing is, then all are passed over."""
+        wanted = [entry for entry in entries if self.is_wanted(entry)]
+        if not wanted or self._latest:
+            self.offset = entries[-1].offset
+            newest = self._newest(wanted)
+            return b"".join(entry.encoded(self._encode) for entry in newest)
+        data, self.offset = join(wanted, self._encode, limit)
+        if self.offset == wanted[-1].offset:
+            self.offset = entries[-1].offset
+        return data
+
+    def _newest(self, wanted: Sequence[Any]) -> Sequence[Any]:
+        """Keep the newest, for each value of the tag that is the key."""
+        tag = self.channel_object.options.latest_by
+        newest: dict[str, Any] = {}
+        for entry in wanted:
+            key = entry.tags.get(tag, "") if tag else ""
+            newest.pop(key, None)
+            newest[key] = entry
+        self.channel_object.node.passed_over += len(wanted) - len(newest)
+        return list(newest.values())
+
+    def _take_kept(self, limit: int) -> bytes:
+        """Take what the ring does not have any more."""
+        channel = self.channel_object
+        ring = channel.ring
+        if self._latest and not channel.options.latest_by and self.life == ring.life and len(ring):
+            self.offset = ring.base  # nobody wants what lies between
+            return self.take(limit)
+        while self.life == ring.life and self.offset < ring.base:
+            stretch = channel.kept.after(self)
+            if stretch is None:
+                return b""
+            if self.offset < stretch.start:
+                return self._lose(stretch.start, limit)
+            data = self._take_wanted(stretch.after(self.offset), limit)
+            if data:
+                return data
+        if self.life == ring.life:
+            return self.take(limit)
+        return self._lose(ring.base, limit)
+
+    def _lose(self, offset: int, limit: int) -> bytes:
+        """Go on after a gap, and tell of it."""
+        self.stand(offset)
+        self.channel_object.node.gaps += 1
+        told = self.carrier.lost(self, self.position)
+        return told if told or self.closed else self.take(limit)

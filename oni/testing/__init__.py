@@ -1,0 +1,18 @@
+"""What helps to test what is built on Oni: fakes, and batteries that implementations must pass."""
+
+from __future__ import annotations
+
+from oni.testing._backend_battery import BackendBattery, RecordingSink, SynchronousBackendBattery
+from oni.testing._carrier_battery import CarrierBattery, SynchronousCarrierBattery
+from oni.testing._ear import Ear
+from oni.testing._fake_backend import FakeBackend
+
+__all__ = [
+    "BackendBattery",
+    "CarrierBattery",
+    "Ear",
+    "FakeBackend",
+    "RecordingSink",
+    "SynchronousBackendBattery",
+    "SynchronousCarrierBattery",
+]

@@ -1,0 +1,329 @@
+"""What becomes of readers that are behind, and of feeds that fail."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.channels._ring import Ring, Rings
+from oni.errors import BackendError
+from oni.interfaces import IChannelBackend
+from oni.testing import Ear, FakeBackend
+from oni.values import Draft, Position, StreamOptions
+from tests.channels.node import NodeTestCase
+
+
+class GapTests(NodeTestCase):
+    """The policy ``gap``, and no history."""
+
+    options = StreamOptions(ring_entries=10)
+
+    def test_told(self) -> None:
+        """Who fell off the ring is told, and goes on with what there is."""
+        self.hear()
+        self.publish(*range(1, 26))
+        self.assertEqual(self.ear.offsets, [-15, *range(16, 26)])
+        ((_, position),) = self.ear.gaps
+        self.assertEqual(position.offset, 15)
+        self.assertEqual(self.node.statistics()["gaps"], 1)
+
+    def test_history_bridges(self) -> None:
+        """Where history has it, nothing is missing; all who are behind share its pages."""
+        self.options = StreamOptions(ring_entries=10, history_size=1000, history_ttl=60.0)
+        self.channel = self.node.get("kept")
+        ears = [Ear() for _ in range(50)]
+        for ear in ears:
+            self.hear(ear)
+        self.publish(*range(1, 501))
+        while any(ear._behind for ear in ears):
+            for ear in ears:
+                ear.take()
+        for ear in ears:
+            self.assertEqual(ear.offsets, list(range(1, 501)))
+        self.assertLessEqual(self.node.statistics()["pages"], 6)
+        self.publish(501)
+        self.assertEqual(len(self.node.kept_pages), 0)
+
+    def test_stuck_readers_cost_nothing(self) -> None:
+        """Whatever is published, a reader that takes nothing keeps nothing."""
+        ears = [Ear() for _ in range(100)]
+        for ear in ears:
+            self.hear(ear)
+            ear.is_paused = True
+        self.publish(*range(1000))
+        self.assertEqual(len(self.channel.ring), 10)
+        self.assertLess(self.node.rings.size, 20_000)
+        self.assertEqual({len(ear._behind) for ear in ears}, {1})
+
+
+class LatestTests(NodeTestCase):
+    """The policy ``latest``."""
+
+    options = StreamOptions(ring_entries=10, behind="latest")
+
+    def test_newest(self) -> None:
+        """Who is behind hears the newest only, and of no gap."""
+        self.hear()
+        self.publish(1)
+        self.assertEqual(self.numbers(), [1])
+        self.publish(*range(2, 50))
+        self.assertEqual(self.numbers(), [1, 49])
+        self.assertEqual(self.ear.gaps, [])
+
+    def test_by_key(self) -> None:
+        """The newest for each value of the tag, in the order in which they were published."""
+        self.options = StreamOptions(behind="latest", latest_by="car")
+        self.channel = self.node.get("cars")
+        self.hear()
+        for number, car in enumerate("abacbca"):
+            self.publish(number, tags={"car": car})
+        self.publish(7)
+        self.assertEqual(self.numbers(), [4, 5, 6, 7])
+        self.assertEqual(self.node.statistics()["passed_over"], 4)
+
+
+class DisconnectTests(NodeTestCase):
+    """The policy ``disconnect``."""
+
+    options = StreamOptions(ring_entries=10, behind="disconnect", max_lag=8.0)
+
+    def test_overdue(self) -> None:
+        """Who lags for longer than allowed is told so; who keeps up is not."""
+        slow = Ear()
+        for ear in (self.ear, slow):
+            self.hear(ear)
+            ear.drain()
+        slow.is_paused = True
+        for _ in range(7):
+            self.publish(1)
+            self.ear.drain()
+            self.clock.advance(1)
+        self.assertEqual(slow.late, [])
+        for _ in range(4):
+            self.publish(1)
+            self.ear.drain()
+            self.clock.advance(1)
+        self.assertEqual((set(slow.late), self.ear.late), ({slow.late[0]}, []))
+        slow.late[0].close()
+        self.clock.advance(10)
+        self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # only the comparison of positions
+
+    def test_slowly_but_steadily(self) -> None:
+        """Who is always a little behind, but not for so long, stays."""
+        self.hear()
+        self.ear.turn = 1
+        self.publish(1, 1)
+        for _ in range(40):
+            self.publish(1)
+            self.ear.take()
+            self.clock.advance(1)
+        self.assertEqual((self.ear.late, self.ear.gaps), ([], []))
+
+
+class FeedTests(NodeTestCase):
+    """Feeds as they are on bad days."""
+
+    options = StreamOptions(history_size=100, history_ttl=600.0)
+
+    def make_backend(self) -> IChannelBackend:
+        """Make a backend that holds everything back."""
+        self.backend = FakeBackend(self.clock)
+        return self.backend
+
+    def setUp(self) -> None:
+        """Subscribe an ear."""
+        super().setUp()
+        self.channel.subscribe(None, self.ear)
+        self.backend.settle()
+
+    def send(self, *numbers: int) -> None:
+        """Publish, and let nothing come."""
+        for number in numbers:
+            self.channel.publish("message", number)
+
+    def test_lost_and_told(self) -> None:
+        """A loss that the backend tells is made up from history."""
+        self.send(1, 2)
+        self.backend.lose_feed()
+        self.backend.settle()
+        self.ear.drain()
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, [1, 2])
+
+    def test_lost_in_silence(self) -> None:
+        """A loss that nobody tells shows at the next publication."""
+        self.send(1, 2)
+        self.backend.lose_feed(tell=False)
+        self.send(3)
+        self.backend.settle()
+        self.ear.drain()
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, [1, 2, 3])
+        self.assertEqual(self.node.statistics()["repairs"], 1)
+
+    def test_last_one_lost_in_silence(self) -> None:
+        """Where no other comes, it shows when positions are compared."""
+        self.send(1)
+        self.backend.lose_feed(tell=False)
+        for _ in range(5):
+            self.clock.advance(20)
+            self.backend.settle()
+            self.ear.drain()
+        self.assertEqual(self.ear.offsets, [1])
+
+    def test_repeated(self) -> None:
+        """What the feed brings twice is heard once."""
+        self.send(1, 2)
+        self.backend.settle()
+        self.backend.repeat()
+        self.assertEqual(self.ear.offsets, [1, 2])
+
+    def test_new_epoch(self) -> None:
+        """A stream that began anew is a gap, and is heard from then on."""
+        self.send(1, 2)
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, [1, 2])
+        draft = Draft("message", b"9")
+        entry = type(self.channel.ring.newest()[0])("news", draft, Position("new", 7), 0)
+        self.node.received("news", (entry,))
+        self.assertEqual(
+            self.ear.lines[2:], [["news", "new", 0, None, None], ["news", "new", 7, "message", 9]]
+        )
+
+    def test_began_again(self) -> None:
+        """An entry that has none before it, though others were heard, is a gap."""
+        self.send(1, 2)
+        self.backend.settle()
+        self.ear.drain()
+        ring = self.channel.ring
+        draft = Draft("message", b"9")
+        entry = type(ring.newest()[0])("news", draft, Position(ring.epoch, 9), 0)
+        self.node.received("news", (entry,))
+        self.assertEqual(self.ear.offsets, [1, 2, -8, 9])
+
+    def test_reading_fails(self) -> None:
+        """History that cannot be read is tried again."""
+        self.options = StreamOptions(ring_entries=5, history_size=100, history_ttl=600.0)
+        channel = self.node.get("short")
+        channel.subscribe(None, self.ear)
+        self.backend.settle()
+        for number in range(20):
+            channel.publish("message", number)
+        self.backend.settle()
+        self.backend.go_down()
+        self.ear.drain()
+        for _ in range(3):
+            self.backend.settle()
+            self.clock.advance(1)
+        self.assertEqual(self.ear.offsets, [])
+        self.backend.come_up()
+        self.backend.settle()
+        self.clock.advance(1)
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, list(range(1, 21)))
+
+    def test_reading_fails_for_long(self) -> None:
+        """History that cannot be read for some seconds is given up with a gap."""
+        self.options = StreamOptions(ring_entries=5, history_size=100, history_ttl=600.0)
+        channel = self.node.get("short")
+        channel.subscribe(None, self.ear)
+        self.backend.settle()
+        for number in range(20):
+            channel.publish("message", number)
+        self.backend.settle()
+        self.backend.go_down()
+        self.ear.drain()
+        for _ in range(6):
+            self.backend.settle()
+            self.clock.advance(1)
+        self.assertEqual(self.ear.offsets, [-15, *range(16, 21)])
+
+    def test_start_fails(self) -> None:
+        """A subscription fails while the backend is down, and works afterwards."""
+        self.backend.go_down()
+        other = self.node.get("other")
+        subscribed = other.subscribe(None, self.ear)
+        self.backend.settle()
+        self.failureResultOf(subscribed, BackendError)
+        self.assertEqual(other.subscribers, 0)
+        self.backend.come_up()
+        subscribed = other.subscribe(None, self.ear)
+        self.backend.settle()
+        self.successResultOf(subscribed)
+
+    def test_unsubscribed_meanwhile(self) -> None:
+        """A carrier that leaves while it is being subscribed hears nothing."""
+        ear = Ear()
+        attaching = self.channel.attach(ear)
+        self.successResultOf(attaching)
+        other = self.node.get("other")
+        subscribing = other.subscribe(None, ear)
+        other.unsubscribe(None, ear)
+        self.backend.settle()
+        self.failureResultOf(subscribing)
+        other.publish("message", 1)
+        self.backend.settle()
+        self.assertEqual(ear.offsets, [])
+
+
+class RingsTests(SynchronousTestCase):
+    """The memory that all rings share."""
+
+    def fill(self, ring: Ring, number: int) -> None:
+        """Append so many entries of 1,000 bytes."""
+        from oni.channels import Entry
+
+        for _ in range(number):
+            offset = ring.top + 1
+            draft = Draft("message", b"x" * 488)
+            ring.append(Entry("c", draft, Position("e", offset), offset - 1))
+
+    def test_idle_first(self) -> None:
+        """Rings that nobody reads are emptied first, the one filled longest ago before others."""
+        rings = Rings(10_000)
+        old, busy, young = (Ring(rings, 100, 10**6) for _ in range(3))
+        busy.readers = 1
+        for ring in (old, busy, young):
+            self.fill(ring, 3)
+        self.fill(busy, 2)
+        self.assertEqual((len(old), len(busy), len(young)), (0, 5, 3))
+        self.fill(busy, 6)
+        self.assertEqual((len(busy), len(young)), (10, 0))
+        self.assertLessEqual(rings.size, 10_000)
+        self.assertEqual(busy.base, 1)
+        self.assertEqual(rings.evicted, 7)
+
+    def test_bounded_by_itself(self) -> None:
+        """A ring has a bound in entries and one in bytes; the newest always stays."""
+        rings = Rings(10**6)
+        few, small = Ring(rings, 5, 10**6), Ring(rings, 100, 500)
+        self.fill(few, 20)
+        self.fill(small, 20)
+        self.assertEqual((len(few), few.base, few.top), (5, 15, 20))
+        self.assertEqual((len(small), small.base), (1, 19))
+        self.assertEqual(rings.size, 6000)
+
+    def test_encodings_count(self) -> None:
+        """What an entry is encoded to counts while it is in the ring, and not after."""
+        rings = Rings(10**6)
+        ring = Ring(rings, 2, 10**6)
+        self.fill(ring, 2)
+        first = ring.newest()[0]
+        ring.chunk(0, lambda entry: b"y" * 100, 10_000)
+        self.assertEqual(rings.size, 2200)
+        self.fill(ring, 1)
+        self.assertEqual(rings.size, 2100)
+        first.encoded(lambda entry: b"z" * 100)
+        self.assertEqual(rings.size, 2100)
+        ring.clear()
+        self.assertEqual(rings.size, 0)
+
+    def test_many(self) -> None:
+        """A long ring that turns and turns keeps the right ones."""
+        ring = Ring(Rings(10**9), 300, 10**9)
+        for _ in range(20):
+            self.fill(ring, 100)
+            entries = ring.newest()
+            self.assertEqual(entries[-1].offset, ring.top)
+            self.assertEqual(entries[0].prev, ring.base)
+            middle = (ring.base + ring.top) // 2
+            self.assertEqual(ring.after(middle)[0].offset, middle + 1)
