@@ -272,7 +272,7 @@ class Printing(SynchronousTestCase):
         with redirect_stdout(printed):
             dispatch.main(["--quick", "--rounds", "1", "--only", "Oni, weak functions.*: 10 hand"])
         text = printed.getvalue()
-        self.assertRegex(text, r"(?m)^plain loop, one succeed +\d+ +1\.00")
+        self.assertRegex(text, r"(?m)^plain loop, one succeed +[\d,]+ +1\.00")
         self.assertRegex(text, r"(?m)^10 handlers: Oni, weak functions \(default\) +2\.3 +\d")
         self.assertIn("cores", text)
         self.assertIsNone(re.search(r"(?m)^blinker", text))
