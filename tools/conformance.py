@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ECHO = ROOT / "tools" / "conformance_echo.py"
 HOME = ROOT / ".wstest"
 REPORT = ROOT / "build" / "conformance"
-LOG = "wstest.log"
+LOG, ECHO_LOG = "wstest.log", "echo.log"
 
 # What the carrier is run with, by the name that the report calls it by.
 WAYS = {
@@ -37,6 +37,7 @@ EXCLUDED = ("9.*", "12.*", "13.*")
 CASES = 247
 
 GOOD = {"OK", "NON-STRICT", "INFORMATIONAL"}
+SHOWN = 20  # lines of what is wrong
 WITHIN = 600.0  # seconds, for the suite on a busy machine
 
 MISSING = """\
@@ -132,11 +133,17 @@ def install(python: str) -> None:
 def echoes() -> Iterator[dict[str, str]]:
     """Run an echo server for each way while the block runs; give their addresses by name."""
     processes = []
+    shutil.rmtree(REPORT, ignore_errors=True)
+    REPORT.mkdir(parents=True)
+    log = open(REPORT / ECHO_LOG, "wb")  # noqa: SIM115 - it is there as long as the servers
     try:
         addresses = {}
         for name, arguments in WAYS.items():
             process = subprocess.Popen(
-                [sys.executable, str(ECHO), *arguments], stdout=subprocess.PIPE, text=True
+                [sys.executable, str(ECHO), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
             processes.append(process)
             assert process.stdout is not None
@@ -148,12 +155,11 @@ def echoes() -> Iterator[dict[str, str]]:
         for process in processes:
             process.kill()
             process.wait()
+        log.close()
 
 
 def run_suite(wstest: Path, addresses: Mapping[str, str], cases: Sequence[str] = ("*",)) -> Any:
     """Run the suite's cases and give what its report says: by server, by case."""
-    shutil.rmtree(REPORT, ignore_errors=True)
-    REPORT.mkdir(parents=True)
     specification = {
         "outdir": str(REPORT),
         "servers": [{"agent": name, "url": url} for name, url in addresses.items()],
@@ -201,10 +207,12 @@ def main() -> int:
     with echoes() as addresses:
         report = run_suite(wstest, addresses)
     wrong = [line for name in WAYS for line in judge(name, report.get(name, {}), CASES)]
-    for line in wrong:
+    for line in wrong[:SHOWN]:
         print(f"!! {line}")
+    if len(wrong) > SHOWN:
+        print(f"!! and {len(wrong) - SHOWN} more")
     if wrong:
-        print(f"   Details: {REPORT / 'index.html'}, {REPORT / LOG}")
+        print(f"   Details: {REPORT / 'index.html'}, {LOG}, {ECHO_LOG}")
     return 1 if wrong else 0
 
 

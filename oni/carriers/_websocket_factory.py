@@ -96,7 +96,7 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
             maxConnections=limits.max_connections,
             trustXForwardedFor=0,
         )
-        self.protocol = slim_class(WebSocketCarrier, self)
+        self.protocol = slim_class(self.protocol, self)
 
 
 class _Timer:
