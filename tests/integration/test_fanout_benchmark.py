@@ -19,7 +19,7 @@ with mock.patch.object(sys, "path", [str(BENCHMARKS), *sys.path]):
     import _fanout_processes as processes
     import _fanout_trial as trials
 
-SMALL = trials.Plan(seconds=0.1, windows=1, paces={10: (100.0, 20)})
+SMALL = trials.Plan(seconds=0.1, windows=1, paces={10: (10.0, 5)})
 EVERYTHING = {
     "connects", "kib", "w1", "w1_cpu", "w16", "w16_cpu", "waited", "p50", "p95", "worst",
 }  # fmt: skip
