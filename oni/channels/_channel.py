@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oni.channels._draft import draft_of
+from oni.channels._joining import Joining
 from oni.channels._kept import Kept, is_seamless
 from oni.channels._names import check_event
 from oni.channels._ring import Ring
@@ -278,25 +279,18 @@ class Channel:
             check_event(event)
         subscription = self._subscriptions.get(carrier)
         if subscription is None:
-            subscription = self._add(Subscription(self, carrier, {event}))
+            subscription = self._add(Subscription(self, carrier, set()))
         else:
-            subscription.hear(subscription.events | {event})
             if subscription.begun:
+                subscription.hear(subscription.events | {event})
                 return succeed(subscription.position)
             since = None
-        return Deferred.fromCoroutine(self._subscribe(subscription, since))
+        return Deferred.fromCoroutine(self._subscribe(subscription, event, since))
 
-    async def _subscribe(self, subscription: Subscription, since: Position | None) -> Position:
-        try:
-            await self._started()
-            if subscription.life < 0:
-                await self._recover(subscription, since, 0)
-        except BaseException:
-            self.drop(subscription)
-            raise
-        position = subscription.position
-        subscription.begin()
-        return position
+    async def _subscribe(
+        self, subscription: Subscription, event: str | None, since: Position | None
+    ) -> Position:
+        return (await self._join(subscription, event, since, attaches=False)).position
 
     def unsubscribe(self, event: str | None, carrier: ICarrier) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannel`."""
@@ -319,23 +313,71 @@ class Channel:
         join_leave: bool = False,
     ) -> Deferred[Attachment]:
         """See :class:`oni.interfaces.IChannel`."""
-        subscription = Subscription(self, carrier, {None}, wants, client, join_leave)
+        subscription = Subscription(self, carrier, set(), wants, client, join_leave)
         return Deferred.fromCoroutine(self._attach(subscription, since))
 
     async def _attach(self, subscription: Subscription, since: Position | None) -> Attachment:
         if subscription.carrier in self._subscriptions:
             raise AlreadySubscribedError(self.name)
         self._add(subscription)
+        attachment = await self._join(subscription, None, since, attaches=True)
+        if since is not None:
+            self.node.recoveries[attachment.recovered] += 1
+        return attachment
+
+    async def _join(
+        self,
+        subscription: Subscription,
+        event: str | None,
+        since: Position | None,
+        *,
+        attaches: bool,
+    ) -> Attachment:
+        """Hear an event too, and recover, after other calls and only if none of them has.
+
+        A call that fails takes back its own event; the subscription ends if none is left.
+        """
+        joining = subscription.joining
+        if joining is None:
+            joining = subscription.joining = Joining(subscription.events)
+        joining.pending.append(event)
+        subscription.hear(subscription.events | {event})
+        recovered = False
+        missed: Sequence[Any] = ()
         try:
             await self._started()
-            recovered, missed = await self._recover(subscription, since, MAX_RECOVERED)
+            await joining.turn.acquire()
+            try:
+                if subscription.life < 0:
+                    limit = MAX_RECOVERED if attaches else 0
+                    recovered, missed = await self._recover(subscription, since, limit)
+                wanted = tuple(entry for entry in missed if subscription.is_wanted(entry))
+                attachment = Attachment(subscription, recovered, subscription.position, wanted)
+                if not attaches:
+                    subscription.begin()
+                joining.joined.add(event)
+            finally:
+                joining.turn.release()
         except BaseException:
-            self.drop(subscription)
+            joining.pending.remove(event)
+            self._take_back(subscription, joining, event)
             raise
-        if since is not None:
-            self.node.recoveries[recovered] += 1
-        wanted = tuple(entry for entry in missed if subscription.is_wanted(entry))
-        return Attachment(subscription, recovered, subscription.position, wanted)
+        joining.pending.remove(event)
+        if not joining.pending:
+            subscription.joining = None
+        return attachment
+
+    def _take_back(self, subscription: Subscription, joining: Joining, event: str | None) -> None:
+        """Hear an event no more that no other call asked for."""
+        if not joining.pending:
+            subscription.joining = None
+        events = subscription.events
+        if event not in joining.joined and event not in joining.pending:
+            events = events - {event}
+        if events:
+            subscription.hear(events)
+        else:
+            self.drop(subscription)
 
     async def _recover(
         self, subscription: Subscription, since: Position | None, limit: int
@@ -347,10 +389,11 @@ class Channel:
             subscription stands behind it.
         """
         ring = self.ring
-        subscription.stand(ring.top)
         if since is None or since.epoch != ring.epoch or since.offset < 0:
+            subscription.stand(ring.top)
             return False, ()
         if ring.base <= since.offset <= ring.top:
+            subscription.stand(ring.top)
             missed, end = ring.after(since.offset), ring.top
         else:
             page = await self.node.backend.read(self.name, since, limit + 1)

@@ -14,6 +14,7 @@ from oni.values import Position
 
 if TYPE_CHECKING:
     from oni.channels._channel import Channel
+    from oni.channels._joining import Joining
     from oni.interfaces import IEntry
 
 __all__ = ["Subscription"]
@@ -39,6 +40,7 @@ class Subscription:
         begun: Whether publications flow.
         closed: Whether it has ended.
         asleep: See above.
+        joining: The calls that are being answered, None when there are none.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Subscription:
         "closed",
         "events",
         "join_leave",
+        "joining",
         "life",
         "offset",
         "wants",
@@ -78,6 +81,7 @@ class Subscription:
         self.begun = False
         self.closed = False
         self.asleep = False
+        self.joining: Joining | None = None
         self._latest = channel.options.behind == "latest"
         self.hear(events)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.channels._ring import Ring, Rings
@@ -263,6 +264,98 @@ class FeedTests(NodeTestCase):
         other.publish("message", 1)
         self.backend.settle()
         self.assertEqual(ear.offsets, [])
+
+
+class JoinTests(NodeTestCase):
+    """Calls that subscribe one carrier while the first of them still reads history."""
+
+    options = StreamOptions(ring_entries=4, history_size=1000, history_ttl=600.0)
+
+    def make_backend(self) -> IChannelBackend:
+        """Make a backend that holds everything back."""
+        self.backend = FakeBackend(self.clock)
+        return self.backend
+
+    def setUp(self) -> None:
+        """Publish more than the ring keeps."""
+        super().setUp()
+        self.channel.start()
+        self.backend.settle()
+        for number in range(1, 11):
+            self.channel.publish("a", number)
+        self.backend.settle()
+        self.since = Position(self.channel.ring.epoch, 2)
+
+    def settle(self) -> None:
+        """Let everything come, and be taken."""
+        for _ in range(4):
+            self.backend.settle()
+            self.ear.drain()
+
+    def test_second_event(self) -> None:
+        """The second call waits for the first; each publication comes once, in order."""
+        first = self.channel.subscribe("a", self.ear, self.since)
+        second = self.channel.subscribe("b", self.ear)
+        self.channel.publish("a", 11)
+        self.backend.deliver()
+        self.ear.drain()
+        self.assertNoResult(second)
+        self.settle()
+        self.channel.publish("b", 12)
+        self.settle()
+        self.assertEqual(self.successResultOf(first), self.since)
+        self.assertEqual(self.successResultOf(second).epoch, self.since.epoch)
+        self.assertEqual(self.ear.offsets, list(range(3, 13)))
+
+    def test_second_event_while_attaching(self) -> None:
+        """Attaching is not disturbed either."""
+        attaching = self.channel.attach(self.ear, self.since)
+        second = self.channel.subscribe("b", self.ear)
+        self.channel.publish("a", 11)
+        self.backend.deliver()
+        self.ear.drain()
+        self.assertNoResult(second)
+        self.settle()
+        attached = self.successResultOf(attaching)
+        self.successResultOf(second)
+        recovered = [entry.offset for entry in attached.entries]
+        self.assertEqual(recovered + self.ear.offsets, list(range(3, 12)))
+
+    def test_first_fails(self) -> None:
+        """A call that fails takes its event with it, and leaves that of the other."""
+        self.backend.go_down()
+        first = self.channel.subscribe("a", self.ear, self.since)
+        second = self.channel.subscribe("b", self.ear)
+        self.settle()
+        self.failureResultOf(first, BackendError)
+        self.assertEqual(self.successResultOf(second).offset, 10)
+        self.backend.come_up()
+        self.settle()
+        self.channel.publish("a", 11)
+        self.channel.publish("b", 12)
+        self.settle()
+        self.assertEqual(self.ear.heard, [("b", 12)])
+
+    def test_only_one_fails(self) -> None:
+        """A call that fails alone leaves nothing."""
+        self.backend.go_down()
+        first = self.channel.subscribe("a", self.ear, self.since)
+        self.settle()
+        self.failureResultOf(first, BackendError)
+        self.assertEqual(self.channel.subscribers, 0)
+
+    def test_second_cancelled(self) -> None:
+        """A call that is cancelled while it waits ends nothing but itself."""
+        first = self.channel.subscribe("a", self.ear, self.since)
+        second = self.channel.subscribe("b", self.ear)
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.settle()
+        self.successResultOf(first)
+        self.channel.publish("b", 11)
+        self.channel.publish("a", 12)
+        self.settle()
+        self.assertEqual(self.ear.offsets, [*range(3, 11), 12])
 
 
 class RingsTests(SynchronousTestCase):
