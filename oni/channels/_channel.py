@@ -412,6 +412,9 @@ class Channel:
         if is_whole and sum(len(entry.data) for entry in missed) <= _MAX_RECOVERED_BYTES:
             subscription.stand(missed[-1].offset)
             return True, missed
+        if self.options.behind == "latest":
+            subscription.stand(ring.top)  # of what follows as pushes only the newest would come
+            return False, ()
         return True, ()
 
     def _add(self, subscription: Subscription) -> Subscription:

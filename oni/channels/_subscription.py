@@ -173,26 +173,41 @@ class Subscription:
 
     def _take_wanted(self, entries: Sequence[Any], limit: int) -> bytes:
         """Take what is wanted of these; empty when nothing is, then all are passed over."""
-        wanted = [entry for entry in entries if self.is_wanted(entry)]
-        if not wanted or self._latest:
-            self.offset = entries[-1].offset
-            newest = self._newest(wanted)
-            return b"".join(entry.encoded(self._encode) for entry in newest)
-        data, self.offset = join(wanted, self._encode, limit)
-        if self.offset == wanted[-1].offset:
-            self.offset = entries[-1].offset
-        return data
+        if self._latest:
+            return self._take_newest(entries, limit)
+        frames: list[bytes] = []
+        size, offset = 0, self.offset
+        for entry in entries:
+            if self.is_wanted(entry):
+                frame = entry.encoded(self._encode)
+                size += len(frame)
+                if frames and size > limit:
+                    break
+                frames.append(frame)
+            offset = entry.offset
+        self.offset = offset
+        return b"".join(frames)
 
-    def _newest(self, wanted: Sequence[Any]) -> Sequence[Any]:
-        """Keep the newest, for each value of the tag that is the key."""
+    def _take_newest(self, entries: Sequence[Any], limit: int) -> bytes:
+        """Take the newest of what is wanted, for each value of the tag that is the key."""
+        wanted = [entry for entry in entries if self.is_wanted(entry)]
+        if not wanted:
+            self.offset = entries[-1].offset
+            return b""
         tag = self.channel_object.options.latest_by
         newest: dict[str, Any] = {}
         for entry in wanted:
             key = entry.tags.get(tag, "") if tag else ""
             newest.pop(key, None)
             newest[key] = entry
-        self.channel_object.node.passed_over += len(wanted) - len(newest)
-        return list(newest.values())
+        kept = list(newest.values())
+        data, offset = join(kept, self._encode, limit)
+        # In the order of their offsets: what does not fit is all behind, and found again there.
+        behind = sum(entry.offset <= offset for entry in wanted)
+        taken = sum(entry.offset <= offset for entry in kept)
+        self.channel_object.node.passed_over += behind - taken
+        self.offset = entries[-1].offset if offset == kept[-1].offset else offset
+        return data
 
     def _take_kept(self, limit: int) -> bytes:
         """Take what the ring does not have any more."""

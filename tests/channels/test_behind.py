@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.channels._ring import Ring, Rings
 from oni.errors import BackendError
-from oni.interfaces import IChannelBackend
+from oni.interfaces import IChannelBackend, IEntry
 from oni.testing import Ear, FakeBackend
 from oni.values import Draft, Position, StreamOptions
 from tests.channels.node import NodeTestCase
@@ -80,6 +80,57 @@ class LatestTests(NodeTestCase):
         self.publish(7)
         self.assertEqual(self.numbers(), [4, 5, 6, 7])
         self.assertEqual(self.node.statistics()["passed_over"], 4)
+
+    def test_recovered_whole_or_not(self) -> None:
+        """What was missed comes whole with the answer, or the client is told that it does not."""
+        self.options = StreamOptions(
+            ring_entries=10, behind="latest", history_size=1000, history_ttl=600.0
+        )
+        self.channel = self.node.get("kept")
+        first = self.publish(1)
+        self.publish(*range(2, 500))
+        for missing, ear in ((498, Ear()), (20, Ear())):
+            since = Position(first.epoch, 499 - missing)
+            attached = self.successResultOf(self.channel.attach(ear, since))
+            attached.subscription.begin()
+            self.assertEqual(attached.recovered, missing == 20)
+            self.assertEqual(attached.position.offset, 499)
+            self.assertEqual(len(attached.entries), 20 if missing == 20 else 0)
+            self.assertEqual(ear.offsets, [])
+        self.assertEqual(self.node.statistics()["passed_over"], 0)
+
+    def test_turns(self) -> None:
+        """The newest of many values come in turns, too, each once."""
+        self.options = StreamOptions(ring_entries=1000, behind="latest", latest_by="car")
+        self.channel = self.node.get("cars")
+        self.hear()
+        for number in range(200):
+            self.publish(number, tags={"car": str(number % 100)})
+        self.ear.turn = 500
+        self.ear.take()
+        self.publish(200, tags={"car": "50"})
+        self.assertEqual(self.numbers(), [*range(100, 150), *range(151, 201)])
+        self.assertLessEqual(max(map(len, self.ear.sent)), 500)
+        self.assertEqual(self.node.statistics()["passed_over"], 101)
+
+
+class WantsTests(NodeTestCase):
+    """Readers that hear a part only."""
+
+    def test_looked_at_once(self) -> None:
+        """What does not fit into a turn is not looked at in it."""
+        asked = []
+
+        def wants(entry: IEntry) -> bool:
+            asked.append(entry.position.offset)
+            return entry.position.offset % 2 == 0
+
+        self.successResultOf(self.channel.attach(self.ear, wants=wants)).subscription.begin()
+        self.publish(*range(200))
+        self.ear.turn = 100
+        self.assertEqual(self.ear.offsets, list(range(2, 201, 2)))
+        self.assertLessEqual(max(map(len, self.ear.sent)), 100)
+        self.assertLess(len(asked), 350)
 
 
 class DisconnectTests(NodeTestCase):
