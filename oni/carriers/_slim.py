@@ -16,6 +16,8 @@ _Carrier = TypeVar("_Carrier", bound=type)
 
 #: What nobody asks for when the handshake is over.
 _OF_THE_HANDSHAKE = (
+    "_transport_details",
+    "_valid_events",
     "_wskey",
     "http_headers",
     "http_request_data",

@@ -19,7 +19,8 @@ class SlimTests(CarrierTestCase):
         own = vars(carrier)
         self.assertLess(len(own), 45, sorted(own))
         self.assertLess(sys.getsizeof(own), 2000)
-        for name in ("http_headers", "http_request_data", "maxConnections", "send_queue"):
+        dropped = ("http_headers", "http_request_data", "maxConnections", "send_queue")
+        for name in (*dropped, "_transport_details", "_valid_events"):
             self.assertNotIn(name, own)
 
     def test_factories_keep_apart(self) -> None:
