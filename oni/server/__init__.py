@@ -9,12 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oni.server._acts import Act
+    from oni.server._address import local_address
     from oni.server._grants import Grant
     from oni.server._listener import make_factory
     from oni.server._oni import Oni
     from oni.server._orders import Farewell, Order
+    from oni.server._settings import SettingInfo, Settings, describe
+    from oni.server._settings_file import load_settings
+    from oni.server._whole_check import check_application
 
-__all__ = ["Act", "Farewell", "Grant", "Oni", "Order", "make_factory"]
+__all__ = [
+    "Act",
+    "Farewell",
+    "Grant",
+    "Oni",
+    "Order",
+    "SettingInfo",
+    "Settings",
+    "check_application",
+    "describe",
+    "load_settings",
+    "local_address",
+    "make_factory",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -38,4 +55,20 @@ def __getattr__(name: str) -> Any:
         from oni.server._listener import make_factory
 
         return make_factory
+    if name in ("SettingInfo", "Settings", "describe"):
+        from oni.server import _settings
+
+        return getattr(_settings, name)
+    if name == "load_settings":
+        from oni.server._settings_file import load_settings
+
+        return load_settings
+    if name == "local_address":
+        from oni.server._address import local_address
+
+        return local_address
+    if name == "check_application":
+        from oni.server._whole_check import check_application
+
+        return check_application
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

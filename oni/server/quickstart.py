@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import secrets
 import shlex
 import shutil
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from oni.errors import SettingsError
+from oni.server._address import local_address
 from oni.server._settings import Settings
 from oni.server._settings_file import load_settings
 
@@ -70,7 +70,7 @@ def hints(settings: Settings, command: str) -> str:
         with Python; lines that such settings do not serve are left out.
     """
     lines = [f"Start it:  {command}"]
-    address = _address(settings.server.listen)
+    address = local_address(settings.server.listen)
     if address is None:
         return lines[0]
     lines.append(f"Open:      {address}/")
@@ -86,17 +86,6 @@ def hints(settings: Settings, command: str) -> str:
             f"  {shlex.quote(sys.executable)} -c {shlex.quote(python)}",
         ]
     return "\n".join(lines)
-
-
-def _address(listen: Sequence[str]) -> str | None:
-    """Give the address at which a browser on this machine finds one of these listeners."""
-    for description in listen:
-        found = re.match(r"(tcp6?|ssl):(?:port=)?(\d+)", description)
-        if found is not None and found[2] != "0":
-            scheme = "https" if found[1] == "ssl" else "http"
-            host = "[::1]" if found[1] == "tcp6" else "127.0.0.1"
-            return f"{scheme}://{host}:{found[2]}"
-    return None
 
 
 def _port(text: str) -> int:

@@ -13,14 +13,12 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from oni import __version__
-from oni.channels import Channels
-from oni.errors import MissingExtraError, SettingsError, ZcmlError
-from oni.interfaces import IChannels, IEventDispatcher
+from oni.errors import SettingsError
 from oni.server._application import Application, find_application
 from oni.server._service import Daemon
 from oni.server._settings import SettingInfo, Settings, describe
 from oni.server._settings_file import load_settings
-from oni.zca import load_zcml, scratch_registry
+from oni.server._whole_check import check_application
 
 __all__ = ["Options", "makeService"]
 
@@ -81,7 +79,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"{self['config']}: {error}") from error
         if self["check"]:
             crochet.no_setup()  # nobody but twistd runs the reactor
-            _check_zcml(self.settings, _application(self.settings))
+            _check_application(self.settings)
             for warning in self.settings.warnings():
                 print(f"warning: {warning}", file=sys.stderr)
             print(f"{self['config'] or 'the defaults'}: the settings are right")
@@ -116,24 +114,12 @@ def _application(settings: Settings) -> Application:
         raise SystemExit(f"twistd oni: {error}") from error
 
 
-def _check_zcml(settings: Settings, application: Application) -> None:
-    """Load the ZCML file as the daemon does, into a registry that is thrown away.
-
-    Raises:
-        SystemExit: It cannot be loaded.
-    """
-    if application.zcml is None:
-        return
-    from oni.server import Oni
-
-    with scratch_registry() as registry:
-        oni = Oni(settings, channels=Channels())
-        registry.registerUtility(oni.dispatcher, IEventDispatcher, settings.zca.name)
-        registry.registerUtility(oni.channels, IChannels, settings.zca.name)
-        try:
-            load_zcml(application.zcml)
-        except (MissingExtraError, ZcmlError) as error:
-            raise SystemExit(f"twistd oni: zca.zcml: {error}") from error
+def _check_application(settings: Settings) -> None:
+    """Look whether all that the settings name is there, or end with what is wrong."""
+    try:
+        check_application(settings)
+    except SettingsError as error:
+        raise SystemExit(f"twistd oni: {error}") from error
 
 
 def _settings_help() -> str:
