@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from oni.errors import OniError
+from oni.server._admin_settings import AdminSettings
 from oni.server._tables import words_for
 from oni.values import Phase, StreamOptions
 
@@ -326,6 +327,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     api: ApiSettings = ApiSettings()
+    admin: AdminSettings = AdminSettings()
     channels: ChannelsSettings = ChannelsSettings()
     backend: BackendSettings = BackendSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
@@ -347,10 +349,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         rules = self.rules_for(channel)
         return StreamOptions() if rules is None else rules.stream
 
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine reaches the daemon, but for proxies."""
+        return all(map(_is_loopback, self.server.listen))
+
     def warnings(self) -> tuple[str, ...]:
         """Say what is allowed but probably not meant, one sentence each."""
         found = []
-        if not all(map(_is_loopback, self.server.listen)):
+        if not self.listens_on_loopback:
             hosts = self.server.allowed_hosts
             if hosts == ServerSettings().allowed_hosts:
                 found.append(
@@ -376,6 +383,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "auth": AuthSettings,
     "api": ApiSettings,
+    "admin": AdminSettings,
     "channels": ChannelRules,
     "backend": BackendSettings,
     "dispatcher": DispatcherSettings,

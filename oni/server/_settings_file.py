@@ -233,6 +233,7 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         problems.append(
             "api.key: expected printable ASCII characters without spaces, got something else"
         )
+    problems += settings.admin.problems(settings.listens_on_loopback, server.allowed_hosts)
     problems += _channels_problems(settings.channels)
     try:
         backend_for(settings.backend.url)

@@ -35,6 +35,9 @@ anonymous = true     # clients need not say who they are
 [api]
 key = "{key}"        # what the header X-API-Key must say
 
+[admin]
+open_on_loopback = true  # the console needs no key on this machine
+
 [channels]           # for channels without a colon in their name, and for what a namespace leaves
 publish = true
 subscribe = true

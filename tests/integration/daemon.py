@@ -28,6 +28,8 @@ listen = ["tcp:{port}:interface=127.0.0.1"]
 anonymous = true
 [api]
 key = "{key}"
+[admin]
+open_on_loopback = true
 [channels]
 publish = true
 subscribe = true

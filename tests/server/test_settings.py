@@ -270,7 +270,7 @@ class Wrong(SettingsCase):
         """An unknown section is refused with the list of the known ones."""
         self.assert_problem(
             "[tokens]\nurl = 'memory:'",
-            "tokens: unknown section; known: [server], [auth], [api], [channels], [backend]",
+            "tokens: unknown section; known: [server], [auth], [api], [admin], [channels], [backend]",
         )
 
     def test_key_outside_its_section(self) -> None:
@@ -537,7 +537,7 @@ class Describe(SettingsCase):
                 self.assertTrue(info.kind)
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
-            ["server", "auth", "api", "channels", "backend", "dispatcher", "app", "zca"],
+            ["server", "auth", "api", "admin", "channels", "backend", "dispatcher", "app", "zca"],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )
 
