@@ -270,7 +270,7 @@ class Wrong(SettingsCase):
         """An unknown section is refused with the list of the known ones."""
         self.assert_problem(
             "[tokens]\nurl = 'memory:'",
-            "tokens: unknown section; known: [server], [auth], [api], [admin], [channels], [backend]",
+            "tokens: unknown section; known: [server], [auth], [api], [admin], [channels]",
         )
 
     def test_key_outside_its_section(self) -> None:
