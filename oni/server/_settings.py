@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from oni.errors import OniError
 from oni.server._admin_settings import AdminSettings
+from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._tables import words_for
 from oni.values import Phase, StreamOptions
 
@@ -331,6 +332,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels: ChannelsSettings = ChannelsSettings()
     backend: BackendSettings = BackendSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    running: RunningSettings = RunningSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -387,6 +391,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "channels": ChannelRules,
     "backend": BackendSettings,
     "dispatcher": DispatcherSettings,
+    "running": RunningSettings,
+    "log": LogSettings,
+    "metrics": MetricsSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

@@ -20,6 +20,7 @@ from twisted.internet.endpoints import serverFromString
 
 from oni.channels import backend_for
 from oni.errors import BackendUrlError, SettingsError
+from oni.server._running_settings import running_problems
 from oni.server._settings import (
     ACT_PHASES,
     SECTIONS,
@@ -234,6 +235,7 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
             "api.key: expected printable ASCII characters without spaces, got something else"
         )
     problems += settings.admin.problems(settings.listens_on_loopback, server.allowed_hosts)
+    problems += running_problems(settings.running, settings.metrics)
     problems += _channels_problems(settings.channels)
     try:
         backend_for(settings.backend.url)

@@ -537,7 +537,20 @@ class Describe(SettingsCase):
                 self.assertTrue(info.kind)
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
-            ["server", "auth", "api", "admin", "channels", "backend", "dispatcher", "app", "zca"],
+            [
+                "server",
+                "auth",
+                "api",
+                "admin",
+                "channels",
+                "backend",
+                "dispatcher",
+                "running",
+                "log",
+                "metrics",
+                "app",
+                "zca",
+            ],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )
 
