@@ -60,7 +60,12 @@ class Nobody:
 def main(way: str, size: str) -> None:
     """Serve."""
     Echo.send_buffer = int(size)
-    limits = CarrierLimits(max_message_bytes=MAX_MESSAGE, sends_directly=way == "direct")
+    limits = CarrierLimits(
+        max_message_bytes=MAX_MESSAGE,
+        max_fragments=MAX_MESSAGE,  # the suite sends messages in very many
+        max_bytes_per_second=1e12,
+        sends_directly=way == "direct",
+    )
     factory = EchoFactory(lambda carrier: cast(Any, Nobody()), limits, reactor)
     port = cast(Any, reactor).listenTCP(0, factory, interface="127.0.0.1")
     print(f"ws://127.0.0.1:{port.getHost().port}", flush=True)

@@ -16,6 +16,7 @@ from oni.carriers._event_stream import (
 from oni.carriers._frames import publication_frame, text_frame
 from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import MAX_FLUSH, MAX_WAITING, Outbox
+from oni.carriers._stuck import StuckReaders
 from oni.carriers._websocket import CarrierOwner, WebSocketCarrier
 from oni.carriers._websocket_factory import CarrierLimits, WebSocketCarrierFactory
 
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_FLUSH",
     "MAX_WAITING",
     "Outbox",
+    "StuckReaders",
     "WebSocketCarrier",
     "WebSocketCarrierFactory",
     "envelope",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
 from twisted.logger import Logger
@@ -13,6 +12,7 @@ from zope.interface import implementer
 
 from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
+from oni.carriers._intake import Intake
 from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import Outbox
 from oni.carriers._slim import slim
@@ -56,7 +56,7 @@ class CarrierOwner(Protocol):
 
 
 @implementer(ICarrier, IPushProducer)
-class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
+class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
     """One client's connection.
 
     What is sent within one reactor turn leaves in one write. While bytes wait in the transport,
@@ -111,10 +111,11 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     def _regulate_reading(self) -> None:
         """Read where the owner wants it and the client reads, too; when closing, in any case.
 
-        The client's answer to a close would never be seen otherwise.
+        The client's answer to a close would never be seen otherwise. Who sends too many bytes is
+        slowed down even then.
         """
         is_open = self.state == self.STATE_OPEN
-        pause = is_open and (self._owner_pauses or self._is_blocked)
+        pause = self.is_throttled or (is_open and (self._owner_pauses or self._is_blocked))
         if pause is not self._read_paused:
             self._read_paused = pause
             if pause:
@@ -165,6 +166,27 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     def abort(self) -> None:
         """See :class:`oni.carriers._outbox.Outbox`."""
         self.transport.abortConnection()
+
+    def block(self) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`. That must not last for ever."""
+        if not self._is_blocked:
+            self.factory.stuck.add(self)
+        super().block()
+
+    def unblock(self) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
+        if self._is_blocked:
+            self.factory.stuck.remove(self)
+        super().unblock()
+
+    def is_stuck(self) -> None:
+        """End: the client takes too little of what it was sent."""
+        _log.warn("closing {peer}: it reads too slowly", peer=self.peer)
+        self.forget()
+        if self.state == self.STATE_OPEN:
+            self.close(CloseCode.SLOW)
+        else:
+            self.abort()
 
     # Hot: once per delivery. benchmarks/fanout.py.
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -262,8 +284,13 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
 
     def onPing(self, payload: bytes) -> None:
         """Answer in the same order and within the same bound as everything else."""
-        if self.state == self.STATE_OPEN:
+        if self.state == self.STATE_OPEN and not self.pings_too_fast():
             self.put(pong_frame(payload))
+
+    def onPong(self, payload: bytes) -> None:
+        """Only count: the protocol has pings of its own."""
+        if self.state == self.STATE_OPEN:
+            self.pings_too_fast()
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
@@ -287,6 +314,8 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Clean up: the connection has ended."""
         self._direct = None
+        self.end_intake()
+        self.factory.stuck.remove(self)
         if self._end is not None and self._end.active():
             self._end.cancel()
         self._leave()

@@ -10,7 +10,9 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.interfaces import IReactorTime
 
 from oni.carriers._drain import Drain
+from oni.carriers._intake import IntakeLimits
 from oni.carriers._slim import slim_class
+from oni.carriers._stuck import StuckReaders
 from oni.carriers._websocket import CarrierOwner, WebSocketCarrier
 
 __all__ = ["CarrierLimits", "WebSocketCarrierFactory"]
@@ -26,6 +28,11 @@ class CarrierLimits:
         open_timeout: Seconds until the handshake must be over.
         close_timeout: Seconds until a closed connection must have ended.
         allowed_origins: Origins besides the own one whose pages may connect.
+        max_fragments: Of how many frames a message may be.
+        max_bytes_per_second: Bytes that one may send; twice that at once.
+        max_pings_per_second: Pings and pongs of the websocket that one may send; twice that at
+            once.
+        drain_timeout: Seconds in which the client must take what it was sent, a flush at most.
         sends_directly: Whether bytes are given to a plain TCP connection's socket at once.
     """
 
@@ -34,6 +41,10 @@ class CarrierLimits:
     open_timeout: float = 5.0
     close_timeout: float = 5.0
     allowed_origins: Sequence[str] = ()
+    max_fragments: int = 128
+    max_bytes_per_second: float = 256 * 1024
+    max_pings_per_second: float = 10.0
+    drain_timeout: float = 30.0
     sends_directly: bool = True
 
 
@@ -68,6 +79,8 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
         self.open = open_owner
         self.allowed_origins = tuple(limits.allowed_origins)
         self.drain = Drain(reactor)
+        self.stuck = StuckReaders(reactor, limits.drain_timeout)
+        self.intake = IntakeLimits(limits)
         self.sends_directly = limits.sends_directly
         self.setProtocolOptions(
             versions=[13],

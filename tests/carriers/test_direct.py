@@ -130,7 +130,7 @@ class Connection:
         self.reactor = MemoryReactorClock()
         self.kernel = Kernel()
         self.owner: Any = None
-        limits = CarrierLimits(sends_directly=directly)
+        limits = CarrierLimits(sends_directly=directly, max_pings_per_second=1e6)
         self.factory = WebSocketCarrierFactory(self.own, limits, self.reactor)
         options = StreamOptions(ring_entries=100_000, ring_bytes=2**26)
         self.channels = Channels(options=lambda name: options, reactor=self.reactor)

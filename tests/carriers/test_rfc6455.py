@@ -80,7 +80,7 @@ class Connection:
         self.owner = Frames()
         self.factory = WebSocketCarrierFactory(
             lambda carrier: self.owner,  # type: ignore[arg-type, return-value]
-            CarrierLimits(max_message_bytes=LIMIT),
+            CarrierLimits(max_message_bytes=LIMIT, max_fragments=1000),
             self.reactor,
         )
         self.carrier: Any = self.factory.buildProtocol(None)
