@@ -160,8 +160,8 @@ class IEventDispatcher(IBackgroundUtility):
             PhaseInUseError: Handlers are registered in it; the error names them.
         """
 
-    def handlers() -> Sequence[HandlerInfo]:
-        """Give every registered handler, in registration order."""
+    def handlers(limit: int | None = None) -> Sequence[HandlerInfo]:
+        """Give every registered handler, or so many of them, in registration order."""
 
     def matching(**details: Any) -> Sequence[HandlerInfo]:
         """Give the handlers that an event with these details would call, in call order."""

@@ -150,9 +150,10 @@ class BlockingEventDispatcher(Face):
         """Remove a phase."""
         self._call("remove_phase", self._dispatcher.remove_phase, name)
 
-    def handlers(self) -> Sequence[HandlerInfo]:
-        """Return every registered handler, in registration order."""
-        return cast("Sequence[HandlerInfo]", self._call("handlers", self._dispatcher.handlers))
+    def handlers(self, limit: int | None = None) -> Sequence[HandlerInfo]:
+        """Return every registered handler, or so many of them, in registration order."""
+        found = self._call("handlers", self._dispatcher.handlers, limit)
+        return cast("Sequence[HandlerInfo]", found)
 
     def matching(self, /, **details: Any) -> Sequence[HandlerInfo]:
         """Return the handlers that an event with these details would call, in call order."""

@@ -47,6 +47,7 @@ class Channel:
         node: The channels of this process.
         ring: The newest publications.
         is_watched: Whether the node will learn of its end.
+        heard: How many publications have come, so far.
     """
 
     def __init__(self, name: str, node: Channels, options: StreamOptions) -> None:
@@ -69,6 +70,7 @@ class Channel:
         self._is_pinned = False
         self.is_watched = False
         self._follows = 0
+        self.heard = 0
         self._has_heard = False
         self._was_heard = True
         self._waiters: list[Deferred[None]] = []
@@ -221,6 +223,7 @@ class Channel:
                 ring.skip(entry.prev)
             ring.append(entry)
         if ring.top != top:
+            self.heard += 1
             self._wake_sleepers()
 
     # Hot: once per delivery. benchmarks/fanout.py.
@@ -254,10 +257,9 @@ class Channel:
             due = self._marks.popleft()
         if due is not None:
             _, life, top = due
-            for subscription in tuple(self._subscriptions.values()):
-                if subscription.begun and (subscription.life, subscription.offset) < (life, top):
-                    self.node.overdue += 1
-                    subscription.carrier.overdue(subscription)
+            for subscription in self.behind(life, top):
+                self.node.overdue += 1
+                subscription.carrier.overdue(subscription)
         if ring.readers:
             self._lag_check = self.node.clock.call_later(limit / _MARKS, self._check_lag)
         else:
@@ -280,6 +282,14 @@ class Channel:
         subscription = self._subscriptions.get(carrier)
         if subscription is None:
             subscription = self._add(Subscription(self, carrier, set()))
+    def behind(self, life: int, offset: int) -> Sequence[Subscription]:
+        """Give those who have not taken everything up to this offset of a life of the ring."""
+        return [
+            subscription
+            for subscription in self._subscriptions.values()
+            if subscription.begun and (subscription.life, subscription.offset) < (life, offset)
+        ]
+
         else:
             if subscription.begun:
                 subscription.hear(subscription.events | {event})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakValueDictionary, finalize, ref
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -109,6 +109,10 @@ class Channels:
     def start(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannels`."""
         return self.ready()
+
+    def survey(self) -> Sequence[ref[Channel]]:
+        """Refer to every channel there is, at the price of copying a list."""
+        return self._channels.valuerefs()
 
     def stop(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannels`."""

@@ -297,10 +297,11 @@ class EventDispatcher(Firing):
 
     # --- Introspection ------------------------------------------------------------------------
 
-    def handlers(self) -> Sequence[HandlerInfo]:
-        """Give every registered handler, in registration order."""
+    def handlers(self, limit: int | None = None) -> Sequence[HandlerInfo]:
+        """Give every registered handler, or so many of them, in registration order."""
         self._engine.check_thread()
-        return [self._info(registration) for registration in self._index.by_id.values()]
+        registrations = itertools.islice(self._index.by_id.values(), limit)
+        return [self._info(registration) for registration in registrations]
 
     def matching(self, /, **details: Any) -> Sequence[HandlerInfo]:
         """Give the handlers that an event with these details would call, in call order."""

@@ -26,8 +26,10 @@ class Grant(Struct, frozen=True, kw_only=True):
         channels: For a connection: the channels to which the server subscribes it.
         ttl: Seconds until it ends, unless it is refreshed; None: it does not end by itself.
     """
+        is_seen: For a subscription: whether others know that it is there.
 
     info: Any = None
     data: Any = None
     channels: Sequence[str] = ()
     ttl: float | None = None
+    is_seen: bool = True

@@ -20,6 +20,7 @@ from oni.server._answers import Answers
 from oni.server._effects import Effects
 from oni.server._order_effects import OrderEffects
 from oni.server._orders import FORCED, Farewell, Order, check_farewell
+from oni.server._passes import Passes
 from oni.server._performer import Performer
 from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
@@ -45,6 +46,7 @@ class Oni:
         sessions: The sessions that have not ended, by client id.
         node: Names this server, as long as it runs.
     """
+        passes: Lets the console in.
 
     def __init__(
         self, settings: Settings, reactor: Any = None, *, channels: IChannels | None = None
@@ -75,10 +77,11 @@ class Oni:
         self.node = str(uuid4())
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
+        self.passes = Passes(self._reactor.seconds)
         self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
         effects = Effects(self.channels, self._recent, settings, self._answers, orders)
-        self._performer = Performer(self.dispatcher, effects, settings)
+        self._performer = Performer(self.dispatcher, effects, settings, self.passes)
 
     def start(self) -> Deferred[None]:
         """Begin to let acts happen.

@@ -19,6 +19,7 @@ from oni.protocol import ErrorCode
 from oni.server._acts import Act, refusal, reply_to, seal
 from oni.server._checks import check_act
 from oni.server._effects import Effects
+from oni.server._passes import Passes
 from oni.server._settings import Settings
 from oni.values import EventResult
 
@@ -30,17 +31,25 @@ _log = Logger()
 class Performer:
     """The server's own handlers, the first ones of their phases."""
 
-    def __init__(self, dispatcher: EventDispatcher, effects: Effects, settings: Settings) -> None:
+    def __init__(
+        self,
+        dispatcher: EventDispatcher,
+        effects: Effects,
+        settings: Settings,
+        passes: Passes,
+    ) -> None:
         """Register the handlers, before anybody else can.
 
         Args:
             dispatcher: The server's dispatcher.
             effects: What acts do.
             settings: What they may do.
+            passes: Who may do more.
         """
         self._dispatcher = dispatcher
         self._effects = effects
         self._settings = settings
+        self._passes = passes
         for handler, phase in (
             (self._check, "before"),
             (self._carry_out, "during"),
@@ -70,7 +79,7 @@ class Performer:
     # --- The handlers -------------------------------------------------------------------------
 
     def _check(self, act: Any) -> None:
-        if isinstance(act, Act):
+        if isinstance(act, Act) and not self._passes.admits(act):
             check_act(act, self._settings)
 
     def _carry_out(self, act: Any) -> Deferred[None] | None:

@@ -138,7 +138,7 @@ class Subscriptions:
             self._check_held(name, held)
             if wish.since is not None and wish.rejects_gap and not attached.recovered:
                 raise refusal(ErrorCode.UNRECOVERABLE_POSITION)
-            if rules.presence or rules.join_leave:
+            if wish.grant.is_seen and (rules.presence or rules.join_leave):
                 held.is_present = True
                 await held.channel.enter(self._info(wish.grant))
                 held.is_present = True  # also where it had to leave before it was there
