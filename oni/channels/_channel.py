@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class Channel:
         self.options = options
         self.node = node
         self.ring = Ring(node.rings, options.ring_entries, options.ring_bytes)
+        self._namespace = node.namespace_for(name)
         self._kept: Kept | None = None
         self._stream = node.backend.hold(name)
         self._subscriptions: dict[ICarrier, Subscription] = {}
@@ -69,8 +70,8 @@ class Channel:
         self._state = "new"  # following, started
         self._is_pinned = False
         self.is_watched = False
-        self._follows = 0
         self.heard = 0
+        self._follows = 0
         self._has_heard = False
         self._was_heard = True
         self._waiters: list[Deferred[None]] = []
@@ -222,8 +223,9 @@ class Channel:
                 self.node.repairs += 1
                 ring.skip(entry.prev)
             ring.append(entry)
-        if ring.top != top:
             self.heard += 1
+            self.node.deliveries += len(self._subscriptions)
+        if ring.top != top:
             self._wake_sleepers()
 
     # Hot: once per delivery. benchmarks/fanout.py.
@@ -247,6 +249,20 @@ class Channel:
 
     # --- Who lags -------------------------------------------------------------------------------
 
+    def count_lags(self, lags: Counter[int]) -> None:
+        """Count, by how many publications of the ring each subscription has not taken."""
+        ring = self.ring
+        if not ring.readers:
+            lags[0] += len(self._subscriptions)
+            return
+        for subscription in self._subscriptions.values():
+            if subscription.asleep:
+                lags[0] += 1
+            elif subscription.life == ring.life:
+                lags[ring.count_after(subscription.offset)] += 1
+            else:
+                lags[len(ring)] += 1
+
     def _check_lag(self) -> None:
         """Note where the stream stands, and look who does not stand where it stood long ago."""
         self._lag_check = None
@@ -265,6 +281,14 @@ class Channel:
         else:
             self._marks.clear()
 
+    def behind(self, life: int, offset: int) -> Sequence[Subscription]:
+        """Give those who have not taken everything up to this offset of a life of the ring."""
+        return [
+            subscription
+            for subscription in self._subscriptions.values()
+            if subscription.begun and (subscription.life, subscription.offset) < (life, offset)
+        ]
+
     def _stop_lag_check(self) -> None:
         self._marks.clear()
         if self._lag_check is not None:
@@ -282,14 +306,6 @@ class Channel:
         subscription = self._subscriptions.get(carrier)
         if subscription is None:
             subscription = self._add(Subscription(self, carrier, set()))
-    def behind(self, life: int, offset: int) -> Sequence[Subscription]:
-        """Give those who have not taken everything up to this offset of a life of the ring."""
-        return [
-            subscription
-            for subscription in self._subscriptions.values()
-            if subscription.begun and (subscription.life, subscription.offset) < (life, offset)
-        ]
-
         else:
             if subscription.begun:
                 subscription.hear(subscription.events | {event})
@@ -469,7 +485,7 @@ class Channel:
     ) -> Deferred[Position]:
         """See :class:`oni.interfaces.IChannel`."""
         draft = draft_of(event, data, tags, info, exclude)
-        self.node.publications += 1
+        self.node.published[self._namespace] += 1
         backend = self.node.backend
         if self.node.is_ready:
             return backend.publish(self.name, draft, self.options, idempotency_key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary, finalize, ref
@@ -18,7 +18,7 @@ from oni.channels._channel import Channel
 from oni.channels._clock import Clock
 from oni.channels._kept import Kept
 from oni.channels._leases import Leases
-from oni.channels._names import check_name
+from oni.channels._names import check_name, namespace_of
 from oni.channels._ring import Rings
 from oni.channels.backends.memory import MemoryBackend
 from oni.interfaces import IBackendSink, IChannelBackend, IChannels
@@ -32,6 +32,8 @@ _COMPARE_EVERY = 40.0  # seconds; Centrifugo's ClientChannelPositionCheckDelay
 _MAX_PAGES = 32
 _COMPARED = 100  # channels that are compared at once
 _DEFAULTS = StreamOptions()
+_MAX_NAMESPACES = 1000  # whose publications are counted apart
+_OTHERS = ":others"  # no namespace has this name
 
 
 def _default_options(name: str) -> StreamOptions:
@@ -51,7 +53,8 @@ class Channels:
         rings: The memory that all rings share.
         leases: Who is present through this node.
         kept_pages: Who has a page of history.
-        publications, gaps, passed_over, pages, repairs, overdue, recoveries: Counters, see
+        published: Counts publications by this node, by namespace.
+        deliveries, gaps, passed_over, pages, repairs, overdue, recoveries: Counters, see
             :meth:`statistics`.
     """
 
@@ -78,7 +81,8 @@ class Channels:
         self.backend: IChannelBackend = backend
         self.rings = Rings(ring_bytes)
         self.leases = Leases(backend, self.clock)
-        self.publications = self.gaps = self.passed_over = 0
+        self.published: Counter[str] = Counter()
+        self.deliveries = self.gaps = self.passed_over = self.reconnects = 0
         self.pages = self.repairs = self.overdue = 0
         self.kept_pages: OrderedDict[Kept, None] = OrderedDict()
         self.recoveries = {True: 0, False: 0}
@@ -87,7 +91,7 @@ class Channels:
         self._in_use: set[Channel] = set()
         self._followed: dict[str, int] = {}
         self._gone: deque[tuple[str, int]] = deque()
-        self._is_up = False
+        self._is_up = self._was_up = False
         self._state = "new"  # starting, started
         self._waiters: list[Deferred[None]] = []
         self._comparison: IDelayedCall | None = None
@@ -106,13 +110,13 @@ class Channels:
         """See :class:`oni.interfaces.IChannels`."""
         return sorted(self._channels.keys())
 
-    def start(self) -> Deferred[None]:
-        """See :class:`oni.interfaces.IChannels`."""
-        return self.ready()
-
     def survey(self) -> Sequence[ref[Channel]]:
         """Refer to every channel there is, at the price of copying a list."""
         return self._channels.valuerefs()
+
+    def start(self) -> Deferred[None]:
+        """See :class:`oni.interfaces.IChannels`."""
+        return self.ready()
 
     def stop(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannels`."""
@@ -137,9 +141,10 @@ class Channels:
 
         Gauges: ``channels``, ``subscriptions``, ``ring_bytes``, ``leases``,
         ``waiting_for_history`` and ``backend_up``. Counters: ``publications`` by this node,
+        ``deliveries`` that became due (a publication for each subscription of its channel),
         ``gaps`` that subscribers were told of, ``passed_over`` publications where only the newest
         is wanted, ``pages`` of history that were read for those who are behind, ``repairs`` of
-        the feed, ``overdue`` clients, ``recoveries`` and ``failed_recoveries``, ``evicted``
+        the feed, ``reconnects`` of the backend, ``overdue`` clients, ``recoveries`` and ``failed_recoveries``, ``evicted``
         publications for want of memory; and the backend's own, which begin with ``backend_``.
         """
         self._clean()
@@ -150,11 +155,13 @@ class Channels:
             "leases": len(self.leases),
             "waiting_for_history": sum(channel.waiting for channel in self._in_use),
             "backend_up": int(self._is_up),
-            "publications": self.publications,
+            "publications": self.published.total(),
+            "deliveries": self.deliveries,
             "gaps": self.gaps,
             "passed_over": self.passed_over,
             "pages": self.pages,
             "repairs": self.repairs,
+            "reconnects": self.reconnects,
             "overdue": self.overdue,
             "recoveries": self.recoveries[True],
             "failed_recoveries": self.recoveries[False],
@@ -162,7 +169,25 @@ class Channels:
         }
         return own | {f"backend_{name}": n for name, n in self.backend.statistics().items()}
 
+    def lags(self) -> Counter[int]:
+        """Count the subscriptions by how many publications of the ring they have not taken.
+
+        It looks at each subscription of a channel in which one has not taken everything.
+        """
+        lags: Counter[int] = Counter()
+        for channel in self._in_use:
+            channel.count_lags(lags)
+        return lags
+
     # --- What channels use ----------------------------------------------------------------------
+
+    def namespace_for(self, name: str) -> str:
+        """Say under which name a channel's publications are counted: its namespace, mostly."""
+        namespace = namespace_of(name)
+        if namespace not in self.published and len(self.published) >= _MAX_NAMESPACES:
+            namespace = _OTHERS
+        self.published.setdefault(namespace, 0)
+        return namespace
 
     @property
     def is_ready(self) -> bool:
@@ -260,7 +285,8 @@ class Channels:
 
     def up(self) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
-        self._is_up = True
+        self.reconnects += self._was_up and not self._is_up
+        self._is_up = self._was_up = True
 
     def down(self) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""

@@ -190,6 +190,10 @@ class Ring:
         """Give the publications after this offset, which must not be before ``base``."""
         return self._entries[bisect_right(self._offsets, offset, self._head) :]
 
+    def count_after(self, offset: int) -> int:
+        """Count the publications after this offset."""
+        return len(self._entries) - bisect_right(self._offsets, offset, self._head)
+
     def newest(self) -> Sequence[Any]:
         """Give all publications that are kept."""
         return self._entries[self._head :]

@@ -26,6 +26,7 @@ from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
 from oni.server._timers import SessionTimers
+from oni.server.metrics import Tally
 from oni.values import Position
 
 __all__ = ["Oni"]
@@ -45,8 +46,9 @@ class Oni:
         channels: The process's channels.
         sessions: The sessions that have not ended, by client id.
         node: Names this server, as long as it runs.
-    """
         passes: Lets the console in.
+        tally: What its sessions count.
+    """
 
     def __init__(
         self, settings: Settings, reactor: Any = None, *, channels: IChannels | None = None
@@ -75,9 +77,10 @@ class Oni:
         self._reactor: IReactorTime = reactor
         self._stopping = False
         self.node = str(uuid4())
+        self.passes = Passes(self._reactor.seconds)
+        self.tally = Tally()
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
-        self.passes = Passes(self._reactor.seconds)
         self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
         effects = Effects(self.channels, self._recent, settings, self._answers, orders)
@@ -295,6 +298,7 @@ class Oni:
             self._timers,
             self._forget_session,
             is_duplex,
+            self.tally,
         )
         self.sessions[session.client] = session
         if self._stopping:

@@ -48,6 +48,7 @@ from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
 from oni.server._subscriptions import Subscriptions
 from oni.server._timers import SessionTimers
+from oni.server.metrics import Tally
 from oni.values import ClientInfo, Position
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "_close_code",
         "_expiry",
         "_heartbeat",
         "_is_leaving",
@@ -114,6 +116,7 @@ class Session:
         "_running",
         "_settings",
         "_stale",
+        "_tally",
         "_waiters",
         "_waiting",
         "_was_opened",
@@ -136,6 +139,7 @@ class Session:
         timers: SessionTimers,
         on_closed: Callable[[Session], object],
         is_duplex: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         """Wait for the first command.
 
@@ -148,6 +152,7 @@ class Session:
             timers: The clock, and what all sessions wait for.
             on_closed: Is called when everything is over.
             is_duplex: See the class.
+            tally: Counts what happens.
         """
         self.client = str(uuid4())
         self.user = ""
@@ -160,7 +165,10 @@ class Session:
         self._settings = settings
         self._reactor = timers.reactor
         self._on_closed = on_closed
-        self._running: dict[Reply, None] = {}
+        self._running: dict[Reply, float] = {}  # each with the time of its beginning
+        self._close_code = 0
+        self._tally = Tally() if tally is None else tally
+        self._tally.connections["websocket" if is_duplex else "sse"] += 1
         self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
         self._pump_is_due = False
         self._reading_paused = False
@@ -185,6 +193,7 @@ class Session:
     def received(self, frame: bytes) -> None:
         """Take the payload of a message."""
         self._heartbeat.hear()
+        self._tally.bytes_in += len(frame)
         try:
             lines = split_frame(frame)
         except BadRequestError as error:
@@ -239,6 +248,7 @@ class Session:
 
     def close(self, code: CloseCode | Farewell) -> None:
         """Close the connection, saying why, and begin to end."""
+        self._close_code = code.code
         self.carrier.close(code)
         self._end()
 
@@ -300,7 +310,7 @@ class Session:
         """Answer what is wrong with a command; without an id there is nobody to answer."""
         _log.debug("session {client}: bad request: {error}", client=self.client, error=error)
         if error.command_id and self.state != "new":
-            self._refuse(error.command_id, bad_request(error))
+            self._refuse(error.command_id, bad_request(error), "unknown")
         else:
             self.close(CloseCode.BAD_REQUEST)
 
@@ -324,9 +334,9 @@ class Session:
         if isinstance(command, Ping):
             self.carrier.send(encode_reply(command.id, "ping"))
         elif isinstance(command, NotAvailable):
-            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE))
+            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE), "unknown")
         elif isinstance(command, NotFound):
-            self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND))
+            self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND), "unknown")
         elif not isinstance(command, Pong):
             try:
                 act = act_of(command, self, self._settings)
@@ -342,7 +352,8 @@ class Session:
         # Some rpcs are other acts to the server; the client still waits for an rpc's answer.
         method = "rpc" if isinstance(command, Rpc) else act.action
         reply = reply_to(act)
-        self._running[reply] = None
+        self._running[reply] = self._reactor.seconds()
+        self._tally.commands[method] += 1
         answered = _at_top_level(self._performer.perform, act)
         answered.addCallbacks(
             self._answer,
@@ -362,6 +373,7 @@ class Session:
         told = result if isinstance(result, msgspec.Struct) else None
         self.carrier.send(encode_reply(command_id, method, told))
         if method == "subscribe":
+            self._tally.subscribed(result)
             self.subscriptions.begin(channel)
         elif method == "connect":
             for name in self.subscriptions:
@@ -374,15 +386,18 @@ class Session:
         if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
             return
         if command_id:
-            self._refuse(command_id, failure.value)
+            self._refuse(command_id, failure.value, method)
         if method == "connect":
             self.close(_close_for(failure.value))
 
-    def _refuse(self, command_id: int, error: Refused) -> None:
+    def _refuse(self, command_id: int, error: Refused, method: str) -> None:
+        self._tally.errors[method, str(error.code)] += 1
         self.carrier.send(encode_error(command_id, error.code, error.message, error.temporary))
 
     def _ended(self, _: Any, reply: Reply) -> None:
-        self._running.pop(reply, None)
+        began = self._running.pop(reply, None)
+        if began is not None:
+            self._tally.seconds.observe(self._reactor.seconds() - began)
         if self.state == "closing":
             # Later: handlers in `after` hear of the act's end before they hear of the client's.
             self._reactor.callLater(0, self._finish)
@@ -428,6 +443,7 @@ class Session:
         if self.state in ("closing", "closed"):
             return
         self.state = "closing"
+        self._tally.ended(self._close_code, self.carrier)
         self._heartbeat.stop()
         self._stale.cancel()
         self._waiting.clear()
