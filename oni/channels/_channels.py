@@ -144,8 +144,9 @@ class Channels:
         ``deliveries`` that became due (a publication for each subscription of its channel),
         ``gaps`` that subscribers were told of, ``passed_over`` publications where only the newest
         is wanted, ``pages`` of history that were read for those who are behind, ``repairs`` of
-        the feed, ``reconnects`` of the backend, ``overdue`` clients, ``recoveries`` and ``failed_recoveries``, ``evicted``
-        publications for want of memory; and the backend's own, which begin with ``backend_``.
+        the feed, ``reconnects`` of the backend, ``overdue`` clients, ``recoveries`` and
+        ``failed_recoveries``, ``evicted`` publications for want of memory; and the backend's
+        own, which begin with ``backend_``.
         """
         self._clean()
         own = {
