@@ -1,0 +1,117 @@
+"""Nobody is let in when the process runs out of file descriptors."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+__all__ = ["Descriptors"]
+
+_log = Logger()
+
+_STOP = 0.9  # of all descriptors; what is left is for backends, logs and the application
+_GO_ON = 0.8
+_INTERVAL = 0.5  # seconds between two looks, while nobody is let in
+
+
+def _lowest_free() -> int:
+    """Give the number that the next file gets: all below are taken."""
+    try:
+        number = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return _most()
+    os.close(number)
+    return number
+
+
+def _open_now() -> int:
+    """Count the open ones."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:  # there is no /proc, or no descriptor to read it with
+        return _lowest_free()
+
+
+def _most() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else soft
+
+
+class Descriptors:
+    """Stops ports from accepting at nine tenths of what the process may open.
+
+    Who comes then waits in the kernel until there are fewer than eight tenths. It is asked for
+    each connection, and that is cheap: the kernel gives the lowest free number, so nothing has to
+    be counted.
+
+    Args:
+        reactor: The clock.
+        lowest_free: Gives the lowest free number.
+        open_now: Counts the open ones.
+        most: Gives how many there may be.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        lowest_free: Callable[[], int] = _lowest_free,
+        open_now: Callable[[], int] = _open_now,
+        most: Callable[[], int] = _most,
+    ) -> None:
+        self._reactor = reactor
+        self._lowest_free = lowest_free
+        self._open_now = open_now
+        self._most = most
+        self._ports: list[Any] = []
+        self._call: IDelayedCall | None = None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether nobody is let in now."""
+        return self._call is not None
+
+    def watch(self, port: Any) -> Any:
+        """Stop this port when it has to be, if it can pause. Give it back."""
+        if hasattr(port, "pauseProducing"):
+            self._ports.append(port)
+            if self.is_short:
+                port.pauseProducing()
+        return port
+
+    def has_room(self) -> bool:
+        """Say whether one more connection may stay; if not, accept no others for now."""
+        if self._call is not None:
+            return False
+        most = self._most()
+        if self._lowest_free() < most * _STOP:
+            return True
+        _log.warn(
+            "nobody is let in: nearly all of the {most} file descriptors are taken. "
+            "server.max_connections is too high for this, or the limit (ulimit -n) too low",
+            most=most,
+        )
+        for port in self._ports:
+            port.pauseProducing()
+        self._call = self._reactor.callLater(_INTERVAL, self._look)
+        return True  # this one has its descriptor; the next one is too many
+
+    def _look(self) -> None:
+        self._call = None
+        if self._open_now() > self._most() * _GO_ON:
+            self._call = self._reactor.callLater(_INTERVAL, self._look)
+            return
+        _log.info("clients are let in again")
+        for port in self._ports:
+            port.resumeProducing()
+
+    def stop(self) -> None:
+        """Look no more; the ports end."""
+        self._ports.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
