@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
@@ -12,6 +13,7 @@ from zope.interface import implementer
 
 from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
+from oni.carriers._handshake import Handshake
 from oni.carriers._intake import Intake
 from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import Outbox
@@ -74,6 +76,7 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
 
     factory: WebSocketCarrierFactory
     transport: Any
+    _headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +89,11 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
         self._end: IDelayedCall | None = None
 
     # --- What the owner calls -----------------------------------------------------------------
+
+    @property
+    def handshake(self) -> Handshake:
+        """The request with which the connection began. It is known only while an owner is made."""
+        return Handshake(self._headers, self.peer or "")
 
     def send(self, payload: bytes) -> None:
         """Send a text message. Nothing happens where the connection is closing or closed."""
@@ -268,14 +276,16 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
             headers.get("origin"), headers["host"].strip(), secure, self.factory.allowed_origins
         ):
             raise ConnectionDeny(ConnectionDeny.FORBIDDEN, "origin not allowed")
+        self._headers = headers
         if not request.protocols or _JSON in request.protocols:
             return _JSON if request.protocols else None
         raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
 
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
-        slim(self)
         self._owner = self.factory.open(self)
+        del self._headers
+        slim(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Hand a message to the owner."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oni.carriers import Handshake
     from oni.server._acts import Act
     from oni.server._address import local_address
     from oni.server._grants import Grant
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from oni.server._settings import SettingInfo, Settings, describe
     from oni.server._settings_file import load_settings
     from oni.server._whole_check import check_application
+    from oni.server.auth._identity import Identity
 
 __all__ = [
     "Act",
     "Farewell",
     "Grant",
+    "Handshake",
+    "Identity",
     "Oni",
     "Order",
     "SettingInfo",
@@ -43,6 +47,14 @@ def __getattr__(name: str) -> Any:
         from oni.server._grants import Grant
 
         return Grant
+    if name == "Handshake":
+        from oni.carriers import Handshake
+
+        return Handshake
+    if name == "Identity":
+        from oni.server.auth._identity import Identity
+
+        return Identity
     if name == "Oni":
         from oni.server._oni import Oni
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw
 from twisted.internet.defer import CancelledError, Deferred
 
+from oni.carriers import Handshake
 from oni.channels import check_event, namespace_of
 from oni.errors import ReadOnlyActError, Refused
 from oni.protocol import ErrorCode
@@ -17,12 +18,16 @@ from oni.server._grants import Grant
 
 if TYPE_CHECKING:
     from oni.server._session import Session
+    from oni.server.auth._authentication import Proof
 
 __all__ = [
     "DEFAULT_EVENT",
     "Act",
     "Reply",
+    "UnprovenError",
     "bad_request",
+    "proof_of",
+    "put_proof",
     "refusal",
     "reply_to",
     "seal",
@@ -35,6 +40,10 @@ DEFAULT_EVENT = "message"
 
 _NO_GRANT = Grant()
 _MUTABLE = frozenset(("data", "event", "grant", "tags"))
+
+
+class UnprovenError(Refused):
+    """A proof is not accepted: a client may have another one."""
 
 
 class Act:
@@ -66,6 +75,7 @@ class Act:
     __slots__ = (
         "_data",
         "_json",
+        "_proof",
         "_reply",
         "_sealed",
         "_session",
@@ -95,6 +105,7 @@ class Act:
     refusal: Refused | None
     _data: Any
     _json: bytes | None
+    _proof: Proof  # only there where it was looked for one
     _reply: Reply
     _sealed: bool
     _session: Session | None
@@ -175,6 +186,23 @@ class Act:
         object.__setattr__(self, "_json", None)
 
     @property
+    def meta(self) -> Any:
+        """What whoever proved the user tells handlers, and nobody else."""
+        proof = proof_of(self)
+        if proof is not None and proof.identity is not None:
+            return proof.identity.meta
+        return None if self._session is None else self._session.meta
+
+    @property
+    def handshake(self) -> Handshake | None:
+        """The request with which the connection began.
+
+        It is there while the client connects, where an application says who that is by
+        :meth:`oni.server.Oni.authenticate`; else it is None.
+        """
+        return None if self._session is None else self._session.handshake
+
+    @property
     def details(self) -> dict[str, str]:
         """What the act is matched by, at this moment."""
         return {
@@ -248,6 +276,21 @@ def session_of(act: Act) -> Session | None:
     return act._session
 
 
+def proof_of(act: Act) -> Proof | None:
+    """Give what came of looking at an act's proof, None where there is nothing to prove."""
+    return getattr(act, "_proof", None)
+
+
+def put_proof(act: Act, proof: Proof) -> None:
+    """Note what came of looking at an act's proof, before the act is fired."""
+    put = object.__setattr__
+    put(act, "_proof", proof)
+    if proof.identity is not None:
+        put(act, "user", proof.identity.user)
+    if proof.grant is not None:
+        put(act, "grant", proof.grant)
+
+
 def seal(act: Act) -> None:
     """Let nobody change the act any more.
 
@@ -267,8 +310,18 @@ def seal(act: Act) -> None:
         if not isinstance(act.grant, Grant):
             raise TypeError(f"an act's grant is a Grant, not {act.grant!r}")
         object.__setattr__(act, "grant", msgspec.json.decode(_encode(act.grant), type=Grant))
+    if act._session is not None:
+        _bound(act)
     object.__setattr__(act, "tags", MappingProxyType(dict(act.tags)))
     object.__setattr__(act, "_sealed", True)
+
+
+def _bound(act: Act) -> None:
+    """Let nothing last longer than what it was proven with, whatever handlers have granted."""
+    proof = proof_of(act)
+    bound = None if proof is None or proof.grant is None else proof.grant.ttl
+    if bound is not None and (act.grant.ttl is None or act.grant.ttl > bound):
+        object.__setattr__(act, "grant", msgspec.structs.replace(act.grant, ttl=bound))
 
 
 def sealed_data(act: Act) -> Raw:

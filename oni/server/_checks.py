@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from oni.channels import check_event, check_name
 from oni.errors import ChannelNameError, EventNameError
 from oni.protocol import ErrorCode
-from oni.server._acts import Act, bad_request, refusal, session_of
+from oni.server._acts import Act, bad_request, proof_of, refusal, session_of
 from oni.server._settings import ChannelRules, Settings
+from oni.server.auth._permissions import is_let_in, permits
+
+if TYPE_CHECKING:
+    from oni.server._session import Session
 
 __all__ = ["check_act"]
 
@@ -33,17 +39,20 @@ def check_act(act: Act, settings: Settings) -> None:
     Raises:
         Refused: With the protocol's code for the reason.
     """
+    proof = proof_of(act)
+    if proof is not None and proof.verdict is not None:
+        raise proof.verdict
     if act.action == "connect":
         _check_connect(act, settings)
     elif act.action in _ON_CHANNELS:
         _check_names(act)
-        if act.action not in ("sub_refresh", "unsubscribe"):
+        if act.action != "unsubscribe":
             _check_channel(act, settings)
 
 
 def _check_connect(act: Act, settings: Settings) -> None:
-    # No token can be proven yet, so none is taken for one.
-    if act.token or not settings.auth.anonymous:
+    proof = proof_of(act)
+    if (proof is None or proof.identity is None) and not settings.auth.anonymous:
         raise refusal(ErrorCode.UNAUTHORIZED)
 
 
@@ -67,18 +76,45 @@ def _check_channel(act: Act, settings: Settings) -> None:
     if session is None:
         return
     if act.action == "publish":
-        if not rules.publish:
-            raise refusal(ErrorCode.PERMISSION_DENIED)
-        return
-    if not rules.subscribe:
-        raise refusal(ErrorCode.PERMISSION_DENIED)
-    session.subscriptions.check_room(act.channel)
+        _check_permission(act, session, rules.publish)
+    elif act.action == "sub_refresh":
+        _check_refresh(act, rules)
+    else:
+        _check_permission(act, session, rules.subscribe)
+        session.subscriptions.check_room(act.channel)
 
 
 def _check_kept(act: Act, rules: ChannelRules) -> None:
-    """Let those ask who are subscribed, for what is kept."""
-    if not (rules.stream.keeps_history if "history" in act.action else rules.presence):
+    """Let those ask whom the settings let, for what is kept."""
+    of_history = "history" in act.action
+    if not (rules.stream.keeps_history if of_history else rules.presence):
         raise refusal(ErrorCode.NOT_AVAILABLE)
     session = session_of(act)
-    if session is not None and act.channel not in session.subscriptions:
+    if session is not None:
+        rule = rules.read_history if of_history else rules.read_presence
+        _check_permission(act, session, rule)
+
+
+def _check_refresh(act: Act, rules: ChannelRules) -> None:
+    """Let no subscription that needs a token go on without one."""
+    if not permits(rules.subscribe, lambda what: what != "token" or _has_token(act)):
         raise refusal(ErrorCode.PERMISSION_DENIED)
+
+
+def _check_permission(act: Act, session: Session, rule: bool | str | tuple[str, ...]) -> None:
+    """Let a session do what a rule lets it, on a channel that is not somebody else's own."""
+
+    def standing(what: str) -> bool:
+        if what == "authenticated":
+            return bool(act.user)
+        if what == "subscriber":
+            return act.channel in session.subscriptions
+        return _has_token(act)
+
+    if not permits(rule, standing) or not is_let_in(act.channel, act.user):
+        raise refusal(ErrorCode.PERMISSION_DENIED)
+
+
+def _has_token(act: Act) -> bool:
+    proof = proof_of(act)
+    return proof is not None and proof.permission is not None

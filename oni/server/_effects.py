@@ -26,7 +26,7 @@ from oni.protocol import (
     publication_result,
 )
 from oni.server._act_commands import PublishRequest
-from oni.server._acts import Act, refusal, sealed_data, session_of
+from oni.server._acts import Act, proof_of, refusal, sealed_data, session_of
 from oni.server._answers import Answers
 from oni.server._grants import Grant
 from oni.server._order_effects import OrderEffects
@@ -104,12 +104,13 @@ class Effects:
         session = session_of(act)
         if session is None:
             raise refusal(ErrorCode.NOT_AVAILABLE)
-        session.user, session.info = act.user, act.grant.info
+        session.user, session.info, session.meta = act.user, act.grant.info, act.meta
+        granted = {**dict.fromkeys(act.grant.channels, Grant()), **act.grant.subs}
         subs: dict[str, SubscribeResult] = {}
-        for name in dict.fromkeys(act.grant.channels if session.is_duplex else ()):
+        for name, grant in granted.items() if session.is_duplex else ():
             since = _position(act.request.subs.get(name))
             subs[name] = await session.subscriptions.add(
-                name, Wish(grant=Grant(), since=since, by_server=True)
+                name, Wish(grant=grant, since=since, by_server=True)
             )
         if not session.open():
             raise refusal(ErrorCode.NOT_AVAILABLE)
@@ -145,9 +146,7 @@ class Effects:
 
     async def _refresh(self, act: Act) -> RefreshResult:
         session = _open_session(act)
-        if not self._answers.has("refresh"):
-            raise refusal(ErrorCode.NOT_AVAILABLE)
-        ttl = session.expire_in(_ttl_of(await self._answers.ask(act)))
+        ttl = session.expire_in(await self._refreshed(act))
         return RefreshResult(ttl > 0, ttl, session.client, VERSION)
 
     async def _sub_refresh(self, act: Act) -> RefreshResult:
@@ -155,11 +154,21 @@ class Effects:
         assert isinstance(command, SubRefresh)
         if act.channel not in session.subscriptions:
             raise refusal(ErrorCode.PERMISSION_DENIED)
-        if not self._answers.has("sub_refresh"):
-            raise refusal(ErrorCode.NOT_AVAILABLE)
-        granted = _ttl_of(await self._answers.ask(act))
-        ttl = session.subscriptions.refresh(act.channel, granted)
+        ttl = session.subscriptions.refresh(act.channel, await self._refreshed(act))
         return RefreshResult(ttl > 0, ttl)
+
+    async def _refreshed(self, act: Act) -> float | None:
+        """Say for how long it goes on: as a token says, and at most as the application does."""
+        proof = proof_of(act)
+        granted = None if proof is None else proof.grant
+        if self._answers.has(act.action):
+            ttls = [_ttl_of(await self._answers.ask(act))]
+        elif granted is None:
+            raise refusal(ErrorCode.NOT_AVAILABLE)
+        else:
+            ttls = []
+        ttls.append(None if granted is None else granted.ttl)
+        return min((ttl for ttl in ttls if ttl is not None), default=None)
 
     async def _rpc(self, act: Act) -> RpcResult:
         _open_session(act)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,12 +24,14 @@ class Grant(Struct, frozen=True, kw_only=True):
             joins and publications.
         data: What the client itself is told, JSON.
         channels: For a connection: the channels to which the server subscribes it.
+        subs: The same, with what is given for each of these subscriptions.
         ttl: Seconds until it ends, unless it is refreshed; None: it does not end by itself.
-    """
         is_seen: For a subscription: whether others know that it is there.
+    """
 
     info: Any = None
     data: Any = None
     channels: Sequence[str] = ()
+    subs: Mapping[str, Grant] = {}
     ttl: float | None = None
     is_seen: bool = True

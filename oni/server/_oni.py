@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,9 @@ from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
 from oni.server._timers import SessionTimers
+from oni.server.auth._authentication import Authentication
+from oni.server.auth._keys import keys_of
+from oni.server.auth._tokens import Tokens
 from oni.server.metrics import Tally
 from oni.values import Position
 
@@ -51,7 +55,12 @@ class Oni:
     """
 
     def __init__(
-        self, settings: Settings, reactor: Any = None, *, channels: IChannels | None = None
+        self,
+        settings: Settings,
+        reactor: Any = None,
+        *,
+        channels: IChannels | None = None,
+        now: Callable[[], float] = time,
     ) -> None:
         """Build everything; nothing runs yet.
 
@@ -60,6 +69,10 @@ class Oni:
             reactor: The clock; the global reactor if None.
             channels: The channels; if None, those of the process: where there are none yet, they
                 are made as the settings describe.
+            now: Gives the time by which tokens expire, in seconds since 1970.
+
+        Raises:
+            SettingsError: A key for tokens cannot be had.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -84,7 +97,11 @@ class Oni:
         self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
         effects = Effects(self.channels, self._recent, settings, self._answers, orders)
-        self._performer = Performer(self.dispatcher, effects, settings, self.passes)
+        tokens = Tokens(settings.auth, keys_of(settings.auth, settings.folder), now)
+        self._authentication = Authentication(settings, tokens)
+        self._performer = Performer(
+            self.dispatcher, effects, settings, self.passes, self._authentication
+        )
 
     def start(self) -> Deferred[None]:
         """Begin to let acts happen.
@@ -282,6 +299,24 @@ class Oni:
         """
         self._answers.add(action, answer, method)
 
+    def authenticate(self, function: Callable[[Act], Any]) -> None:
+        """Let a function say who a client is that connects, by whatever proof it likes.
+
+        It is asked before the act is fired, so that handlers are matched by the user that it
+        names; functions are asked in the order in which they are given here, and tokens are
+        looked at when none has an answer.
+
+        Args:
+            function: Is called with the act of a ``connect``, which has ``token``, ``data``,
+                ``request`` and ``handshake``; and with that of a ``refresh``, which has a token.
+                It gives an :class:`oni.server.Identity`, None if it does not know the client, a
+                Deferred or a coroutine of these, or raises :class:`oni.errors.Refused`.
+
+        Raises:
+            TypeError: It cannot be called.
+        """
+        self._authentication.add(function)
+
     def open_session(self, carrier: Connection, is_duplex: bool = True) -> Session:
         """Begin the session of a connection that was made just now.
 
@@ -300,6 +335,8 @@ class Oni:
             is_duplex,
             self.tally,
         )
+        if self._authentication.asks:
+            session.handshake = getattr(carrier, "handshake", None)
         self.sessions[session.client] = session
         if self._stopping:
             session.close(CloseCode.SHUTDOWN)

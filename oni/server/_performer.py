@@ -7,6 +7,7 @@ holds up nobody.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,11 +17,12 @@ from twisted.python.failure import Failure
 from oni.dispatcher import EventDispatcher
 from oni.errors import EventAbortedError, QueueFullError, Refused
 from oni.protocol import ErrorCode
-from oni.server._acts import Act, refusal, reply_to, seal
+from oni.server._acts import Act, refusal, reply_to, seal, session_of
 from oni.server._checks import check_act
 from oni.server._effects import Effects
 from oni.server._passes import Passes
 from oni.server._settings import Settings
+from oni.server.auth._authentication import PROVEN, Authentication
 from oni.values import EventResult
 
 __all__ = ["Performer"]
@@ -37,6 +39,7 @@ class Performer:
         effects: Effects,
         settings: Settings,
         passes: Passes,
+        authentication: Authentication,
     ) -> None:
         """Register the handlers, before anybody else can.
 
@@ -45,11 +48,13 @@ class Performer:
             effects: What acts do.
             settings: What they may do.
             passes: Who may do more.
+            authentication: Says who acts.
         """
         self._dispatcher = dispatcher
         self._effects = effects
         self._settings = settings
         self._passes = passes
+        self._authentication = authentication
         for handler, phase in (
             (self._check, "before"),
             (self._carry_out, "during"),
@@ -70,11 +75,29 @@ class Performer:
             what went wrong, of which the details are only in the log.
         """
         reply = reply_to(act)
+        proving = None
+        if act.action in PROVEN and session_of(act) is not None:
+            proving = self._authentication.prove(act)
+        if proving is None:
+            self._fire(act, details)
+        else:
+            self._fire_when(proving, act, details)
+        return reply.deferred
+
+    def _fire_when(self, proving: Deferred[None], act: Act, details: dict[str, Any]) -> None:
+        """Fire an act as soon as it is known who acts, as an event of its own."""
+        reply = reply_to(act)
+        reply.cancel_act = proving.cancel
+        context = copy_context()  # whoever says who it is may do so inside another event
+        proving.addCallback(lambda _: context.run(self._fire, act, details))
+        proving.addErrback(lambda failure: reply.fail(failure.value))
+
+    def _fire(self, act: Act, details: dict[str, Any]) -> None:
+        reply = reply_to(act)
         fired = self._dispatcher.fire_event(act, **act.details, **details)
         reply.cancel_act = fired.cancel
         fired.addCallbacks(self._ended, self._failed, (act,), errbackArgs=(act,))
         fired.addErrback(lambda failure: _log.failure("an act ended badly", failure))
-        return reply.deferred
 
     # --- The handlers -------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oni.carriers import Handshake
 from oni.errors import BadRequestError, Refused
 from oni.interfaces import IChannels, ISubscription
 from oni.protocol import (
@@ -40,7 +41,7 @@ from oni.protocol import (
     split_frame,
 )
 from oni.server._act_commands import ActCommand, act_of
-from oni.server._acts import Act, Reply, bad_request, refusal, reply_to
+from oni.server._acts import Act, Reply, UnprovenError, bad_request, refusal, reply_to
 from oni.server._grants import EXPIRY_GRACE
 from oni.server._heartbeat import Heartbeat
 from oni.server._orders import Farewell
@@ -63,6 +64,9 @@ VERSION = "oni"
 
 #: With so many acts running, or commands waiting, a session stops reading.
 MAX_ACTS = 16
+
+_UNAUTHORIZED = ErrorCode.UNAUTHORIZED.code
+_TOKEN_EXPIRED = ErrorCode.TOKEN_EXPIRED.code
 
 #: So many commands may wait: those that had arrived when reading stopped.
 MAX_COMMANDS = 1024
@@ -95,6 +99,8 @@ class Session:
         client: The session's id.
         user: Who it is, ``""`` for nobody.
         info: What others may know about it, JSON.
+        meta: What only handlers may know about it.
+        handshake: How its connection began, where an application wants to know; while it connects.
         carrier: Its connection.
         state: See above.
         subscriptions: What it hears.
@@ -122,8 +128,10 @@ class Session:
         "_was_opened",
         "carrier",
         "client",
+        "handshake",
         "info",
         "is_duplex",
+        "meta",
         "state",
         "subscriptions",
         "user",
@@ -157,6 +165,8 @@ class Session:
         self.client = str(uuid4())
         self.user = ""
         self.info: Any = None
+        self.meta: Any = None
+        self.handshake: Handshake | None = None
         self.carrier: Any = carrier
         self.state = "new"
         self.is_duplex = is_duplex
@@ -223,6 +233,7 @@ class Session:
             return False
         self.state = "open"
         self._was_opened = True
+        self.handshake = None
         self._stale.cancel()
         self._heartbeat.start()
         return True
@@ -385,7 +396,15 @@ class Session:
         failure.trap(Refused, CancelledError)
         if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
             return
-        if command_id:
+        if isinstance(failure.value, UnprovenError):
+            if method == "refresh":
+                # Told of an error, clients would give up, also where another token would do.
+                self.close(_close_for(failure.value))
+                return
+            if method == "sub_refresh" and failure.value.code == _TOKEN_EXPIRED:
+                # First: so the client subscribes again, with another token.
+                self.sub_expired(channel)
+        if command_id and self.state not in ("closing", "closed"):
             self._refuse(command_id, failure.value, method)
         if method == "connect":
             self.close(_close_for(failure.value))
@@ -481,6 +500,8 @@ def _at_top_level(perform: Callable[[Act], Deferred[Any]], act: Act) -> Deferred
 
 def _close_for(error: Refused) -> CloseCode:
     """Choose how to close after a refused connect: the code says whether to come back."""
-    if error.code == ErrorCode.UNAUTHORIZED.code:
+    if error.code == _UNAUTHORIZED:
         return CloseCode.INVALID_TOKEN
+    if error.code == _TOKEN_EXPIRED:
+        return CloseCode.EXPIRED
     return CloseCode.CLOSED if error.temporary else CloseCode.PERMISSION_DENIED

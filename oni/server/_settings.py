@@ -6,7 +6,7 @@ connect. :mod:`oni.server._settings_file` reads them from a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -18,6 +18,8 @@ from oni.errors import OniError
 from oni.server._admin_settings import AdminSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._tables import words_for
+from oni.server.auth._permissions import WhoMay, WhoSubscribes
+from oni.server.auth._settings import AuthSettings
 from oni.values import Phase, StreamOptions
 
 __all__ = [
@@ -111,20 +113,19 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 128
 
 
-class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[auth]``: who may connect."""
-
-    anonymous: Annotated[
-        bool, Meta(description="Whether a client may connect without saying who it is.")
-    ] = False
-
-
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``[api]``: the HTTP API."""
 
     key: Annotated[
         Annotated[str, Meta(min_length=16)] | None,
         Meta(description="What the header X-API-Key must say. Without it the API is off."),
+    ] = None
+    key_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="A file that holds that key instead, relative to the settings file. Space "
+            "around it does not count."
+        ),
     ] = None
 
     def __repr__(self) -> str:
@@ -135,8 +136,27 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
     """``[channels]`` and ``[channels.NAMESPACE]``: these channels, and what clients may do."""
 
-    publish: Annotated[bool, Meta(description="Whether clients may publish.")] = False
-    subscribe: Annotated[bool, Meta(description="Whether clients may subscribe.")] = False
+    publish: Annotated[
+        WhoMay,
+        Meta(
+            description="Which clients may publish. 'authenticated': those whose user is known. "
+            "'subscriber': those that are subscribed to the channel. Of a list, all must hold."
+        ),
+    ] = False
+    subscribe: Annotated[
+        WhoSubscribes,
+        Meta(
+            description="Which clients may subscribe. 'authenticated': those whose user is known. "
+            "'token': those with a subscription token for the channel. Of a list, all must hold."
+        ),
+    ] = False
+    read_history: Annotated[
+        WhoMay,
+        Meta(description="Which clients may ask for publications that are kept, as publish."),
+    ] = "subscriber"
+    read_presence: Annotated[
+        WhoMay, Meta(description="Which clients may ask who is subscribed, as publish.")
+    ] = "subscriber"
     event_from: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(
@@ -148,8 +168,7 @@ class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Publications that are kept, at most; 0 for none. It needs history_ttl. "
-            "Subscribers may read them.",
+            description="Publications that are kept, at most; 0 for none. It needs history_ttl.",
         ),
     ] = 0
     history_ttl: Annotated[
@@ -167,9 +186,7 @@ class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
             "are kept."
         ),
     ] = True
-    presence: Annotated[
-        bool, Meta(description="Whether it is known who is subscribed. Subscribers may ask.")
-    ] = False
+    presence: Annotated[bool, Meta(description="Whether it is known who is subscribed.")] = False
     join_leave: Annotated[
         bool,
         Meta(description="Whether subscribers that ask for it are told who comes and goes."),
@@ -234,6 +251,11 @@ class ChannelsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     defaults: ChannelRules = ChannelRules()
     namespaces: Mapping[str, ChannelRules] = MappingProxyType({})
+
+    def tables(self) -> Iterator[tuple[str, ChannelRules]]:
+        """Give the rules of all, each with the path of its table."""
+        yield "channels", self.defaults
+        yield from ((f"channels.{name}", rules) for name, rules in self.namespaces.items())
 
 
 class BackendSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -373,6 +395,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     "server.listen reaches beyond loopback and auth.anonymous is true: everyone "
                     "who reaches the port may connect"
                 )
+        if not self.auth.proves_tokens:
+            found += [
+                f"{path}.subscribe wants a token, but [auth] has nothing to prove tokens with: "
+                "nobody may subscribe"
+                for path, rules in self.channels.tables()
+                if rules.subscribe == "token"
+                or (isinstance(rules.subscribe, tuple) and "token" in rules.subscribe)
+            ]
         return tuple(found)
 
 

@@ -31,6 +31,8 @@ from oni.server._settings import (
     Settings,
 )
 from oni.server._tables import article, convert_table, suggest
+from oni.server.auth._keys import key_problems, with_key
+from oni.server.auth._reading import SECRETS, read_auth
 from oni.values import Phase
 
 __all__ = ["load_settings", "parse_settings", "settings_from"]
@@ -87,8 +89,12 @@ def settings_from(table: Mapping[str, Any], folder: str | None = None) -> Settin
             sections[name] = _channels(value, problems)
         elif name == "dispatcher":
             sections[name] = _dispatcher(value, problems)
+        elif name == "auth":
+            sections[name] = read_auth(value, problems)
         else:
-            sections[name] = convert_table(SECTIONS[name], value, name, problems, secrets=("key",))
+            kind = SECTIONS[name]
+            found = convert_table(kind, value, name, problems, secrets=SECRETS)
+            sections[name] = with_key(found, name, folder, problems)
     settings = Settings(folder=folder, **{k: v for k, v in sections.items() if v is not None})
     problems += _cross_checks(settings, {problem.partition(":")[0] for problem in problems})
     if problems:
@@ -236,6 +242,7 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         )
     problems += settings.admin.problems(settings.listens_on_loopback, server.allowed_hosts)
     problems += running_problems(settings.running, settings.metrics)
+    problems += key_problems(settings.auth, settings.folder)
     problems += _channels_problems(settings.channels)
     try:
         backend_for(settings.backend.url)
@@ -249,9 +256,8 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
 
 
 def _channels_problems(settings: ChannelsSettings) -> list[str]:
-    tables = {"channels": settings.defaults}
-    tables.update((f"channels.{name}", rules) for name, rules in settings.namespaces.items())
-    found = [(path, problem) for path, rules in tables.items() for problem in _problems_of(rules)]
+    tables = settings.tables()
+    found = [(path, problem) for path, rules in tables for problem in _problems_of(rules)]
     # What a namespace only has from [channels] is said once.
     common = {problem for path, problem in found if path == "channels"}
     return [

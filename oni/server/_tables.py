@@ -57,6 +57,10 @@ def words_for(kind: Any) -> str:
     if isinstance(info, inspect.LiteralType):
         return " or ".join(map(repr, info.values))
     if isinstance(info, inspect.VarTupleType):
+        if isinstance(info.item_type, inspect.LiteralType):
+            return "a list of these"
+        if isinstance(info.item_type, inspect.StructType):
+            return "a list of tables"
         return "a list of strings" + (" that is not empty" if info.min_length else "")
     return "a table"
 

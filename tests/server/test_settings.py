@@ -213,7 +213,8 @@ class Channels(SettingsCase):
         """A permission is true or false, nothing that only looks so."""
         self.assert_problem(
             '[channels.chat]\npublish = "yes"',
-            "channels.chat.publish: expected true or false, got 'yes'",
+            "channels.chat.publish: expected true or false or 'authenticated' or 'subscriber'",
+            "got 'yes'",
         )
         self.assert_problem("[channels]\npublish = 1", "channels.publish", "got 1")
 
@@ -221,7 +222,8 @@ class Channels(SettingsCase):
         """A table under a key's name is no namespace."""
         self.assert_problem(
             "[channels.publish]\nsubscribe = true",
-            "channels.publish: expected true or false, got a table",
+            "channels.publish: expected true or false",
+            "got a table",
         )
 
     def test_names(self) -> None:
