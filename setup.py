@@ -18,7 +18,13 @@ CORE = [
 
 # What a user may add. Each name is also the one that a MissingExtraError tells the user.
 OPTIONAL = {
-    "server": ["PyJWT[crypto]>=2.12", "prometheus_client>=0.21", "click>=8.1", "rich>=13"],
+    "server": [
+        "PyJWT[crypto]>=2.12",
+        "prometheus_client>=0.21",
+        "click>=8.1",
+        "rich>=13",
+        "twisted[tls]>=26.10",
+    ],
     "zcml": ["zope.configuration>=6"],
     "redis": ["txredisapi>=1.6"],
     "mongo": ["pymongo>=4.18"],
@@ -99,5 +105,6 @@ setup(
         **DEVELOPMENT,
         "dev": union(DEVELOPMENT),
     },
+    entry_points={"console_scripts": ["oni = oni.command:main"]},
     zip_safe=False,
 )

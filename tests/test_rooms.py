@@ -26,7 +26,8 @@ ROWS = (
     ("signals", "ledger", "blocking", "zca"),
     ("channels", "carriers", "sources", "watchers", "listeners"),
     ("server",),
-    ("command", "testing", "__main__"),
+    ("command", "testing"),
+    ("__main__",),
 )
 PLACE = {room: place for place, row in enumerate(ROWS) for room in row}
 

@@ -1,0 +1,133 @@
+"""What ``oni doctor`` finds in a settings file: who may read it, secrets, origins, backend."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+
+from oni.command._doctor_rows import Row, error, fine, warning
+from oni.command._failures import CommandError
+from oni.command._token import secret_of
+from oni.server import Settings
+
+__all__ = ["look_at_settings", "permissions_row", "strength_row"]
+
+_ENOUGH_BITS = 100.0
+_FEW_BITS = 64.0
+_COMMON = ("secret", "password", "changeme", "change-me", "example", "123456", "a-long-random")
+_MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def look_at_settings(settings: Settings, path: str) -> Iterator[Row]:
+    """Look at settings, and at the file that they come from."""
+    secret, problem = _secret(settings)
+    secrets = {"api.key": settings.api.key, "auth.hmac_secret": secret}
+    admin = getattr(settings, "admin", None)
+    if admin is not None:
+        secrets["admin.key"] = admin.key
+    has_secrets = any(secrets.values())
+    yield permissions_row(path, os.stat(path), has_secrets)
+    if problem:
+        yield error("auth.hmac_secret", problem, "give the file to the daemon's user")
+    for name, value in secrets.items():
+        if value is not None:
+            yield strength_row(name, value)
+    yield from _same_secrets(secrets)
+    yield from _origin_rows(settings)
+    yield from _open_rows(settings)
+    yield _backend_row(settings)
+
+
+def _secret(settings: Settings) -> tuple[str | None, str]:
+    try:
+        return secret_of(settings), ""
+    except CommandError as failure:
+        return None, failure.format_message()
+
+
+def permissions_row(path: str, found: os.stat_result, has_secrets: bool) -> Row:
+    """Judge who may read and write the file."""
+    mode = stat.S_IMODE(found.st_mode)
+    what = "settings file"
+    if mode & 0o022:
+        return error(what, f"others may write {path} (mode {mode:04o})", f"chmod 600 {path}")
+    if has_secrets and mode & 0o004:
+        return error(what, f"everyone may read {path} (mode {mode:04o})", f"chmod 600 {path}")
+    if has_secrets and mode & 0o040:
+        return warning(
+            what, f"its group may read {path} (mode {mode:04o})", f"chmod 600 {path}, if not meant"
+        )
+    return fine(what, f"{path} (mode {mode:04o})")
+
+
+def strength_row(name: str, secret: str) -> Row:
+    """Judge how hard a secret is to guess, by its length and the variety of its characters."""
+    lowered = secret.lower()
+    common = next((word for word in _COMMON if word in lowered), None)
+    bits = _bits(secret)
+    if common is not None:
+        return error(name, f"it has the word {common!r} in it", f"make a random one: {_MAKE}")
+    if bits < _FEW_BITS:
+        return error(name, f"easy to guess: about {bits:.0f} bits", f"make a random one: {_MAKE}")
+    if bits < _ENOUGH_BITS:
+        return warning(name, f"about {bits:.0f} bits", f"make a longer one: {_MAKE}")
+    return fine(name, f"{len(secret)} characters, about {bits:.0f} bits")
+
+
+def _bits(secret: str) -> float:
+    """Estimate: how many bits its characters have, were they drawn as often as they appear."""
+    counts = Counter(secret)
+    size = len(secret)
+    return -sum(count * math.log2(count / size) for count in counts.values())
+
+
+def _same_secrets(secrets: dict[str, str | None]) -> Iterator[Row]:
+    given = [(name, value) for name, value in secrets.items() if value is not None]
+    for place, (name, value) in enumerate(given):
+        for other, same in given[:place]:
+            if value == same:
+                yield error(name, f"it is the same as {other}", "use one for each purpose")
+
+
+def _origin_rows(settings: Settings) -> Iterator[Row]:
+    origins = settings.server.allowed_origins
+    plain = [origin for origin in origins if origin.startswith("http://")]
+    beyond = [
+        origin
+        for origin in plain
+        if not origin.startswith(("http://localhost", "http://127.", "http://[::1]"))
+    ]
+    if beyond:
+        yield warning(
+            "origins",
+            f"{', '.join(beyond)}: whoever is between can change such a page",
+            "serve the page by https, and name that",
+        )
+    else:
+        shown = ", ".join(origins) if origins else "only the daemon's own page"
+        yield fine("origins", shown)
+
+
+def _open_rows(settings: Settings) -> Iterator[Row]:
+    """Say what is odd about the settings, as the daemon does when it starts."""
+    for text in settings.warnings():
+        yield warning("settings", text, "see the how-to guide on running the daemon")
+
+
+def _backend_row(settings: Settings) -> Row:
+    scheme = settings.backend.url.partition(":")[0]
+    if scheme != "memory":
+        return fine("backend", scheme)
+    tables = {"channels": settings.channels.defaults}
+    tables |= {f"channels.{name}": rules for name, rules in settings.channels.namespaces.items()}
+    kept = [path for path, rules in tables.items() if rules.history_size]
+    if kept:
+        return warning(
+            "backend",
+            f"memory: what {', '.join(kept)} keep is gone when the daemon ends",
+            "clients are told of the gap; use another backend if that will not do",
+        )
+    return fine("backend", "memory: one process, nothing kept when it ends")
