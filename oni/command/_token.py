@@ -131,18 +131,15 @@ def secret_of(settings: Settings) -> str | None:
     Raises:
         CommandError: Its file cannot be read.
     """
-    auth: Any = settings.auth
-    path = getattr(auth, "hmac_secret_file", None)
-    if path is not None:
-        return read_secret(os.path.join(settings.folder or "", path))
-    secret: str | None = getattr(auth, "hmac_secret", None)
-    return secret
+    auth = settings.auth
+    if auth.hmac_secret_file is not None:
+        return read_secret(os.path.join(settings.folder or "", auth.hmac_secret_file))
+    return auth.hmac_secret
 
 
 def claims_of(settings: Settings) -> dict[str, str | None]:
     """Give the claims that every token for a daemon with these settings must have."""
-    auth: Any = settings.auth
-    return {name: getattr(auth, name, None) for name in ("issuer", "audience")}
+    return {"issuer": settings.auth.issuer, "audience": settings.auth.audience}
 
 
 def _json(text: str | None) -> Any:
