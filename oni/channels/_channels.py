@@ -191,6 +191,11 @@ class Channels:
         return namespace
 
     @property
+    def is_up(self) -> bool:
+        """Whether the backend works."""
+        return self._is_up
+
+    @property
     def is_ready(self) -> bool:
         """Whether the backend is started."""
         return self._state == "started"

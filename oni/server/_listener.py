@@ -22,6 +22,8 @@ from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._settings import ServerSettings
 from oni.server._site import LimitedSite, UpgradeRequired
+from oni.server.console import Admin
+from oni.server.limits import Admission, Descriptors, Proxies
 
 __all__ = ["WEBSOCKET_PATH", "Front", "FrontFactory", "make_factory"]
 
@@ -192,6 +194,7 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     limits = oni.settings.server
     root = _page() if page is None else page
     root.putChild(b"api", Api(oni))
+    root.putChild(b"admin", Admin(oni, reactor))
     connection = _Branch()
     connection.putChild(b"websocket", UpgradeRequired())
     connection.putChild(b"sse", EventStreams(oni, reactor))

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.channels import Channels
 from oni.server import Oni, make_factory
+from oni.server._admin_settings import AdminSettings
 from oni.server._settings import (
     ApiSettings,
     AuthSettings,
@@ -130,6 +131,7 @@ class HouseTestCase(SynchronousTestCase):
     server = ServerSettings()
     anonymous = True
     dispatcher = DispatcherSettings()
+    admin = AdminSettings()
 
     def setUp(self) -> None:
         """Build and start it."""
@@ -138,6 +140,7 @@ class HouseTestCase(SynchronousTestCase):
             server=self.server,
             auth=AuthSettings(anonymous=self.anonymous),
             api=ApiSettings(key=KEY),
+            admin=self.admin,
             channels=ChannelsSettings(
                 defaults=OPEN,
                 namespaces={
