@@ -15,7 +15,7 @@ from oni.protocol._envelope import Envelope
 __all__ = ["MAX_DEPTH", "decode_command", "decode_json", "split_frame"]
 
 #: How deep objects and arrays of one command may nest.
-MAX_DEPTH = 64
+MAX_DEPTH = 32
 
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")

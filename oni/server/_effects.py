@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import DeferredSemaphore
 
 from oni.errors import UnrecoverablePositionError
 from oni.interfaces import IChannels
@@ -34,6 +35,7 @@ from oni.server._recent import RecentChannels
 from oni.server._session import VERSION, Session
 from oni.server._settings import Settings
 from oni.server._subscriptions import Wish
+from oni.server.limits import Users
 from oni.values import ClientInfo, Position
 
 __all__ = ["MAX_PUBLICATIONS", "Effects"]
@@ -53,6 +55,7 @@ class Effects:
         settings: Their rules.
         answers: What the application answers.
         orders: Does what the server side wants of sessions.
+        users: Counts their sessions.
     """
 
     def __init__(
@@ -62,12 +65,15 @@ class Effects:
         settings: Settings,
         answers: Answers,
         orders: OrderEffects,
+        users: Users,
     ) -> None:
         self._channels = channels
         self._recent = recent
         self._settings = settings
         self._answers = answers
         self._orders = orders
+        self._users = users
+        self._recoveries = DeferredSemaphore(settings.server.max_recoveries)
         self._known: dict[str, Callable[[Act], Coroutine[Any, Any, Any]]] = {
             "connect": self._connect,
             "subscribe": self._subscribe,
@@ -96,7 +102,15 @@ class Effects:
         if session_of(act) is None and self._orders.knows(act):
             return await self._orders.carry_out(act)
         effect = self._known.get(act.action)
-        return None if effect is None else await effect(act)
+        if effect is None:
+            return None
+        if not _reads_history(act):
+            return await effect(act)
+        await self._recoveries.acquire()
+        try:
+            return await effect(act)
+        finally:
+            self._recoveries.release()
 
     # --- Sessions -------------------------------------------------------------------------------
 
@@ -112,7 +126,10 @@ class Effects:
             subs[name] = await session.subscriptions.add(
                 name, Wish(grant=grant, since=since, by_server=True)
             )
+        if not self._users.enter(session.user):
+            raise refusal(ErrorCode.LIMIT_EXCEEDED)
         if not session.open():
+            self._users.leave(session.user)
             raise refusal(ErrorCode.NOT_AVAILABLE)
         ttl = session.expire_in(act.grant.ttl)
         return ConnectResult(
@@ -194,6 +211,9 @@ class Effects:
             _open_session(act)
             info = ClientInfo(act.user, act.client, session.info)
         wanted = act.request if isinstance(act.request, PublishRequest) else _PLAIN
+        data, rules = sealed_data(act), self._settings.rules_for(act.channel)
+        if rules is not None and len(bytes(data)) > rules.max_publish_bytes:
+            raise refusal(ErrorCode.LIMIT_EXCEEDED)
         return await self._channels.get(act.channel).publish(
             act.event,
             sealed_data(act),
@@ -236,6 +256,15 @@ class Effects:
     async def _presence_stats(self, act: Act) -> PresenceStatsResult:
         stats = await self._channels.get(act.channel).presence_stats()
         return PresenceStatsResult(stats.clients, stats.users)
+
+
+def _reads_history(act: Act) -> bool:
+    """Say whether an act may have to read much: so many of them take turns."""
+    if act.action == "subscribe":
+        return isinstance(act.request, Subscribe) and act.request.since is not None
+    if act.action == "connect":
+        return bool(act.grant.channels or act.grant.subs) and bool(act.request.subs)
+    return act.action == "history" and act.request.limit != 0
 
 
 def _open_session(act: Act) -> Session:

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BadHeadError", "RequestHead", "host_is_allowed", "parse_head"]
+__all__ = ["MAX_LINE", "BadHeadError", "RequestHead", "host_is_allowed", "parse_head"]
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
+#: Bytes of a line, where nothing else is said.
+MAX_LINE = 8192
+
 # All controls but the tab, and 0x85, which Latin-1 reads as "next line".
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 _PORT = re.compile(r":[0-9]*\Z")
@@ -25,11 +28,13 @@ class BadHeadError(Exception):
 
     Attributes:
         status: The HTTP status that says so.
+        retry_after: Seconds after which it may be tried again, 0 for nothing said about that.
     """
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, retry_after: int = 0) -> None:
         super().__init__(status)
         self.status = status
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +62,23 @@ class RequestHead:
         return self.method == b"GET" and b"websocket" in map(bytes.strip, wanted)
 
 
-def parse_head(data: bytes) -> RequestHead:
+def parse_head(data: bytes, max_line: int = MAX_LINE, max_headers: int = 64) -> RequestHead:
     """Read a head.
 
     Args:
         data: Request line and headers, without the empty line that ends them.
+        max_line: Bytes of the first line, and of each header, at most.
+        max_headers: How many headers there may be.
 
     Raises:
-        BadHeadError: With status 400.
+        BadHeadError: With status 400; 414 or 431 where the first line is too long, or the headers
+            are too many or too long.
     """
     first, *lines = data.split(b"\r\n")
+    if len(first) > max_line:
+        raise BadHeadError(414)
+    if len(lines) > max_headers or any(len(line) > max_line for line in lines):
+        raise BadHeadError(431)
     if any(map(_CONTROLS.search, (first, *lines))):
         raise BadHeadError(400)
     request = _LINE.fullmatch(first)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IProtocol
+from twisted.internet.interfaces import IDelayedCall, IProtocol, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,7 +36,9 @@ _END = b"\r\n\r\n"
 _REASONS = {
     400: b"Bad Request",
     408: b"Request Timeout",
+    414: b"URI Too Long",
     421: b"Misdirected Request",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
@@ -53,14 +55,26 @@ class Front(Protocol):
         self._timer: IDelayedCall | None = None
         self._refused = False
         self._counted = False
+        self._address: str | None = None
 
     def connectionMade(self) -> None:
         """Start the clock: it does not stop for a byte now and then."""
-        self._counted = self.factory.count_in()
-        if self._counted:
-            self._call_within(self.factory.limits.handshake_timeout, 408)
-        else:
+        factory, transport = self.factory, cast(Any, self.transport)
+        if not factory.descriptors.has_room():
+            self._refused = True
+            transport.abortConnection()
+            return
+        self._counted = factory.count_in()
+        if not self._counted:
             self._refuse(503)
+            return
+        peer = transport.getPeer()
+        if not factory.proxies.are_trusted(peer) and not self._comes_from(
+            factory.proxies.client(peer)
+        ):
+            self._refuse(429)
+            return
+        self._timer = factory.reactor.callLater(factory.limits.handshake_timeout, self._is_late)
 
     def dataReceived(self, data: bytes) -> None:
         """Collect the head."""
@@ -75,22 +89,25 @@ class Front(Protocol):
         if end >= 0:
             self._decide(self._head[:end])
         elif len(self._head) >= limit:
-            self._refuse(431)
+            self._refuse(431 if b"\r\n" in self._head else 414)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever has the connection now."""
         self._stop_clock()
         if self._counted:
             self.factory.count_out()
+        if self._address is not None:
+            self.factory.addresses.leave(self._address)
         if self._inner is not None:
             self._inner.connectionLost(reason)
 
     def _decide(self, head: bytes) -> None:
+        limits = self.factory.limits
         try:
-            request = parse_head(head)
-            inner = self.factory.choose(request, self.transport)
+            request = parse_head(head, limits.max_request_line_bytes, limits.max_request_headers)
+            inner = self._choose(request)
         except BadHeadError as error:
-            self._refuse(error.status)
+            self._refuse(error.status, error.retry_after)
             return
         self._stop_clock()
         data, self._head = self._head, b""
@@ -98,21 +115,44 @@ class Front(Protocol):
         inner.makeConnection(self.transport)  # type: ignore[arg-type]
         inner.dataReceived(data)
 
-    def _refuse(self, status: int) -> None:
+    def _choose(self, request: RequestHead) -> IProtocol:
+        """Find out who takes over; a websocket through a proxy is counted as its client's."""
+        factory, peer = self.factory, cast(Any, self.transport).getPeer()
+        if not request.asks_for_websocket or not factory.proxies.are_trusted(peer):
+            return factory.choose(request, self.transport)
+        client = factory.proxies.client(peer, request.values(b"x-forwarded-for"))
+        if not self._comes_from(client):
+            raise BadHeadError(429)
+        return factory.choose(request, self.transport)
+
+    def _comes_from(self, address: str) -> bool:
+        """Count the connection as one of this address, if there may be one more."""
+        if not self.factory.addresses.enter(address):
+            return False
+        self._address = address
+        return True
+
+    def _is_late(self) -> None:
+        """Give up. Who has said nothing is told nothing, and a TLS handshake ends at once."""
+        if not self._head and ISSLTransport.providedBy(self.transport):
+            self._refused = True
+            cast(Any, self.transport).abortConnection()
+        else:
+            self._refuse(408)
+
+    def _refuse(self, status: int, retry_after: int = 0) -> None:
         self._stop_clock()
         self._refused = True
         self._head = b""
         transport: Any = self.transport
+        after = b"Retry-After: %d\r\n" % retry_after if retry_after else b""
         transport.write(
-            b"HTTP/1.1 %d %s\r\nServer: Oni\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            % (status, _REASONS[status])
+            b"HTTP/1.1 %d %s\r\nServer: Oni\r\nConnection: close\r\n%sContent-Length: 0\r\n\r\n"
+            % (status, _REASONS[status], after)
         )
         transport.loseConnection()
         seconds = self.factory.limits.close_timeout
         self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
-
-    def _call_within(self, seconds: float, status: int) -> None:
-        self._timer = self.factory.reactor.callLater(seconds, self._refuse, status)
 
     def _stop_clock(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -129,6 +169,10 @@ class FrontFactory(Factory[Front]):
         limits: The limits.
         reactor: The reactor.
         connections: How many connections there are.
+        proxies: Whom to believe where connections come from.
+        addresses: Counts them by that.
+        admission: Bounds how many websockets are opened in a second.
+        descriptors: Stops the ports when the process can open no more.
     """
 
     protocol = Front
@@ -146,6 +190,10 @@ class FrontFactory(Factory[Front]):
         self.limits = limits
         self.reactor = reactor
         self.connections = 0
+        self.proxies = Proxies(limits.trusted_proxies)
+        self.addresses = site.addresses
+        self.admission = Admission(limits.max_handshakes_per_second, reactor.seconds)
+        self.descriptors = Descriptors(reactor)
         self._is_full = False
 
     def count_in(self) -> bool:
@@ -167,7 +215,7 @@ class FrontFactory(Factory[Front]):
         """Make the protocol that a request is meant for.
 
         Raises:
-            BadHeadError: The request names no host of ours.
+            BadHeadError: The request names no host of ours, or too many come at once.
         """
         hosts = request.values(b"host")
         if len(hosts) != 1:
@@ -175,6 +223,8 @@ class FrontFactory(Factory[Front]):
         if not host_is_allowed(hosts, self.limits.allowed_hosts):
             raise BadHeadError(421)
         wants_websocket = request.path == WEBSOCKET_PATH and request.asks_for_websocket
+        if wants_websocket and (seconds := self.admission.admit()):
+            raise BadHeadError(503, seconds)
         factory: Any = self.websockets if wants_websocket else self.site
         return factory.buildProtocol(transport.getPeer())  # type: ignore[no-any-return]
 
@@ -207,6 +257,10 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
             open_timeout=limits.handshake_timeout,
             close_timeout=limits.close_timeout,
             allowed_origins=limits.allowed_origins,
+            max_fragments=limits.max_message_fragments,
+            max_bytes_per_second=limits.max_bytes_per_second,
+            max_pings_per_second=limits.max_pings_per_second,
+            drain_timeout=limits.drain_timeout,
         ),
         reactor,
     )

@@ -30,6 +30,7 @@ from oni.server._timers import SessionTimers
 from oni.server.auth._authentication import Authentication
 from oni.server.auth._keys import keys_of
 from oni.server.auth._tokens import Tokens
+from oni.server.limits import Users
 from oni.server.metrics import Tally
 from oni.values import Position
 
@@ -96,7 +97,10 @@ class Oni:
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
         orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
-        effects = Effects(self.channels, self._recent, settings, self._answers, orders)
+        self._users = Users(settings.server.max_connections_per_user)
+        effects = Effects(
+            self.channels, self._recent, settings, self._answers, orders, self._users
+        )
         tokens = Tokens(settings.auth, keys_of(settings.auth, settings.folder), now)
         self._authentication = Authentication(settings, tokens)
         self._performer = Performer(
@@ -351,6 +355,8 @@ class Oni:
         }
 
     def _forget_session(self, session: Session) -> None:
+        if session.was_opened:
+            self._users.leave(session.user)
         self.sessions.pop(session.client, None)
 
 

@@ -115,8 +115,10 @@ class Session:
         "_heartbeat",
         "_is_leaving",
         "_on_closed",
+        "_pace",
+        "_paid_at",
         "_performer",
-        "_pump_is_due",
+        "_pump_call",
         "_reactor",
         "_reading_paused",
         "_running",
@@ -180,7 +182,9 @@ class Session:
         self._tally = Tally() if tally is None else tally
         self._tally.connections["websocket" if is_duplex else "sse"] += 1
         self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
-        self._pump_is_due = False
+        self._pump_call: IDelayedCall | None = None
+        self._pace = timers.commands
+        self._paid_at = 0.0
         self._reading_paused = False
         self._was_opened = False
         self._is_leaving = False
@@ -198,6 +202,11 @@ class Session:
         """Whether the client is connected."""
         return self.state == "open"
 
+    @property
+    def was_opened(self) -> bool:
+        """Whether the client was ever let in."""
+        return self._was_opened
+
     # --- What the connection reports ------------------------------------------------------------
 
     def received(self, frame: bytes) -> None:
@@ -212,10 +221,15 @@ class Session:
         for line in lines:
             if self.state in ("closing", "closed"):
                 return
+            if self._is_flooded():
+                self.close(CloseCode.TOO_MANY_REQUESTS)
+                return
             try:
                 self._take(decode_command(line))
             except BadRequestError as error:
                 self._complain(error)
+        if self._too_early() > 0:
+            self._regulate()
 
     def was_read(self) -> None:
         """Note that the client is there: it reads, while it is not read from."""
@@ -333,7 +347,12 @@ class Session:
         elif isinstance(command, Connect):
             self.state = "connecting"
             self._start(act_of(command, self, self._settings), command)
-        elif self.state == "connecting" or self._waiting or len(self._running) >= MAX_ACTS:
+        elif (
+            self.state == "connecting"
+            or self._waiting
+            or len(self._running) >= MAX_ACTS
+            or self._too_early() > 0
+        ):
             self._waiting.append(command)
             if len(self._waiting) > MAX_COMMANDS:
                 self.close(CloseCode.TOO_MANY_REQUESTS)
@@ -421,14 +440,20 @@ class Session:
             # Later: handlers in `after` hear of the act's end before they hear of the client's.
             self._reactor.callLater(0, self._finish)
             return
-        if self._waiting and not self._pump_is_due:
+        if self._waiting:
             # Later: here we may be inside a handler, and what it fires would be nested.
-            self._pump_is_due = True
-            self._reactor.callLater(0, self._pump)
+            self._pump_in(0)
         self._regulate()
 
+    def _pump_in(self, seconds: float) -> None:
+        if self._pump_call is None:
+            self._pump_call = self._reactor.callLater(seconds, self._pump)
+
     def _pump(self) -> None:
-        self._pump_is_due = False
+        self._pump_call = None
+        if self._too_early() > 0:
+            self._regulate()
+            return
         while self._waiting and self.is_open and len(self._running) < MAX_ACTS:
             self._do(self._waiting.pop(0))
         self._regulate()
@@ -437,7 +462,10 @@ class Session:
         """Stop reading while too much is going on, and go on when that is done."""
         if self.state in ("closing", "closed"):
             return
-        busy = len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
+        early = self._too_early()
+        if early > 0:
+            self._pump_in(early)
+        busy = early > 0 or len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
         if busy and not self._reading_paused:
             self._reading_paused = True
             self.carrier.pause_reading()
@@ -445,6 +473,15 @@ class Session:
             self._reading_paused = False
             self._heartbeat.hear()  # what it sent meanwhile could not be heard
             self.carrier.resume_reading()
+
+    def _is_flooded(self) -> bool:
+        """Count a command. Say whether it is one that cannot even wait."""
+        self._paid_at = self._pace.spend(self._paid_at, self._reactor.seconds())
+        return self._too_early() * self._pace.rate > MAX_COMMANDS
+
+    def _too_early(self) -> float:
+        """Say by how many seconds the last command came too early."""
+        return self._pace.wait(self._paid_at, self._reactor.seconds())
 
     def _is_stale(self) -> None:
         self.close(CloseCode.STALE)
@@ -466,6 +503,9 @@ class Session:
         self._heartbeat.stop()
         self._stale.cancel()
         self._waiting.clear()
+        if self._pump_call is not None:
+            self._pump_call.cancel()
+            self._pump_call = None
         if self._expiry is not None and self._expiry.active():
             self._expiry.cancel()
         self.subscriptions.clear()
@@ -504,4 +544,6 @@ def _close_for(error: Refused) -> CloseCode:
         return CloseCode.INVALID_TOKEN
     if error.code == _TOKEN_EXPIRED:
         return CloseCode.EXPIRED
+    if error.code == ErrorCode.LIMIT_EXCEEDED.code:
+        return CloseCode.CONNECTION_LIMIT
     return CloseCode.CLOSED if error.temporary else CloseCode.PERMISSION_DENIED

@@ -20,6 +20,7 @@ from oni.server._running_settings import LogSettings, MetricsSettings, RunningSe
 from oni.server._tables import words_for
 from oni.server.auth._permissions import WhoMay, WhoSubscribes
 from oni.server.auth._settings import AuthSettings
+from oni.server.limits import LimitSettings
 from oni.values import Phase, StreamOptions
 
 __all__ = [
@@ -53,7 +54,7 @@ ACT_PHASES = (
 _LOOPBACK = ("127.", "localhost", "::1", r"\:\:1")
 
 
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ServerSettings(LimitSettings, frozen=True, kw_only=True):
     """``[server]``: where the daemon listens, whom it answers, and its limits."""
 
     listen: Annotated[
@@ -220,6 +221,9 @@ class ChannelRules(msgspec.Struct, frozen=True, kw_only=True):
     ] = 256
     ring_bytes: Annotated[
         int, Meta(ge=1, description="Bytes that these may have, in all encodings.")
+    ] = 1048576
+    max_publish_bytes: Annotated[
+        int, Meta(ge=1, description="Bytes of a publication's data, at most.")
     ] = 1048576
 
     @property
@@ -460,8 +464,14 @@ def describe() -> Sequence[SettingInfo]:
             help=_help(field.type),
         )
         for section, struct in SECTIONS.items()
-        for field in msgspec.structs.fields(struct)
+        for field in _own_first(struct)
     )
+
+
+def _own_first(struct: type[msgspec.Struct]) -> Sequence[msgspec.structs.FieldInfo]:
+    """Give the fields of a table, and then those that it has from another module."""
+    fields = msgspec.structs.fields(struct)
+    return sorted(fields, key=lambda field: field.name not in struct.__annotations__)
 
 
 def _kind(field: msgspec.structs.FieldInfo) -> str:

@@ -33,6 +33,7 @@ from oni.server._settings import (
 from oni.server._tables import article, convert_table, suggest
 from oni.server.auth._keys import key_problems, with_key
 from oni.server.auth._reading import SECRETS, read_auth
+from oni.server.limits import is_proxy
 from oni.values import Phase
 
 __all__ = ["load_settings", "parse_settings", "settings_from"]
@@ -224,6 +225,11 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         f"server.allowed_hosts: expected host names in lower case and without port, got {host!r}"
         for host in server.allowed_hosts
         if not _HOST.fullmatch(host)
+    ]
+    problems += [
+        f"server.trusted_proxies: expected addresses, networks or 'unix', got {proxy!r}"
+        for proxy in server.trusted_proxies
+        if not is_proxy(proxy)
     ]
     for field in msgspec.structs.fields(ServerSettings):
         value = getattr(server, field.name)

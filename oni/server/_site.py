@@ -15,13 +15,12 @@ from twisted.web.server import Request, Site
 
 from oni.server._heads import host_is_allowed
 from oni.server._settings import ServerSettings
+from oni.server.limits import Addresses, Proxies
 
 __all__ = ["LimitedSite", "UpgradeRequired"]
 
 _log = Logger()
 
-_IDLE = 60.0  # seconds that a connection may do nothing
-_BODY = 30.0  # seconds in which a request's body must be complete
 _TOO_LARGE = (
     b"HTTP/1.1 413 Content Too Large\r\nServer: Oni\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
@@ -77,7 +76,10 @@ class _LimitedChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """Take over the limits."""
-        self.totalHeadersSize = self.site.limits.max_request_head_bytes
+        limits = self.site.limits
+        self.totalHeadersSize = limits.max_request_head_bytes
+        self.maxHeaders = limits.max_request_headers
+        self.MAX_LENGTH = limits.max_request_line_bytes
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
@@ -90,7 +92,7 @@ class _LimitedChannel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Wait for the body."""
-        self._expect_within(_BODY)
+        self._expect_within(self.site.limits.body_timeout)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
@@ -130,6 +132,7 @@ class LimitedSite(Site):
 
     Attributes:
         limits: The limits.
+        addresses: Counts connections, and a proxy's requests, by where they come from.
     """
 
     protocol = _LimitedChannel  # type: ignore[assignment]
@@ -142,9 +145,13 @@ class LimitedSite(Site):
             limits: The limits, and the host names that are ours.
             reactor: The reactor.
         """
-        super().__init__(root, requestFactory=_LimitedRequest, timeout=_IDLE, reactor=reactor)
+        super().__init__(
+            root, requestFactory=_LimitedRequest, timeout=limits.idle_timeout, reactor=reactor
+        )
         self.limits = limits
         self.displayTracebacks = False
+        self.addresses = Addresses(limits.max_connections_per_address)
+        self._proxies = Proxies(limits.trusted_proxies)
 
     def getResourceFor(self, request: Any) -> IResource:
         """Find the resource, where the request names a host of ours."""
@@ -153,8 +160,25 @@ class LimitedSite(Site):
         hosts = request.requestHeaders.getRawHeaders(b"host", [])
         if not host_is_allowed(hosts, self.limits.allowed_hosts):
             return errorPage(421, "Misdirected Request", "This host is not served here.")
+        if not self._counts_in(request):
+            return errorPage(429, "Too Many Requests", "Too many come from this address at once.")
         found: IResource = super().getResourceFor(request)
         return found
+
+    def _counts_in(self, request: Any) -> bool:
+        """Count a request of a proxy's client, as long as it lasts, if there may be one more.
+
+        A proxy's connection carries requests of many clients, so it is not counted as a whole.
+        """
+        peer = request.channel.transport.getPeer()
+        if not self._proxies.are_trusted(peer):
+            return True
+        forwarded = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+        key = self._proxies.client(peer, forwarded)
+        if not self.addresses.enter(key):
+            return False
+        request.notifyFinish().addBoth(lambda _: self.addresses.leave(key))
+        return True
 
     def log(self, request: Any) -> None:
         """Log a request without its query, where tokens may be."""

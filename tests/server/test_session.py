@@ -635,6 +635,8 @@ class PingTests(HouseTestCase):
 class AnyCommandTests(HouseTestCase):
     """Whatever a client says."""
 
+    server = ServerSettings(max_handshakes_per_second=1e6)
+
     @given(st.lists(COMMANDS, max_size=6))
     def test_any(self, commands: list[dict[str, Any]]) -> None:
         """Each command has one reply, or the connection is closed with a code; nothing fails."""
