@@ -216,7 +216,7 @@ class Effects:
             raise refusal(ErrorCode.LIMIT_EXCEEDED)
         return await self._channels.get(act.channel).publish(
             act.event,
-            sealed_data(act),
+            data,
             tags=act.tags,
             info=info,
             exclude=wanted.exclude,
