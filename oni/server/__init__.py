@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from oni.carriers import Handshake
     from oni.server._acts import Act
     from oni.server._address import local_address
+    from oni.server._embedded import EmbeddedOni, OniResource
     from oni.server._grants import Grant
     from oni.server._listener import make_factory
     from oni.server._oni import Oni
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Act",
+    "EmbeddedOni",
     "Farewell",
     "Grant",
     "Handshake",
     "Identity",
     "Oni",
+    "OniResource",
     "Order",
     "SettingInfo",
     "Settings",
@@ -43,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from oni.server._acts import Act
 
         return Act
+    if name in ("EmbeddedOni", "OniResource"):
+        from oni.server import _embedded
+
+        return getattr(_embedded, name)
     if name == "Grant":
         from oni.server._grants import Grant
 
