@@ -19,7 +19,7 @@ CORE = [
 # What a user may add. Each name is also the one that a MissingExtraError tells the user.
 OPTIONAL = {
     "server": [
-        "PyJWT[crypto]>=2.12",
+        "PyJWT[crypto]>=2.15",
         "prometheus_client>=0.21",
         "click>=8.1",
         "rich>=13",

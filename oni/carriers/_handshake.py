@@ -19,30 +19,27 @@ class Handshake:
     Attributes:
         headers: The headers but ``cookie``, with names in lower case.
         cookies: The cookies, where they may be trusted.
-        origin: The page's origin, None where the request comes from no page.
-        peer: From which address it comes.
+        origin: The page's origin, None where the request does not name one.
     """
 
-    __slots__ = ("cookies", "headers", "origin", "peer")
+    __slots__ = ("cookies", "headers", "origin")
 
-    def __init__(self, headers: Mapping[str, str], peer: str = "") -> None:
+    def __init__(self, headers: Mapping[str, str]) -> None:
         """Take over what is meant for an application.
 
         Args:
             headers: All headers, with names in lower case, of a request whose origin was checked.
-            peer: From which address it comes.
         """
         self.headers: Mapping[str, str] = MappingProxyType(
             {name: value for name, value in headers.items() if name != "cookie"}
         )
         self.origin = headers.get("origin")
-        self.peer = peer
         is_ours = self.origin is not None or headers.get("sec-fetch-site") == "same-origin"
         self.cookies = _cookies(headers.get("cookie", "")) if is_ours else _NO_COOKIES
 
     def __repr__(self) -> str:
-        """Name where it comes from; headers may hold secrets."""
-        return f"<Handshake from {self.peer} origin={self.origin!r}>"
+        """Name the origin only: headers may hold secrets."""
+        return f"<Handshake origin={self.origin!r}>"
 
 
 def _cookies(header: str) -> Mapping[str, str]:

@@ -93,7 +93,7 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
     @property
     def handshake(self) -> Handshake:
         """The request with which the connection began. It is known only while an owner is made."""
-        return Handshake(self._headers, self.peer or "")
+        return Handshake(self._headers)
 
     def send(self, payload: bytes) -> None:
         """Send a text message. Nothing happens where the connection is closing or closed."""

@@ -24,6 +24,13 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
             "off."
         ),
     ] = None
+    key_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="A file that holds that key instead, relative to the settings file. Space "
+            "around it does not count."
+        ),
+    ] = None
     open_on_loopback: Annotated[
         bool,
         Meta(

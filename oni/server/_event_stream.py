@@ -15,6 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from oni.carriers import (
     EventStreamCarrier,
+    Handshake,
     event_of,
     gap_frame,
     origin_is_allowed,
@@ -31,6 +32,7 @@ __all__ = ["EventStreams"]
 
 _STATUS = {
     ErrorCode.UNAUTHORIZED.code: 401,
+    ErrorCode.TOKEN_EXPIRED.code: 401,
     ErrorCode.UNKNOWN_CHANNEL.code: 404,
     ErrorCode.BAD_REQUEST.code: 400,
     ErrorCode.LIMIT_EXCEEDED.code: 429,
@@ -88,16 +90,27 @@ class _SessionStream(EventStreamCarrier):
     _session: Session | None = None
     _is_answered = False
 
+    @property
+    def handshake(self) -> Handshake:
+        """The request, whose origin was checked."""
+        headers = self._request.requestHeaders.getAllRawHeaders()
+        found = {name.lower(): b", ".join(values) for name, values in headers}
+        return Handshake({n.decode("latin-1"): v.decode("latin-1") for n, v in found.items()})
+
     def serve(self, session: Session, channel: str, last_event_id: str | None) -> None:
         """Connect and subscribe."""
         self._session = session
         self._request.notifyFinish().addBoth(lambda _: self._over())
-        subscribe: dict[str, Any] = {"channel": channel}
+        token = _bearer(self._request) or _argument(self._request, b"token")
+        subscribe: dict[str, Any] = {
+            "channel": channel,
+            "token": _argument(self._request, b"subscription_token"),
+        }
         if last_event_id is not None:
             since = position_of(last_event_id)
             subscribe.update(recover=True, epoch=since.epoch, offset=since.offset)
         for command in (
-            {"id": _CONNECT, "connect": {"name": "sse"}},
+            {"id": _CONNECT, "connect": {"name": "sse", "token": token}},
             {"id": _SUBSCRIBE, "subscribe": subscribe},
         ):
             session.received(msgspec.json.encode(command))
@@ -166,6 +179,18 @@ class _SessionStream(EventStreamCarrier):
         session, self._session = self._session, None
         if session is not None:
             session.connection_lost()
+
+
+def _bearer(request: Any) -> str:
+    """Give the token of the header ``Authorization`` (RFC 6750, 2.1), ``""`` without one."""
+    kind, _, token = (request.getHeader(b"authorization") or b"").partition(b" ")
+    return token.strip().decode("latin-1") if kind.lower() == b"bearer" else ""
+
+
+def _argument(request: Any, name: bytes) -> str:
+    """Give what the address says. A page's ``EventSource`` can set no header."""
+    value: bytes = request.args.get(name, [b""])[0]
+    return value.decode("utf-8", "replace")
 
 
 def _last_event_id(request: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from tests.carriers import wire
 
 _TURNS = 4  # of the reactor, in which what was begun has left
 KEY = "a key of many characters"
+NOW = 1_700_000_000.0
 OPEN = ChannelRules(publish=True, subscribe=True)
 KEPT = ChannelRules(
     publish=True,
@@ -130,6 +132,8 @@ class HouseTestCase(SynchronousTestCase):
 
     server = ServerSettings()
     anonymous = True
+    auth: AuthSettings | None = None
+    namespaces: Mapping[str, ChannelRules] = {}
     dispatcher = DispatcherSettings()
     admin = AdminSettings()
 
@@ -138,7 +142,7 @@ class HouseTestCase(SynchronousTestCase):
         self.reactor = MemoryReactorClock()
         self.settings = Settings(
             server=self.server,
-            auth=AuthSettings(anonymous=self.anonymous),
+            auth=self.auth or AuthSettings(anonymous=self.anonymous),
             api=ApiSettings(key=KEY),
             admin=self.admin,
             channels=ChannelsSettings(
@@ -149,14 +153,19 @@ class HouseTestCase(SynchronousTestCase):
                     "typed": msgspec.structs.replace(OPEN, event_from="type"),
                     "kept": KEPT,
                     "few": msgspec.structs.replace(KEPT, history_size=3, ring_entries=2),
+                    **self.namespaces,
                 },
             ),
             dispatcher=self.dispatcher,
         )
         self.channels = Channels(options=self.settings.stream_of, reactor=self.reactor)
-        self.oni = Oni(self.settings, self.reactor, channels=self.channels)
+        self.oni = Oni(self.settings, self.reactor, channels=self.channels, now=self.now)
         self.successResultOf(self.oni.start())
         self.factory = make_factory(self.oni, self.reactor)
+
+    def now(self) -> float:
+        """Give the time of day."""
+        return NOW + self.reactor.seconds()
 
     def on(self, phase: str, handler: Any, **match_spec: Any) -> None:
         """Register a handler."""

@@ -63,13 +63,38 @@ class Claims(Struct, kw_only=True):
         return _told(self.info, self.b64info)
 
 
+class _Switch(Struct):
+    value: bool = True
+
+
+class _Override(Struct):
+    """What the token says against the settings. The rest of Centrifugo's is always on here."""
+
+    presence: _Switch | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether others know that the subscriber is there, where the settings let them."""
+        return self.presence is None or self.presence.value
+
+
 class _Sub(Struct):
-    """How the server subscribes a client to one channel; ``override`` is not read."""
+    """How the server subscribes a client to one channel."""
 
     info: Any = None
     b64info: str = ""
     data: Any = None
     b64data: str = ""
+    override: _Override | None = None
+
+    @property
+    def grant(self) -> Grant:
+        """What comes with it."""
+        return Grant(
+            info=_told(self.info, self.b64info),
+            data=_told(self.data, self.b64data),
+            is_seen=self.override is None or self.override.is_seen,
+        )
 
 
 class ConnectionClaims(Claims, kw_only=True):
@@ -91,10 +116,7 @@ class ConnectionClaims(Claims, kw_only=True):
     def grants(self) -> Mapping[str, Grant]:
         """What comes with each channel to which the server subscribes the client."""
         found = dict.fromkeys(self.channels, Grant())
-        for name, sub in self.subs.items():
-            found[name] = Grant(
-                info=_told(sub.info, sub.b64info), data=_told(sub.data, sub.b64data)
-            )
+        found.update((name, sub.grant) for name, sub in self.subs.items())
         return found
 
 
@@ -108,6 +130,12 @@ class SubscriptionClaims(Claims, kw_only=True):
 
     channel: str
     client: str | UnsetType = UNSET
+    override: _Override | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether others know that the subscriber is there."""
+        return self.override is None or self.override.is_seen
 
 
 def read_claims(payload: bytes, kind: type[_C]) -> _C:

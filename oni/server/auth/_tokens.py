@@ -84,7 +84,7 @@ class Tokens:
             raise BadTokenError("it is for another user")
         if claims.client not in (UNSET, "", client):
             raise BadTokenError("it is for another session")
-        return Grant(info=claims.told, ttl=self._ttl(claims))
+        return Grant(info=claims.told, ttl=self._ttl(claims), is_seen=claims.is_seen)
 
     def _claims(self, token: str, kind: type[_C]) -> _C:
         claims = read_claims(signed_by(token, self._keys), kind)
