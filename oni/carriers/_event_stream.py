@@ -104,6 +104,16 @@ class EventStreamCarrier:
         """Whether events can be written."""
         return self._is_open
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the connection takes nothing just now."""
+        return self._paused
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of replies that wait here: there are none."""
+        return 0
+
     def begin_response(self) -> None:
         """Send the head of the response."""
         request = self._request

@@ -46,6 +46,16 @@ class Outbox:
         self._is_due = False
         self._is_blocked = False
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the connection takes nothing just now."""
+        return self._is_blocked and not self._is_over
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of replies that wait here."""
+        return self._waiting
+
     # --- What subclasses say ---------------------------------------------------------------------
 
     def transmit(self, data: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from types import CoroutineType
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -15,15 +16,18 @@ from twisted.python.threadpool import ThreadPool
 
 from oni.errors import InvalidHandlerError, QueueFullError
 
-__all__ = ["InThread", "ThreadLimit", "in_thread"]
+__all__ = ["InThread", "ThreadLimit", "in_thread", "lost_threads"]
 
 _log = Logger()
+
+_pools: WeakSet[ThreadLimit] = WeakSet()
 
 
 class ThreadLimit:
     """A bounded pool of threads with a bounded queue, started when first used.
 
-    Its threads end when the reactor stops.
+    Its threads end when the reactor stops. One that still runs what was given up is lost: nothing
+    can stop it. Up to so many are replaced as there are threads; with more of them calls wait.
 
     Args:
         threads: How many calls run at once at most.
@@ -39,7 +43,9 @@ class ThreadLimit:
         self._threads = threads
         self._queue = queue
         self._busy = 0
+        self._lost = 0
         self._pool: ThreadPool | None = None
+        _pools.add(self)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call a function in one of the threads, in a copy of this context.
@@ -58,20 +64,47 @@ class ThreadLimit:
             raise QueueFullError("queue of the threads for blocking handlers", self._queue)
         pool = self._pool or self._start()
         self._busy += 1
-        deferred: Deferred[Any] = Deferred()
+        marks: set[str] = set()
+        deferred: Deferred[Any] = Deferred(lambda _: self._give_up(marks))
         context = copy_context()
 
         def work() -> Any:  # called in the pool's thread
-            return None if deferred.called else context.run(_value, function, args)
+            if deferred.called:
+                return None
+            marks.add("begun")
+            return context.run(_value, function, args)
 
         def ended(success: bool, result: Any) -> None:  # called in the pool's thread
-            self._reactor.callFromThread(self._done, deferred, result)
+            self._reactor.callFromThread(self._done, deferred, result, marks)
 
         pool.callInThreadWithCallback(ended, work)
         return deferred
 
-    def _done(self, deferred: Deferred[Any], result: Any) -> None:
-        self._busy -= 1
+    def _give_up(self, marks: set[str]) -> None:
+        """Replace the thread, if the call has begun: it may never end."""
+        if "begun" in marks:
+            marks.add("lost")
+            self._busy -= 1
+            self._lost += 1
+            _log.warn("a thread is lost: what it calls was given up, and goes on", lost=self._lost)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Have as many threads as there should be, besides the lost ones."""
+        pool = self._pool
+        if pool is not None:
+            threads = self._threads + min(self._lost, self._threads)
+            if threads > pool.max:
+                # Only a pool that must have more threads gives them what waits already.
+                pool.adjustPoolsize(min(pool.workers + 1, threads), threads)
+            pool.adjustPoolsize(0, threads)
+
+    def _done(self, deferred: Deferred[Any], result: Any, marks: set[str]) -> None:
+        if "lost" in marks:
+            self._lost -= 1
+            self._fit()
+        else:
+            self._busy -= 1
         if not deferred.called:
             deferred.callback(result)
         elif isinstance(result, Failure):
@@ -88,8 +121,13 @@ class ThreadLimit:
         return pool
 
     def statistics(self) -> dict[str, int]:
-        """Give the numbers of running and waiting calls, and the limits."""
-        return {"calls": self._busy, "threads_max": self._threads, "queue_max": self._queue}
+        """Give the numbers of running and waiting calls, of lost threads, and the limits."""
+        return {
+            "calls": self._busy,
+            "lost": self._lost,
+            "threads_max": self._threads,
+            "queue_max": self._queue,
+        }
 
 
 def _value(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -103,6 +141,11 @@ def _value(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 
 _shared = ThreadLimit()
+
+
+def lost_threads() -> int:
+    """Count the threads of blocking handlers that were given up and still run, of all pools."""
+    return sum(pool.statistics()["lost"] for pool in tuple(_pools))
 
 
 class InThread:

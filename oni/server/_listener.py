@@ -20,6 +20,7 @@ from oni.server._event_stream import EventStreams
 from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
 from oni.server._oni import Oni
 from oni.server._page import put_page
+from oni.server._running_pages import put_running_pages
 from oni.server._settings import ServerSettings
 from oni.server._site import LimitedSite, UpgradeRequired
 from oni.server.console import Admin
@@ -264,7 +265,9 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
         ),
         reactor,
     )
-    return FrontFactory(LimitedSite(root, limits, reactor), websockets, limits, reactor)
+    front = FrontFactory(LimitedSite(root, limits, reactor), websockets, limits, reactor)
+    put_running_pages(root, oni, front)
+    return front
 
 
 class _Branch(Resource):

@@ -32,6 +32,7 @@ from oni.server.auth._keys import keys_of
 from oni.server.auth._tokens import Tokens
 from oni.server.limits import Users
 from oni.server.metrics import Tally
+from oni.server.running import Condition
 from oni.values import Position
 
 __all__ = ["Oni"]
@@ -53,6 +54,7 @@ class Oni:
         node: Names this server, as long as it runs.
         passes: Lets the console in.
         tally: What its sessions count.
+        condition: Whether it is ready.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Oni:
         self.node = str(uuid4())
         self.passes = Passes(self._reactor.seconds)
         self.tally = Tally()
+        self.condition = Condition(self.channels)
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
@@ -114,8 +117,9 @@ class Oni:
             A Deferred that fires when the channels' backend works, too.
         """
         self._stopping = False
+        self.condition.began()
         self.dispatcher.start()
-        return self.channels.start()
+        return self.channels.start().addCallback(lambda _: self.condition.started())
 
     def stop(self) -> Deferred[None]:
         """Close every session, and wait until no handler runs any more.
@@ -124,6 +128,7 @@ class Oni:
             A Deferred that fires when everything is quiet. Cancelling it cancels what still runs.
         """
         self._stopping = True
+        self.condition.drains()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -145,6 +150,7 @@ class Oni:
             await self.dispatcher.stop(_HURRY)
         self._recent.clear()
         await self.channels.stop()
+        self.condition.stopped()
 
     def act(
         self,

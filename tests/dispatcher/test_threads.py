@@ -215,10 +215,10 @@ class HandlerTests(ThreadCase):
         self.clock.advance(3)
         (failure,) = self.successResultOf(fired).failures
         self.assertTrue(failure.check(HandlerTimeoutError))
-        self.assertEqual(self.pool.statistics()["calls"], 1)
+        self.assertEqual(self.pool.statistics()["lost"], 1)
         go_on.set()
         self.reactor.run()
-        self.assertEqual(self.pool.statistics()["calls"], 0)
+        self.assertEqual(self.pool.statistics()["lost"], 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.flushLoggedErrors(HandlerTimeoutError)
 
@@ -279,7 +279,9 @@ class LimitTests(ThreadCase):
         block, running, go_on = self.blocked()
         calls = [self.pool.call(block, n) for n in range(2)]
         self.assertTrue(running.wait(10))
-        self.assertEqual(self.pool.statistics(), {"calls": 2, "threads_max": 1, "queue_max": 1})
+        self.assertEqual(
+            self.pool.statistics(), {"calls": 2, "lost": 0, "threads_max": 1, "queue_max": 1}
+        )
         error = self.assertRaises(QueueFullError, self.pool.call, block, 3)
         self.assertEqual(error.limit, 1)
         go_on.set()
@@ -342,16 +344,16 @@ class LimitTests(ThreadCase):
         self.assertEqual(self.pool.statistics()["calls"], 0)
 
     def test_cancelled_while_it_runs(self) -> None:
-        """One that runs is only waited for no longer; its thread counts until it ends."""
+        """One that runs is only waited for no longer; its thread is lost until it ends."""
         block, running, go_on = self.blocked()
         call = self.pool.call(block, 1)
         self.assertTrue(running.wait(10))
         call.cancel()
         self.failing(call, CancelledError)
-        self.assertEqual(self.pool.statistics()["calls"], 1)
+        self.assertEqual(self.pool.statistics()["lost"], 1)
         go_on.set()
         self.reactor.run()
-        self.assertEqual(self.pool.statistics()["calls"], 0)
+        self.assertEqual(self.pool.statistics()["lost"], 0)
 
     def test_ends_with_the_reactor(self) -> None:
         """No thread starts before it is needed; all end when the reactor stops."""

@@ -35,7 +35,7 @@ FIGURES = (
     Figure("oni_connections", "gauge", "Sessions that are open or about to be."),
     Figure("oni_sockets", "gauge", "TCP connections, those of plain HTTP too."),
     Figure(
-        "oni_connections_total",
+        "oni_connections_opened_total",
         "counter",
         "Sessions that were begun. The codec is always json.",
         ("codec", "carrier"),
@@ -131,6 +131,8 @@ FIGURES = (
 
 NOT_COUNTED: Mapping[str, str] = MappingProxyType(
     {
+        "oni_connections_total": "OpenMetrics would take it for oni_connections: it is "
+        "oni_connections_opened_total",
         "oni_delivery_lag_seconds": "a clock would be read for each delivery. What a delivery "
         "waits for is in oni_reactor_lag_seconds, oni_waiting_connections and "
         "oni_cursor_lag_messages",
