@@ -13,6 +13,7 @@ import msgspec
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from zope.interface import implementer
 
+from oni.carriers._stuck import StuckReaders
 from oni.interfaces import ICarrier, IEntry, ISubscription
 from oni.values import ClientInfo, Position
 
@@ -85,12 +86,14 @@ class EventStreamCarrier:
     Args:
         request: The :class:`twisted.web.server.Request` that is answered.
         reactor: The reactor.
+        stuck: Finds those that read too slowly; None: they may.
     """
 
     encode = staticmethod(event_frame)
 
-    def __init__(self, request: Any, reactor: Any) -> None:
+    def __init__(self, request: Any, reactor: Any, stuck: StuckReaders | None = None) -> None:
         self._request = request
+        self._stuck = stuck
         self._reactor = reactor
         self._subscription: ISubscription | None = None
         self._drain_is_due: IDelayedCall | None = None
@@ -144,6 +147,8 @@ class EventStreamCarrier:
         """Take no more: the connection has ended, or is about to."""
         self._is_open = False
         self._subscription = None
+        if self._stuck is not None:
+            self._stuck.remove(self)
         if self._drain_is_due is not None and self._drain_is_due.active():
             self._drain_is_due.cancel()
 
@@ -164,6 +169,12 @@ class EventStreamCarrier:
             self.gone()
             self._request.transport.abortConnection()
 
+    def is_stuck(self) -> None:
+        """End: the client takes too little of what it was sent."""
+        if self._is_open:
+            self.gone()
+            self._request.transport.abortConnection()
+
     def joined(self, subscription: ISubscription, info: ClientInfo) -> None:
         """See :class:`oni.interfaces.ICarrier`. Nobody asks for it here."""
 
@@ -175,10 +186,14 @@ class EventStreamCarrier:
     def pauseProducing(self) -> None:
         """Take no more for now. The transport may say so repeatedly."""
         self._paused = True
+        if self._stuck is not None and self._is_open:
+            self._stuck.add(self)
 
     def resumeProducing(self) -> None:
         """Take again."""
         self._paused = False
+        if self._stuck is not None:
+            self._stuck.remove(self)
         self._drain_soon()
 
     def stopProducing(self) -> None:

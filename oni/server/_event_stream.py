@@ -16,6 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 from oni.carriers import (
     EventStreamCarrier,
     Handshake,
+    StuckReaders,
     event_of,
     gap_frame,
     origin_is_allowed,
@@ -55,6 +56,7 @@ class EventStreams(Resource):
         super().__init__()
         self._oni = oni
         self._reactor = reactor
+        self._stuck = StuckReaders(reactor, oni.settings.server.drain_timeout)
 
     def render(self, request: Any) -> Any:
         """Begin a session for this response."""
@@ -66,7 +68,7 @@ class EventStreams(Resource):
         if origin is not None and not self._admits(request, origin):
             return b""
         channel = b"/".join(request.postpath).decode("utf-8", "replace")
-        stream = _SessionStream(request, self._reactor)
+        stream = _SessionStream(request, self._reactor, self._stuck)
         session = self._oni.open_session(stream, is_duplex=False)
         stream.serve(session, channel, _last_event_id(request))
         return NOT_DONE_YET

@@ -212,6 +212,10 @@ class FrontFactory(Factory[Front]):
         self.connections -= 1
         self._is_full = False
 
+    def stopFactory(self) -> None:
+        """Look after no ports any more: the last one is closed."""
+        self.descriptors.stop()
+
     def choose(self, request: RequestHead, transport: Any) -> IProtocol:
         """Make the protocol that a request is meant for.
 

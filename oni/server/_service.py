@@ -245,5 +245,8 @@ class Daemon(OrderedServices):
 def _listener(description: str, factory: Any, reactor: Any) -> IService:
     """Make a listener whose start fails when its port is taken."""
     listener = strports.service(description, factory, reactor)
+    descriptors = getattr(factory, "descriptors", None)
+    if descriptors is not None:
+        listener.endpoint = descriptors.watched(listener.endpoint)
     listener.setName(description)
     return listener

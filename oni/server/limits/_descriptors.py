@@ -7,8 +7,9 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
+from zope.interface import implementer
 
 __all__ = ["Descriptors"]
 
@@ -40,6 +41,18 @@ def _open_now() -> int:
 def _most() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft
+
+
+@implementer(IStreamServerEndpoint)
+class _WatchedEndpoint:
+    """Opens a port, and lets it be watched."""
+
+    def __init__(self, endpoint: Any, descriptors: Descriptors) -> None:
+        self._endpoint = endpoint
+        self._descriptors = descriptors
+
+    def listen(self, protocolFactory: Any) -> Any:
+        return self._endpoint.listen(protocolFactory).addCallback(self._descriptors.watch)
 
 
 class Descriptors:
@@ -82,6 +95,10 @@ class Descriptors:
             if self.is_short:
                 port.pauseProducing()
         return port
+
+    def watched(self, endpoint: Any) -> Any:
+        """Give an endpoint, an ``IStreamServerEndpoint``, whose port is watched."""
+        return _WatchedEndpoint(endpoint, self)
 
     def has_room(self) -> bool:
         """Say whether one more connection may stay; if not, accept no others for now."""
