@@ -8,6 +8,7 @@ needed() {
     cat <<'LIST'
 chromium|chromium-browser:chromium:the page in a real browser
 curl:curl:the line for curl that the quick start prints
+nginx|/usr/sbin/nginx:nginx:the how-to page on nginx
 nodejs|node:nodejs:the JavaScript clients
 npm:npm:the JavaScript clients
 LIST
@@ -15,7 +16,11 @@ LIST
 
 # The tests look for the same programs in the same way (tests/integration/clients.py).
 # Ubuntu's chromium-browser is a stub that only points at a snap.
-works() { command -v "$1" >/dev/null 2>&1 && "$1" --version >/dev/null 2>&1 </dev/null; }
+# nginx knows only -v.
+works() {
+    command -v "$1" >/dev/null 2>&1 || return 1
+    "$1" --version >/dev/null 2>&1 </dev/null || "$1" -v >/dev/null 2>&1 </dev/null
+}
 
 missing=$(needed | while IFS=: read -r programs package purpose; do
     found=""

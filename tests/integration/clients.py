@@ -28,17 +28,19 @@ def find_working(*programs: str) -> str | None:
         path = shutil.which(program)
         if path is None:
             continue
-        with suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(
-                [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
-            )
-            if done.returncode == 0:
-                return path
+        for option in ("--version", "-v"):
+            with suppress(OSError, subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    [path, option], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+                )
+                if done.returncode == 0:
+                    return path
     return None
 
 
 CHROMIUM = find_working(*CHROMIUMS)
 CURL = find_working("curl")
+NGINX = find_working("nginx", "/usr/sbin/nginx")
 
 needs_centrifuge = pytest.mark.skipif(
     importlib.util.find_spec("centrifuge") is None, reason="centrifuge-python is not installed"
@@ -49,6 +51,9 @@ needs_websockets = pytest.mark.skipif(
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or importlib.util.find_spec("playwright") is None,
     reason="chromium (apt-get install chromium) or playwright is not installed",
+)
+needs_nginx = pytest.mark.skipif(
+    NGINX is None, reason="nginx (apt-get install nginx) is not installed"
 )
 needs_curl = pytest.mark.skipif(
     CURL is None, reason="curl (apt-get install curl) is not installed"

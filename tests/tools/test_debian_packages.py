@@ -46,7 +46,7 @@ def said() -> str:
 def listed() -> dict[str, str]:
     """Give the script's own list: which programs will do, and the package that brings one."""
     text = SCRIPT.read_text(encoding="utf-8")
-    return dict(re.findall(r"^([\w|-]+):([\w-]+):.+$", text, re.MULTILINE))
+    return dict(re.findall(r"^([\w|/-]+):([\w-]+):.+$", text, re.MULTILINE))
 
 
 def test_same_programs() -> None:
