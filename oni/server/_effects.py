@@ -29,7 +29,7 @@ from oni.protocol import (
 from oni.server._act_commands import PublishRequest
 from oni.server._acts import Act, proof_of, refusal, sealed_data, session_of
 from oni.server._answers import Answers
-from oni.server._grants import Grant
+from oni.server._grants import EXPIRY_GRACE, Grant
 from oni.server._order_effects import OrderEffects
 from oni.server._recent import RecentChannels
 from oni.server._session import VERSION, Session
@@ -131,12 +131,15 @@ class Effects:
         if not session.open():
             self._users.leave(session.user)
             raise refusal(ErrorCode.NOT_AVAILABLE)
-        ttl = session.expire_in(act.grant.ttl)
+        proof = proof_of(act)
+        # Who came with no token has none to renew: it connects anew, and is asked anew.
+        can_refresh = proof is None or proof.identity is None or bool(act.token)
+        ttl = session.expire_in(act.grant.ttl, EXPIRY_GRACE if can_refresh else 0.0)
         return ConnectResult(
             session.client,
             VERSION,
-            expires=ttl > 0,
-            ttl=ttl,
+            expires=can_refresh and ttl > 0,
+            ttl=ttl if can_refresh else 0,
             data=act.grant.data,
             subs=subs,
             ping=ceil(self._settings.server.ping_interval),

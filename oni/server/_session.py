@@ -257,8 +257,12 @@ class Session:
         if self.is_open:
             self.carrier.send(encode_message(data))
 
-    def expire_in(self, ttl: float | None) -> int:
+    def expire_in(self, ttl: float | None, grace: float = EXPIRY_GRACE) -> int:
         """Let the session go on for so many seconds, or (None) for ever.
+
+        Args:
+            ttl: The seconds.
+            grace: How many more it has, so that a late refresh is not too late.
 
         Returns:
             The seconds, as clients are told: 0 for ever.
@@ -268,7 +272,7 @@ class Session:
         self._expiry = None
         if ttl is None:
             return 0
-        self._expiry = self._reactor.callLater(ttl + EXPIRY_GRACE, self.close, CloseCode.EXPIRED)
+        self._expiry = self._reactor.callLater(ttl + grace, self.close, CloseCode.EXPIRED)
         return max(ceil(ttl), 1)
 
     def close(self, code: CloseCode | Farewell) -> None:

@@ -104,9 +104,9 @@ class Client:
 class WebSocketClient(Client):
     """A client that has a websocket."""
 
-    def __init__(self, case: HouseTestCase) -> None:
+    def __init__(self, case: HouseTestCase, **headers: str) -> None:
         super().__init__(case)
-        self.send(wire.upgrade())
+        self.send(wire.upgrade(**headers))
         self.response, rest = wire.split_response(self.take())
         assert not rest
 
