@@ -21,7 +21,7 @@ OPTIONAL = {
     "server": [
         "PyJWT[crypto]>=2.15",
         "prometheus_client>=0.21",
-        "click>=8.1",
+        "click>=8.2",
         "rich>=13",
         "twisted[tls]>=26.10",
     ],

@@ -24,6 +24,7 @@ __all__ = [
     "Happening",
     "NoOniError",
     "Published",
+    "Refreshed",
     "Refused",
     "Subscribed",
 ]
@@ -48,6 +49,17 @@ class Connected:
     """
 
     ping: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The session goes on.
+
+    Attributes:
+        ttl: Seconds until it must be refreshed again, 0 for never.
+    """
+
     ttl: float
 
 
@@ -130,7 +142,7 @@ class Refused:
     temporary: bool
 
 
-Happening: TypeAlias = Connected | Subscribed | Published | Gap | Ended | Refused
+Happening: TypeAlias = Connected | Refreshed | Subscribed | Published | Gap | Ended | Refused
 
 
 class _Pub(Struct):
@@ -250,7 +262,7 @@ class Conversation:
                 answers.append(self.subscribe(tuple(self.positions)))
         elif message.refresh is not None:
             told = message.refresh
-            happened.append(Connected(0, told.ttl if told.expires else 0))
+            happened.append(Refreshed(told.ttl if told.expires else 0))
         elif message.subscribe is not None:
             channel = self._channels.get(message.id, "")
             if channel in self.positions:

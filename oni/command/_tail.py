@@ -19,6 +19,7 @@ from oni.command._conversation import (
     Happening,
     NoOniError,
     Published,
+    Refreshed,
     Refused,
     Subscribed,
 )
@@ -235,6 +236,8 @@ class Tail:
             )
         elif isinstance(happening, Connected):
             self._connected(happening)
+        elif isinstance(happening, Refreshed):
+            self._refresh_after(happening.ttl)
         elif isinstance(happening, Ended):
             self._refused(happening.channel, f"{happening.reason} ({happening.code})")
         elif not happening.temporary:
@@ -252,11 +255,17 @@ class Tail:
 
     def _connected(self, told: Connected) -> None:
         self._was_connected = True
+        self._ping = told.ping
         if told.ping:
-            self._ping = told.ping
             self._expect_sign(told.ping + _GRACE)
-        if told.ttl and self._token is not None:
-            self._set_timer("refresh", max(told.ttl * 0.8, 1.0), self._refresh)
+        else:
+            self._stop_timer("sign")
+        self._refresh_after(told.ttl)
+
+    def _refresh_after(self, ttl: float) -> None:
+        """Refresh the session before its time is over."""
+        if ttl and self._token is not None:
+            self._set_timer("refresh", max(ttl * 0.8, 1.0), self._refresh)
 
     def _refresh(self) -> None:
         if self._link is not None and self._token is not None:

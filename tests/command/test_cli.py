@@ -1,0 +1,99 @@
+"""All commands together: help, versions, wrong usage, how each ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from unittest.mock import patch
+
+import click
+
+from oni import __version__
+from oni.command._cli import cli
+from tests.command.cases import CommandTestCase
+from tests.integration.daemon import environment
+
+COMMANDS = ("pub", "sub", "history", "token", "check-config", "doctor", "bench")
+
+
+class Cli(CommandTestCase):
+    """What holds for every command."""
+
+    def test_help(self) -> None:
+        """Every command has help that names its purpose and its options."""
+        listed = self.oni("--help")
+        self.assertEqual(0, listed.code)
+        for name in COMMANDS:
+            self.assertIn(f"\n  {name} ", listed.out)
+            told = self.oni(name, "-h")
+            self.assertEqual(0, told.code)
+            self.assertTrue(told.out.startswith(f"Usage: oni {name} "), told.out)
+        self.assertEqual(set(COMMANDS), set(cli.commands))
+
+    def test_every_option_is_explained(self) -> None:
+        """No option is without help."""
+        for name, command in cli.commands.items():
+            for parameter in command.params:
+                if isinstance(parameter, click.Option):
+                    self.assertTrue(parameter.help, f"{name} {parameter.name}")
+
+    def test_version(self) -> None:
+        """The version names what it runs on."""
+        self.assertIn(f"Oni {__version__} (Twisted ", self.oni("--version").out)
+
+    def test_wrong_usage(self) -> None:
+        """What is wrong with the command line is one line that names the command's help."""
+        self.assert_line(self.oni("pubb"), 2, "oni: No such command 'pubb'", "oni --help")
+        self.assert_line(self.oni("pub", "news"), 2, "oni pub: Missing", "oni pub --help")
+        self.assert_line(self.oni("pub", "news", "1", "--foo"), 2, "--foo")
+        self.assert_line(self.oni("history", "news", "-n", "x"), 2, "'x'")
+
+    def test_nothing_said(self) -> None:
+        """Without a command one line says what to do."""
+        self.assert_line(self.oni(), 2, "oni: Missing command.")
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C is one word and the code that shells give it."""
+        with patch("oni.command._history.call", side_effect=KeyboardInterrupt):
+            ended = self.oni("history", "news")
+        self.assertEqual((130, "", "oni: interrupted"), (ended.code, ended.out, ended.err.strip()))
+
+    def test_text_from_elsewhere(self) -> None:
+        """What an error repeats cannot move a terminal's cursor."""
+        ended = self.oni("pub", "news", "1", "-c", "\x1b[2J")
+        self.assertNotIn("\x1b", ended.err)
+        self.assertIn("\\u001b[2J", ended.err)
+
+
+class WithoutTheExtra(CommandTestCase):
+    """Where click or rich is not installed."""
+
+    def run_without(self, module: str) -> subprocess.CompletedProcess[str]:
+        """Run the module in a process that cannot import something."""
+        program = (
+            f"import sys; sys.modules[{module!r}] = None; sys.argv = ['oni', '--help'];"
+            "import runpy; runpy.run_module('oni', run_name='__main__')"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def test_what_to_install(self) -> None:
+        """One line names the extra."""
+        for module in ("click", "rich"):
+            done = self.run_without(module)
+            self.assertEqual((1, ""), (done.returncode, done.stdout))
+            self.assertEqual(1, len(done.stderr.splitlines()), done.stderr)
+            self.assertIn("pip install 'oni-dispatcher[server]'", done.stderr)
+
+    def test_what_is_there(self) -> None:
+        """With all of it, the help comes."""
+        done = self.run_without("no_such_module")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("Usage: oni", done.stdout)
