@@ -8,12 +8,22 @@ const tell = (kind, members = {}) => console.log(JSON.stringify({ kind, ...membe
 const subscriptions = new Map();
 let client;
 
+// Gives one token after the other, and tells each time that it was asked.
+const taking = (tokens, kind, members) =>
+  tokens && {
+    getToken: async () => {
+      tell(kind, members);
+      return tokens.shift() ?? "";
+    },
+  };
+
 const commands = {
-  connect({ url, options }) {
+  connect({ url, options: { tokens, ...options } }) {
     client = new Centrifuge(url, {
       websocket: WebSocket,
       minReconnectDelay: 50,
       maxReconnectDelay: 200,
+      ...taking(tokens, "token"),
       ...options,
     });
     client.on("connected", ({ client: id, data }) => tell("connected", { id, data }));
@@ -28,10 +38,11 @@ const commands = {
     client.on("unsubscribed", ({ channel }) => tell("server_unsubscribed", { channel }));
     client.connect();
   },
-  subscribe({ channel, options }) {
+  subscribe({ channel, options: { tokens, ...options } }) {
     const subscription = client.newSubscription(channel, {
       minResubscribeDelay: 50,
       maxResubscribeDelay: 200,
+      ...taking(tokens, "subscription_token", { channel }),
       ...options,
     });
     subscriptions.set(channel, subscription);

@@ -30,6 +30,7 @@ class AuthCase(HouseTestCase):
         "talk": ChannelRules(subscribe=True, publish=("authenticated", "subscriber")),
         "open": msgspec.structs.replace(KEPT, read_history=True, read_presence=True),
         "shut": msgspec.structs.replace(KEPT, read_history=False, read_presence=False),
+        "past": msgspec.structs.replace(KEPT, read_history=True, read_presence=False),
     }
 
     def token(self, user: str = "bob", **claims: Any) -> str:
@@ -408,6 +409,8 @@ class PermissionTests(AuthCase):
                 client.ask("subscribe", channel=channel)
                 self.assertEqual(self.code(client, method, channel=channel), after)
                 client.ask("unsubscribe", channel=channel)
+        self.assertEqual(self.code(client, "history", channel="past:a"), 0)
+        self.assertEqual(self.code(client, "presence", channel="past:a"), DENIED)
 
     def test_personal(self) -> None:
         """A personal channel is for its users only, whatever one does there."""
@@ -477,6 +480,7 @@ class ApplicationTests(AuthCase):
         client = self.websocket()
         (session,) = self.oni.sessions.values()
         self.assertIsNone(session.handshake)
+        self.assertEqual(dict(session.carrier.handshake.headers), {})
         client.vanish()
         self.reactor.advance(0)
         self.oni.authenticate(_by_cookie)
