@@ -4,6 +4,9 @@
 RUN_EXTRAS = server,zcml
 TEST_EXTRAS = all,dev
 
+# How long `make soak` feeds the parsers with nonsense.
+SOAK_SECONDS = 600
+
 .PHONY: help run test bench soak conformance docs clean
 
 help:
@@ -31,7 +34,8 @@ bench:
 	@set -e; for script in benchmarks/[!_]*.py; do .venv/bin/python "$$script"; done
 
 soak:
-	@echo "There is nothing to soak yet: no part of Oni has a long run of its own."
+	@tools/venv.sh $(TEST_EXTRAS)
+	@.venv/bin/python -m tests.fuzz --seconds $(SOAK_SECONDS)
 
 conformance:
 	@tools/venv.sh $(TEST_EXTRAS)

@@ -42,6 +42,8 @@ _SETTINGS = """\
 [server]
 listen = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]
 max_connections = 20000
+max_connections_per_address = 20000
+max_handshakes_per_second = 1e9
 {more}
 [auth]
 anonymous = true

@@ -112,7 +112,7 @@ def _command_of(envelope: Envelope, line: bytes) -> Command:
     if not named:
         if number:
             return NotFound(number)
-        if msgspec.json.decode(line):
+        if decode_json(line, "", number):
             raise BadRequestError("a command needs an id above 0", "id")
         return Pong()
     method = named[0]

@@ -231,10 +231,10 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         for proxy in server.trusted_proxies
         if not is_proxy(proxy)
     ]
-    for field in msgspec.structs.fields(ServerSettings):
-        value = getattr(server, field.name)
+    for name in ServerSettings.__struct_fields__:
+        value = getattr(server, name)
         if isinstance(value, float) and not math.isfinite(value):
-            problems.append(f"server.{field.name}: expected a finite number, got {value}")
+            problems.append(f"server.{name}: expected a finite number, got {value}")
     times_known = not {"server.pong_timeout", "server.ping_interval"} & set(wrong)
     if times_known and server.pong_timeout >= server.ping_interval:
         problems.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -106,7 +107,7 @@ def convert_table(
     if not isinstance(table, Mapping):
         problems.append(f"{path}: expected a table, got {article(table)}")
         return None
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields_of(struct)
     values: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{path}.{key}"
@@ -124,6 +125,11 @@ def convert_table(
             got = "something else" if key in secrets else article(value)
             problems.append(f"{where}: expected {words_for(kind)}, got {got}")
     return struct(**values)
+
+
+@cache
+def _fields_of(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
 def _only_strings(entries: list[Any], path: str, problems: list[str]) -> list[str]:

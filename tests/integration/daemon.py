@@ -24,6 +24,7 @@ ENDED = -signal.SIGTERM  # twistd ends by the signal that it was stopped with
 OPEN = """\
 [server]
 listen = ["tcp:{port}:interface=127.0.0.1"]
+max_handshakes_per_second = 10000.0
 [auth]
 anonymous = true
 [api]
@@ -35,7 +36,15 @@ publish = true
 subscribe = true
 event_from = "type"
 """
-"""Settings that let everyone on this machine do everything."""
+"""Settings that let everyone on this machine do everything, as fast as tests do it."""
+
+MANY = """\
+max_connections_per_address = 10000
+drain_timeout = 300.0
+[auth]
+"""
+CROWDED = OPEN.replace("[auth]\n", MANY)
+"""The same for tests with many clients: they all come from one address, and at once."""
 
 
 def free_port() -> int:

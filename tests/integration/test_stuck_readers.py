@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.daemon import OPEN, RunningDaemon, daemon
+from tests.integration.daemon import CROWDED, RunningDaemon, daemon
 from tests.integration.raw import Publisher, RawClient, peak_rss
 
 READERS = 100
@@ -20,7 +20,7 @@ SIZE = 50_000  # of one publication's data
 BOUND = 200 * 1024 * 1024
 
 SETTINGS = (
-    OPEN
+    CROWDED
     + """
 [channels.flood]
 history_size = 1  # so that the channel lives on while all are told of a gap at once
