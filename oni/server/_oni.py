@@ -121,14 +121,18 @@ class Oni:
         self.dispatcher.start()
         return self.channels.start().addCallback(lambda _: self.condition.started())
 
+    def turn_away(self) -> None:
+        """Send away who comes from now on, and be ready no more. Who is there may stay."""
+        self._stopping = True
+        self.condition.drains()
+
     def stop(self) -> Deferred[None]:
         """Close every session, and wait until no handler runs any more.
 
         Returns:
             A Deferred that fires when everything is quiet. Cancelling it cancels what still runs.
         """
-        self._stopping = True
-        self.condition.drains()
+        self.turn_away()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -27,12 +27,16 @@ class OrderedServices(Service):
         parts: The services, in the order of starting.
         stop_timeout: Seconds in which all of them stop.
         clock: Measures that, an ``IReactorTime``.
+
+    Attributes:
+        hung: The names of those that did not stop in time.
     """
 
     def __init__(self, parts: list[IService], stop_timeout: float, clock: Any) -> None:
         self._parts = parts
         self._stop_timeout = stop_timeout
         self._clock = clock
+        self.hung: list[str] = []
         self._started: list[IService] = []
         self._waiting: list[Deferred[None]] = []
 
@@ -82,6 +86,7 @@ class OrderedServices(Service):
             stopping = maybeDeferred(part.stopService)
             try:
                 if not await self._ended(stopping, until - self._clock.seconds()):
+                    self.hung.append(_name(part))
                     stopping.cancel()
                     ended = await self._ended(stopping, _HURRY)
                     _log.error(

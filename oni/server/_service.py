@@ -15,21 +15,26 @@ from typing import Any
 
 from twisted.application import strports
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.component import getGlobalSiteManager
 
 from oni import __version__
-from oni.dispatcher import registering
+from oni.dispatcher import lost_threads, registering
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
-from oni.server._deadline import ExitDeadline
+from oni.server._deadline import GIVEN_UP, ExitDeadline, leave
 from oni.server._goodbye import Goodbye
 from oni.server._ordered import OrderedServices
 from oni.server._settings import Settings
+from oni.server.running._drain import SessionDrain
+from oni.server.running._notify import Notify
+from oni.server.running._pulse import Pulse
+from oni.server.running._watchdog import Watchdog
 
 __all__ = ["Daemon", "OniService"]
 
@@ -129,11 +134,36 @@ class OniService(Service):
             self._registry.unregisterUtility(utility, interface, self._utility_name)
 
 
-def _end(reactor: Any, failure: Failure, leave: Callable[[int], object] = os._exit) -> None:
+def _end(reactor: Any, failure: Failure, leave: Callable[[int], object] = leave) -> None:
     """Stop everything, and let the exit code say that it went wrong."""
     _log_failure(failure)
     reactor.addSystemEventTrigger("after", "shutdown", leave, 1)
     reactor.stop()
+
+
+def _make_pulse(oni: Any, settings: Settings, reactor: Any) -> Pulse:
+    """Make what watches over the daemon, in the environment that it runs in."""
+    running = settings.running
+
+    def stalled() -> None:  # called in the watchdog's thread
+        oni.tally.stalls += 1
+        if running.exit_when_stalled:
+            leave(GIVEN_UP)
+
+    def give_up(why: str) -> None:
+        _log.critical("{why}: the daemon stops, so that it can be started anew", why=why)
+        reactor.addSystemEventTrigger("after", "shutdown", leave, GIVEN_UP)
+        reactor.stop()
+
+    return Pulse(
+        oni,
+        running,
+        Notify.from_environment(os.environ),
+        reactor,
+        Watchdog(running.stall_timeout, stalled),
+        lost_threads,
+        give_up,
+    )
 
 
 class Daemon(OrderedServices):
@@ -147,6 +177,7 @@ class Daemon(OrderedServices):
         reactor: The reactor.
         deadline: Ends the process if nothing else does; None never does.
         foreground: Whether a person is watching.
+        pulse: Watches over all of it; None for none.
     """
 
     def __init__(
@@ -158,10 +189,24 @@ class Daemon(OrderedServices):
         reactor: Any,
         deadline: ExitDeadline | None = None,
         foreground: bool = False,
+        pulse: Pulse | None = None,
     ) -> None:
         listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
         goodbye = Goodbye(connections, reactor)
-        super().__init__([goodbye, oni, *listeners], settings.server.stop_timeout, reactor)
+        server, core = settings.server, oni.oni
+        drain = SessionDrain(
+            lambda: tuple(core.sessions.values()),
+            core.turn_away,
+            min(settings.running.drain_time, server.stop_timeout / 2),
+            reactor,
+        )
+        watching = [] if pulse is None else [pulse]
+        parts = [*watching, goodbye, oni, drain, *listeners]
+        super().__init__(parts, server.stop_timeout, reactor)
+        self._condition = core.condition
+        self._pulse = pulse
+        self._not_ready_time = settings.running.not_ready_time
+        self._stopping: Deferred[None] | None = None
         self._settings = settings
         self._reactor = reactor
         self._deadline = deadline
@@ -183,13 +228,15 @@ class Daemon(OrderedServices):
         service = OniService(
             oni, application, settings.zca.name, on_late_failure=partial(_end, reactor)
         )
-        deadline = ExitDeadline(settings.server.stop_timeout + _EXIT_GRACE)
+        limit = settings.running.not_ready_time + settings.server.stop_timeout
+        deadline = ExitDeadline(limit + _EXIT_GRACE)
         factory = make_factory(oni, reactor)
 
         def connections() -> int:
             return int(factory.websockets.countConnections)
 
-        return cls(service, factory, connections, settings, reactor, deadline, foreground)
+        pulse = _make_pulse(oni, settings, reactor)
+        return cls(service, factory, connections, settings, reactor, deadline, foreground, pulse)
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while there may still be the privileges for low ones.
@@ -235,11 +282,34 @@ class Daemon(OrderedServices):
             raise told from None
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, then the Oni, within the time limit."""
-        if self._deadline is not None and self.running:
+        """Be ready no more, stop listening, send the clients away, then end the Oni.
+
+        All of it happens within the time limit. What hung is named in the log, and the exit code
+        is 75 then.
+        """
+        if not self.running:
+            return super().stopService()
+        if self._deadline is not None:
             _log.info("Oni stops")
             self._deadline.begin()
-        return super().stopService()
+        self._condition.drains()
+        if self._pulse is not None:
+            self._pulse.stopping(self._not_ready_time + self._settings.server.stop_timeout)
+        if self._not_ready_time and self._stopping is None:
+            # Load balancers shall see it before nobody answers them any more.
+            self._stopping = deferLater(self._reactor, self._not_ready_time)
+            self._stopping.addErrback(lambda failure: failure.trap(CancelledError))
+            return self._stopping.addCallback(lambda _: self._stop_now())
+        return self._stop_now()
+
+    def _stop_now(self) -> Deferred[None]:
+        return super().stopService().addCallback(lambda _: self._say_what_hung())
+
+    def _say_what_hung(self) -> None:
+        if self.hung and self._deadline is not None:
+            _log.error("Oni gave up on: {parts}", parts=", ".join(self.hung))
+            self.hung.clear()
+            self._reactor.addSystemEventTrigger("after", "shutdown", leave, GIVEN_UP)
 
 
 def _listener(description: str, factory: Any, reactor: Any) -> IService:

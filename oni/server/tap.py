@@ -5,22 +5,29 @@ from __future__ import annotations
 import platform
 import sys
 import textwrap
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import crochet
 from twisted import __version__ as twisted_version
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from oni import __version__
 from oni.errors import SettingsError
 from oni.server._application import Application, find_application
+from oni.server._running_settings import LogSettings
 from oni.server._service import Daemon
 from oni.server._settings import SettingInfo, Settings, describe
 from oni.server._settings_file import load_settings
 from oni.server._whole_check import check_application
+from oni.server.running._logs import begin_log, end_log
+from oni.server.running._monotonic import run_on_monotonic_time
 
 __all__ = ["Options", "makeService"]
+
+_log = Logger()
 
 _WIDTH = 78
 
@@ -100,10 +107,25 @@ def makeService(options: Options) -> IService:
 
     from oni.server import Oni
 
-    oni = Oni(options.settings, reactor)
-    application = _application(options.settings)
+    settings = options.settings
+    if options.parent is not None:  # the process is ours
+        run_on_monotonic_time(reactor)
+        _begin_log(options.parent, settings)
+        reactor.addSystemEventTrigger("after", "shutdown", end_log)
+    oni = Oni(settings, reactor)
+    application = _application(settings)
     foreground = options.parent is not None and bool(options.parent["nodaemon"])
-    return Daemon.build(options.settings, application, reactor, foreground, oni)
+    return Daemon.build(settings, application, reactor, foreground, oni)
+
+
+def _begin_log(twistd: Mapping[str, Any], settings: Settings) -> None:
+    """Write the log as the settings say, where twistd is not told of another place for it."""
+    elsewhere = twistd["logfile"] not in (None, "", "-") or twistd["logger"] or twistd["syslog"]
+    if twistd["nodaemon"] and not elsewhere:
+        secrets = (settings.api.key, settings.admin.key, settings.metrics.key)
+        begin_log(settings.log, [secret for secret in secrets if secret is not None])
+    elif settings.log != LogSettings():
+        _log.warn("twistd writes the log itself, and as it does: [log] is of no use here")
 
 
 def _application(settings: Settings) -> Application:

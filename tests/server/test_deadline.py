@@ -15,9 +15,34 @@ class ExitDeadlineTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Keep the process' own handlers."""
         self.armed: list[float] = []
-        self.deadline = ExitDeadline(3.0, self.armed.append)
+        self.now = 100.0
+        self.ended: list[str] = []
+        self.deadline = self.make()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def make(self) -> ExitDeadline:
+        """Make one that ends nothing."""
+        return ExitDeadline(
+            3.0, self.armed.append, lambda: self.ended.append("now"), lambda: self.now
+        )
+
+    def test_second_signal(self) -> None:
+        """A second signal, of either kind, ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number):
+                signal.signal(signal.SIGTERM, lambda number, frame: None)
+                signal.signal(signal.SIGINT, lambda number, frame: None)
+                self.ended.clear()
+                self.make().watch_signals()
+                signal.raise_signal(signal.SIGTERM)
+                self.assertEqual([], self.ended)
+                self.now += 0.2
+                signal.raise_signal(signal.SIGTERM)  # the same one, sent to a whole group
+                self.assertEqual([], self.ended)
+                self.now += 0.2
+                signal.raise_signal(number)
+                self.assertEqual(["now"], self.ended)
 
     def test_once(self) -> None:
         """A second call does not put it off."""
@@ -32,7 +57,7 @@ class ExitDeadlineTests(SynchronousTestCase):
                 del self.armed[:]
                 seen: list[object] = []
                 signal.signal(number, lambda got, frame: seen.append((got, list(self.armed))))  # noqa: B023
-                ExitDeadline(3.0, self.armed.append).watch_signals()
+                self.make().watch_signals()
                 signal.raise_signal(number)
                 self.assertEqual([(number, [3.0])], seen)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.component import getUtility, queryUtility
@@ -21,9 +23,10 @@ from oni.dispatcher import EventDispatcher
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
-from oni.server._deadline import ExitDeadline
+from oni.server._deadline import ExitDeadline, leave
 from oni.server._service import Daemon, OniService, _end
 from oni.server._settings_file import settings_from
+from oni.server.running import Condition
 
 
 @implementer(IEventDispatcher)
@@ -35,6 +38,10 @@ class SomeDispatcher:
 class SomeChannels:
     """Stands for the server's channels."""
 
+    def statistics(self) -> dict[str, int]:
+        """Say nothing of the backend."""
+        return {}
+
 
 class SomeOni:
     """Stands for the Oni: it starts and stops as the test says."""
@@ -42,6 +49,8 @@ class SomeOni:
     def __init__(self) -> None:
         self.dispatcher = SomeDispatcher()
         self.channels = SomeChannels()
+        self.condition = Condition(self.channels)
+        self.sessions: dict[str, Any] = {}
         self.told: list[str] = []
         self.started: Deferred[None] = succeed(None)
         self.stopped: Deferred[None] = succeed(None)
@@ -55,6 +64,10 @@ class SomeOni:
         """Write it down."""
         self.told.append("stop")
         return self.stopped
+
+    def turn_away(self) -> None:
+        """Write it down."""
+        self.told.append("turn away")
 
 
 class OniServiceTests(SynchronousTestCase):
@@ -219,11 +232,17 @@ class TakenPort(MemoryReactorClock):
 class DaemonTests(SynchronousTestCase):
     """Everything that ``twistd oni`` runs."""
 
-    def daemon(self, reactor: Any, foreground: bool = False, **server: Any) -> Daemon:
+    def daemon(
+        self,
+        reactor: Any,
+        foreground: bool = False,
+        running: Any = None,
+        **server: Any,
+    ) -> Daemon:
         """Make a daemon around an Oni that does nothing."""
         self.oni = SomeOni()
         self.armed: list[float] = []
-        settings = settings_from({"server": server})
+        settings = settings_from({"server": server, "running": running or {}})
         service = OniService(self.oni, registry=Components())
         deadline = ExitDeadline(settings.server.stop_timeout, self.armed.append)
         return Daemon(service, Factory(), lambda: 0, settings, reactor, deadline, foreground)
@@ -253,7 +272,7 @@ class DaemonTests(SynchronousTestCase):
         """A taken port fails the start, names itself, and the Oni ends again."""
         for step, told in (
             ("privilegedStartService", []),
-            ("startService", ["start", "stop"]),
+            ("startService", ["start", "turn away", "stop"]),
         ):
             with self.subTest(step):
                 daemon = self.daemon(TakenPort(), listen=["tcp:81:interface=127.0.0.1"])
@@ -275,7 +294,65 @@ class DaemonTests(SynchronousTestCase):
         daemon = self.daemon(reactor)
         daemon.startService()
         self.successResultOf(daemon.stopService())
-        self.assertEqual(["start", "stop"], self.oni.told)
+        self.assertEqual(["start", "turn away", "stop"], self.oni.told)
+
+    def test_not_ready_first(self) -> None:
+        """Load balancers see it before anybody is refused; then listening stops."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor, running={"not_ready_time": 5.0})
+        daemon.startService()
+        self.oni.condition.started()
+        stopped = daemon.stopService()
+        self.assertEqual("draining", self.oni.condition.state)
+        self.assertEqual(["start"], self.oni.told)
+        reactor.advance(4.9)
+        self.assertNoResult(stopped)
+        reactor.advance(0.2)
+        self.successResultOf(stopped)
+        self.assertEqual(["start", "turn away", "stop"], self.oni.told)
+
+    def test_clients_are_sent_away_in_batches(self) -> None:
+        """The window is at most half of the time that all of the stop has."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor, stop_timeout=4.0, running={"drain_time": 60.0})
+        daemon.startService()
+        closed: list[float] = []
+        for number in range(200):
+            self.oni.sessions[str(number)] = SimpleNamespace(
+                close=lambda code: closed.append(reactor.seconds())
+            )
+        stopped = daemon.stopService()
+        reactor.pump([0.1] * 25)
+        self.successResultOf(stopped)
+        self.assertEqual(200, len(closed))
+        self.assertEqual(20, closed.count(0.0))
+        self.assertLessEqual(max(closed), 2.0)
+
+    def test_what_hung_is_named(self) -> None:
+        """F13: the part that never stops is named, the others stop, and the exit code tells."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor, stop_timeout=3.0)
+        daemon.startService()
+        self.oni.stopped = Deferred(lambda _: None)  # it cannot even be cancelled
+        logged: list[Any] = []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        stopped = daemon.stopService()
+        reactor.pump([0.5] * 8)
+        self.successResultOf(stopped)
+        told = "; ".join(filter(None, map(formatEvent, logged)))
+        self.assertIn("oni did not stop within 3.0 s", told)
+        self.assertIn("Oni gave up on: oni", told)
+        ((left, arguments, _),) = reactor.triggers["after"]["shutdown"]
+        self.assertEqual((leave, (75,)), (left, arguments))
+
+    def test_nothing_hung(self) -> None:
+        """A stop that went well does not change the exit code."""
+        reactor = MemoryReactorClock()
+        daemon = self.daemon(reactor)
+        daemon.startService()
+        self.successResultOf(daemon.stopService())
+        self.assertEqual({}, reactor.triggers.get("after", {}))
 
     def test_stop_is_bounded(self) -> None:
         """An Oni that does not stop is given up after the time limit."""
@@ -289,4 +366,4 @@ class DaemonTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         reactor.advance(0.2)
         self.successResultOf(stopped)
-        self.assertEqual(["start", "stop", "cancelled"], self.oni.told)
+        self.assertEqual(["start", "turn away", "stop", "cancelled"], self.oni.told)

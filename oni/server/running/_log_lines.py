@@ -170,6 +170,8 @@ class JsonLines(_Lines):
 @lru_cache(1024)
 def name_of(template: str) -> str:
     """Name a kind of event after the words of its template: what does not change."""
+    if template.strip("{}") in _PRINTED:
+        return "printed"
     return _NOT_A_WORD.sub("_", template.lower()).strip("_")[:MAX_VALUE]
 
 
