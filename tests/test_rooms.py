@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROWS = (
-    ("_text",),  # private to the whole house
+    ("_text", "_clock"),  # private to the whole house
     ("errors",),
     ("values",),
     ("interfaces",),

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from oni._clock import Clock
 from oni.channels._channel import Channel
-from oni.channels._clock import Clock
 from oni.channels._kept import Kept
 from oni.channels._leases import Leases
 from oni.channels._names import check_name

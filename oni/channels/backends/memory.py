@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from oni.channels._clock import Clock
+from oni._clock import Clock
 from oni.channels._entry import Entry
 from oni.interfaces import IBackendSink, IChannelBackend
 from oni.values import ClientInfo, Draft, Page, Position, PresenceStats, StreamOptions
