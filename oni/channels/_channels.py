@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakValueDictionary, finalize, ref
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,10 +16,11 @@ from zope.interface.verify import verifyObject
 
 from oni._clock import Clock
 from oni.channels._channel import Channel
+from oni.channels._feed import Feed
 from oni.channels._kept import Kept
 from oni.channels._leases import Leases
 from oni.channels._names import check_name
-from oni.channels._ring import Rings
+from oni.channels._ring import Ring, Rings
 from oni.channels.backends.memory import MemoryBackend
 from oni.interfaces import IBackendSink, IChannelBackend, IChannels
 from oni.values import ClientInfo, StreamOptions
@@ -86,7 +87,7 @@ class Channels:
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._in_use: set[Channel] = set()
         self._followed: dict[str, int] = {}
-        self._gone: deque[tuple[str, int]] = deque()
+        self._gone: deque[tuple[str, int, Ring, ref[Feed]]] = deque()
         self._is_up = False
         self._state = "new"  # starting, started
         self._waiters: list[Deferred[None]] = []
@@ -188,7 +189,8 @@ class Channels:
         if not channel.is_watched:
             channel.is_watched = True
             # Any thread may be the last to have it: what is to be done waits for the next call.
-            finalize(channel, self._gone.append, (channel.name, number)).atexit = False
+            left = (channel.name, number, channel.ring, ref(channel.feed))
+            finalize(channel, self._gone.append, left).atexit = False
         if self._comparison is None:
             self._comparison = self.clock.call_later(_COMPARE_EVERY, self._compare, ())
 
@@ -226,7 +228,11 @@ class Channels:
 
     def _clean(self) -> None:
         while self._gone:
-            name, number = self._gone.popleft()
+            name, number, ring, left = self._gone.popleft()
+            ring.clear()
+            feed = left()
+            if feed is not None:
+                feed.stop()
             if self._followed.get(name) == number and name not in self._channels:
                 self._unfollow(name)
 
@@ -243,7 +249,7 @@ class Channels:
         """See :class:`oni.interfaces.IBackendSink`."""
         known = self._channels.get(channel)
         if known is not None:
-            known.received(entries)
+            known.feed.received(entries)
         elif self._gone:
             self._clean()
 
@@ -252,7 +258,7 @@ class Channels:
         _log.warn("the feed of {channel} is broken: {reason}", channel=channel, reason=reason)
         for known in tuple(self._channels.values()):
             if channel is None or known.name == channel:
-                known.lost()
+                known.feed.lost()
 
     def up(self) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
@@ -289,9 +295,9 @@ class Channels:
             return
         for name in names[:_COMPARED]:
             channel = self._channels.get(name)
-            if channel is not None and channel.is_quiet:
+            if channel is not None and channel.feed.is_quiet:
                 top = self.backend.top(name)
-                top.addCallback(channel.compare)
+                top.addCallback(channel.feed.compare)
                 top.addErrback(lambda failure: _log.warn("no position: {f}", f=failure.value))
         rest = names[_COMPARED:]
         delay = 0 if rest else _COMPARE_EVERY

@@ -186,6 +186,10 @@ class Ring:
             del self._entries[: self._head], self._offsets[: self._head]
             self._head = 0
 
+    def covers(self, offset: int) -> bool:
+        """Say whether everything that comes after this offset is here, as far as it was heard."""
+        return self.base <= offset <= self.top
+
     def after(self, offset: int) -> Sequence[Any]:
         """Give the publications after this offset, which must not be before ``base``."""
         return self._entries[bisect_right(self._offsets, offset, self._head) :]

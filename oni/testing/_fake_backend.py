@@ -34,6 +34,7 @@ class FakeBackend:
         memory: Where the streams are.
         is_down: Whether everything that is asked for fails, and happens not.
         reads: How often history was read.
+        follows: How often a channel was asked for.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class FakeBackend:
         """
         self.memory = MemoryBackend(reactor)
         self.is_down = False
-        self.reads = 0
+        self.reads = self.follows = 0
         self.holds = holds
         self._choose = choose
         self._sink: IBackendSink | None = None
@@ -159,6 +160,7 @@ class FakeBackend:
 
     def follow(self, channel: str) -> Deferred[Position]:
         """See :class:`oni.interfaces.IChannelBackend`."""
+        self.follows += 1
         return self._ask(self.memory.follow, channel)
 
     def unfollow(self, channel: str) -> Deferred[None]:

@@ -216,11 +216,25 @@ class FeedTests(NodeTestCase):
         """Where no other comes, it shows when positions are compared."""
         self.send(1)
         self.backend.lose_feed(tell=False)
-        for _ in range(5):
+        for _ in range(6):
             self.clock.advance(20)
             self.backend.settle()
             self.ear.drain()
         self.assertEqual(self.ear.offsets, [1])
+        self.assertEqual(self.node.statistics()["repairs"], 1)
+
+    def test_late_is_not_lost(self) -> None:
+        """A publication that is on its way while positions are compared is no loss."""
+        self.clock.advance(41)
+        self.send(1)
+        self.clock.advance(40)
+        while self.backend.answer():  # the position; the feed is later
+            pass
+        self.backend.settle()
+        self.clock.advance(2)
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, [1])
+        self.assertEqual(self.node.statistics()["repairs"], 0)
 
     def test_repeated(self) -> None:
         """What the feed brings twice is heard once."""

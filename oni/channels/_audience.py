@@ -1,0 +1,143 @@
+"""Who reads a channel: its subscriptions, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from oni.channels._kept import Kept
+from oni.channels._laggards import Laggards
+from oni.channels._ring import Ring
+from oni.interfaces import ICarrier
+from oni.values import ClientInfo, StreamOptions
+
+if TYPE_CHECKING:
+    from oni.channels._channels import Channels
+    from oni.channels._subscription import Subscription
+
+__all__ = ["Audience"]
+
+_log = Logger()
+
+
+class Audience:
+    """The subscriptions of a channel, one for each carrier, and the page that they share."""
+
+    __slots__ = ("_by_carrier", "_kept", "_laggards", "_list", "_name", "_node", "_ring")
+
+    def __init__(self, name: str, node: Channels, ring: Ring, options: StreamOptions) -> None:
+        """Begin without any.
+
+        Args:
+            name: The channel's name.
+            node: The channels of this process.
+            ring: What they read.
+            options: What becomes of those who are behind.
+        """
+        self._name = name
+        self._node = node
+        self._ring = ring
+        self._by_carrier: dict[ICarrier, Subscription] = {}
+        self._list: tuple[Subscription, ...] | None = None
+        self._kept: Kept | None = None
+        self._laggards: Laggards | None = None
+        if options.behind == "disconnect":
+            self._laggards = Laggards(
+                ring, options.max_lag, node.clock, self._by_carrier.values, self._overdue
+            )
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._by_carrier)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        """Give those of now, whatever becomes of them meanwhile."""
+        return iter(tuple(self._by_carrier.values()))
+
+    def of(self, carrier: ICarrier) -> Subscription | None:
+        """Give a carrier's subscription."""
+        return self._by_carrier.get(carrier)
+
+    def add(self, subscription: Subscription) -> None:
+        """Add one."""
+        self._by_carrier[subscription.carrier] = subscription
+        self._list = None
+
+    def remove(self, subscription: Subscription) -> bool:
+        """Remove one. Say whether it was one of them."""
+        if self._by_carrier.get(subscription.carrier) is not subscription:
+            return False
+        del self._by_carrier[subscription.carrier]
+        self._list = None
+        if self._kept is not None:
+            self._kept.forget(subscription)
+        if subscription.begun and not subscription.asleep:
+            self._ring.readers -= 1
+        return True
+
+    def stop(self) -> None:
+        """Read nothing more for them, and look no more who lags."""
+        self._release()
+        if self._laggards is not None:
+            self._laggards.stop()
+
+    # --- Those behind ---------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> Kept:
+        """What reads for those who have fallen off the ring."""
+        if self._kept is None:
+            self._kept = Kept(self._name, self._node, self._ring)
+        return self._kept
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for history."""
+        return 0 if self._kept is None else self._kept.waiting
+
+    def _release(self) -> None:
+        """Let the page go, which nobody needs any more."""
+        if self._kept is not None:
+            self._kept.drop_page()
+            self._kept = None
+
+    def _overdue(self, subscription: Subscription) -> None:
+        self._node.overdue += 1
+        subscription.carrier.overdue(subscription)
+
+    # --- What they are told ---------------------------------------------------------------------
+
+    # Hot: once per delivery. benchmarks/fanout.py.
+    def wake_sleepers(self) -> None:
+        """Wake those who had taken everything."""
+        ring = self._ring
+        if self._kept is not None and not ring.readers and not self._kept.waiting:
+            self._release()
+        readers = self._list
+        if readers is None:
+            readers = self._list = tuple(self._by_carrier.values())
+        for subscription in readers:
+            if subscription.asleep and not subscription.closed:
+                subscription.asleep = False
+                ring.readers += 1
+                try:
+                    subscription.carrier.wake(subscription)
+                except Exception:  # noqa: BLE001 - a carrier's fault must not reach the others
+                    subscription.fail()
+        if self._laggards is not None and ring.readers:
+            self._laggards.watch()
+
+    def moved(self, info: ClientInfo, has_entered: bool) -> None:
+        """Tell those who asked that a client has entered or left."""
+        for subscription in self:
+            if subscription.join_leave and subscription.begun:
+                carrier = subscription.carrier
+                tell = carrier.joined if has_entered else carrier.left
+                maybeDeferred(tell, subscription, info).addErrback(
+                    lambda failure: _log.failure(
+                        "a carrier could not be told of presence", failure
+                    )
+                )
