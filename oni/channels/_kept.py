@@ -141,7 +141,7 @@ class Kept:
             return
         start = asked
         if not is_seamless(page, asked):
-            start = max(page.first_prev, entries[0].offset - 1)
+            start = page.first_prev or entries[0].offset - 1
             if start <= asked:  # the stream has begun again; so the gap takes in its first one
                 start = entries[0].offset
         offsets = [entry.offset for entry in entries]
