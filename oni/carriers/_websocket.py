@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
-from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import Outbox
-from oni.carriers._slim import slim
+from oni.carriers._websocket_protocol import LeanServerProtocol
 from oni.interfaces import ICarrier, ISubscription
 from oni.protocol import CloseCode
 from oni.values import ClientInfo, Position
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CarrierOwner", "WebSocketCarrier"]
 
 _log = Logger()
-
-_JSON = "centrifuge-json"
 
 
 class CarrierOwner(Protocol):
@@ -56,7 +51,7 @@ class CarrierOwner(Protocol):
 
 
 @implementer(ICarrier, IPushProducer)
-class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
+class WebSocketCarrier(Outbox, LeanServerProtocol):  # type: ignore[misc]
     """One client's connection.
 
     What is sent within one reactor turn leaves in one write. While bytes wait in the transport,
@@ -75,15 +70,13 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
     factory: WebSocketCarrierFactory
     transport: Any
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._owner: CarrierOwner | None = None
-        self._direct: Callable[[bytes], int] | None = None
-        self._is_registering = False
-        self._owner_pauses = False
-        self._read_paused = False
-        self._producing = False
-        self._end: IDelayedCall | None = None
+    _owner: CarrierOwner | None = None
+    _direct: Callable[[bytes], int] | None = None
+    _is_registering = False
+    _owner_pauses = False
+    _read_paused = False
+    _producing = False
+    _end: IDelayedCall | None = None
 
     # --- What the owner calls -----------------------------------------------------------------
 
@@ -223,10 +216,10 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
         self.begin_outbox(self.factory.drain)
         if self.factory.sends_directly:
             self._direct = direct_send(self.transport)
-        super().connectionMade()
         if self._direct is None:
             self._producing = True
             self.transport.registerProducer(self, True)
+        super().connectionMade()
 
     def unregisterProducer(self) -> None:
         """Let the transport go; Autobahn says so more than once."""
@@ -234,25 +227,8 @@ class WebSocketCarrier(Outbox, WebSocketServerProtocol):  # type: ignore[misc]
             self._producing = False
             self.transport.unregisterProducer()
 
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """Let the client in, or refuse it before there is a websocket.
-
-        Raises:
-            ConnectionDeny: It comes from a page of another site, or speaks another protocol.
-        """
-        headers = request.headers
-        secure = ISSLTransport(self.transport, None) is not None
-        if not origin_is_allowed(
-            headers.get("origin"), headers["host"].strip(), secure, self.factory.allowed_origins
-        ):
-            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, "origin not allowed")
-        if not request.protocols or _JSON in request.protocols:
-            return _JSON if request.protocols else None
-        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
-
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
-        slim(self)
         self._owner = self.factory.open(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:

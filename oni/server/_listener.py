@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IProtocol
+from twisted.internet.interfaces import IDelayedCall, IProtocol, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 
-from oni.carriers import CarrierLimits, WebSocketCarrierFactory
+from oni.carriers import CarrierLimits, WebSocketCarrier, WebSocketCarrierFactory
+from oni.protocol import (
+    END_OF_HEAD,
+    BadHeadError,
+    RequestHead,
+    parse_head,
+    refusal_response,
+)
 from oni.server._api import Api
 from oni.server._event_stream import EventStreams
-from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
+from oni.server._hosts import host_is_allowed
 from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._settings import ServerSettings
@@ -29,15 +36,6 @@ _log = Logger()
 
 #: Where clients open their websocket.
 WEBSOCKET_PATH = b"/connection/websocket"
-
-_END = b"\r\n\r\n"
-_REASONS = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    421: b"Misdirected Request",
-    431: b"Request Header Fields Too Large",
-    503: b"Service Unavailable",
-}
 
 
 class Front(Protocol):
@@ -58,7 +56,7 @@ class Front(Protocol):
         if self._counted:
             self._call_within(self.factory.limits.handshake_timeout, 408)
         else:
-            self._refuse(503)
+            self._refuse(BadHeadError(503, "there are too many connections"))
 
     def dataReceived(self, data: bytes) -> None:
         """Collect the head."""
@@ -69,11 +67,11 @@ class Front(Protocol):
             return
         self._head += data
         limit = self.factory.limits.max_request_head_bytes
-        end = self._head.find(_END, 0, limit)
+        end = self._head.find(END_OF_HEAD, 0, limit)
         if end >= 0:
-            self._decide(self._head[:end])
+            self._decide(end)
         elif len(self._head) >= limit:
-            self._refuse(431)
+            self._refuse(BadHeadError(431, "the head is too long"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever has the connection now."""
@@ -83,34 +81,38 @@ class Front(Protocol):
         if self._inner is not None:
             self._inner.connectionLost(reason)
 
-    def _decide(self, head: bytes) -> None:
+    def _decide(self, end: int) -> None:
+        """Hand the connection on, with what follows the head, or with all of it."""
+        data, transport = self._head, self.transport
         try:
-            request = parse_head(head)
-            inner = self.factory.choose(request, self.transport)
+            request = parse_head(data[:end])
+            inner = self.factory.choose(request, transport)
         except BadHeadError as error:
-            self._refuse(error.status)
+            self._refuse(error)
             return
         self._stop_clock()
-        data, self._head = self._head, b""
+        self._head = b""
         self._inner = inner
-        inner.makeConnection(self.transport)  # type: ignore[arg-type]
-        inner.dataReceived(data)
+        if isinstance(inner, WebSocketCarrier):
+            data = data[end + len(END_OF_HEAD) :]
+        inner.makeConnection(transport)  # type: ignore[arg-type]
+        if data:
+            inner.dataReceived(data)
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, error: BadHeadError) -> None:
         self._stop_clock()
         self._refused = True
         self._head = b""
         transport: Any = self.transport
-        transport.write(
-            b"HTTP/1.1 %d %s\r\nServer: Oni\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            % (status, _REASONS[status])
-        )
+        _log.debug("{peer}: {error}", peer=transport.getPeer(), error=error)
+        transport.write(refusal_response(error))
         transport.loseConnection()
         seconds = self.factory.limits.close_timeout
         self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
 
     def _call_within(self, seconds: float, status: int) -> None:
-        self._timer = self.factory.reactor.callLater(seconds, self._refuse, status)
+        late = BadHeadError(status, "the head is late")
+        self._timer = self.factory.reactor.callLater(seconds, self._refuse, late)
 
     def _stop_clock(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -165,16 +167,20 @@ class FrontFactory(Factory[Front]):
         """Make the protocol that a request is meant for.
 
         Raises:
-            BadHeadError: The request names no host of ours.
+            BadHeadError: The request names no host of ours, or is for a websocket that it does
+                not get.
         """
         hosts = request.values(b"host")
         if len(hosts) != 1:
-            raise BadHeadError(400)
+            raise BadHeadError(400, f"{len(hosts)} headers host")
         if not host_is_allowed(hosts, self.limits.allowed_hosts):
-            raise BadHeadError(421)
-        wants_websocket = request.path == WEBSOCKET_PATH and request.asks_for_websocket
-        factory: Any = self.websockets if wants_websocket else self.site
-        return factory.buildProtocol(transport.getPeer())  # type: ignore[no-any-return]
+            raise BadHeadError(421, "the host is not ours")
+        peer = transport.getPeer()
+        if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
+            websocket: Any = self.websockets.buildProtocol(peer)
+            websocket.accept(request, ISSLTransport(transport, None) is not None)
+            return cast(WebSocketCarrier, websocket)
+        return cast(IProtocol, self.site.buildProtocol(peer))
 
 
 def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontFactory:

@@ -13,7 +13,7 @@ from twisted.web.pages import errorPage
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from oni.server._heads import host_is_allowed
+from oni.server._hosts import host_is_allowed
 from oni.server._settings import ServerSettings
 
 __all__ = ["LimitedSite", "UpgradeRequired"]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.server._heads import BadHeadError, host_is_allowed, parse_head
+from oni.protocol import BadHeadError, parse_head
+from oni.server._hosts import host_is_allowed
 
 
 class HeadTests(SynchronousTestCase):
