@@ -403,7 +403,13 @@ class IChannels(Interface):
         """Begin with the backend. The first use of a channel does so by itself."""
 
     def stop() -> Deferred[None]:
-        """End every subscription, then the backend."""
+        """End every subscription, then the backend. Receivers of messages are forgotten."""
+
+    def control(message: bytes) -> Deferred[None]:
+        """Give a message to every node, this one too. Nobody but the nodes sees it."""
+
+    def hear_control(receiver: Callable[[bytes], object]) -> None:
+        """Call a function with every message that some node sends, until :meth:`stop`."""
 
     def names() -> Sequence[str]:
         """Give the names of the channels that live, sorted."""

@@ -173,7 +173,8 @@ class Channel:
         recovered = False
         missed: Sequence[Any] = ()
         try:
-            await self._started()
+            if since is not None or not self.ring.epoch:
+                await self._started()  # what was missed is known only where the feed is trusted
             await joining.turn.acquire()
             try:
                 if subscription.life < 0:

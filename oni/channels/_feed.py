@@ -148,7 +148,7 @@ class Feed:
             ring.begin(position)
         elif position.epoch == ring.epoch and position.offset > ring.top:
             ring.skip(position.offset)
-        self._state = "started"
+        self._state = "started" if self._node.is_hearing else "doubted"
         self._attempts = 0
         self._audience.wake_sleepers()
         waiters, self._waiters = self._waiters, []

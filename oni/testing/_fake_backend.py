@@ -37,6 +37,7 @@ class FakeBackend:
         is_deaf: Whether what the feed brings is lost, in silence.
         reads: How often history was read.
         follows: How often a channel was asked for.
+        probes: How often was asked whether this node is deaf.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class FakeBackend:
         """
         self._share(Streams(reactor, step))
         self.is_down = self.is_deaf = False
-        self.reads = self.follows = 0
+        self.reads = self.follows = self.probes = 0
         self.holds = holds
         self._choose = choose
         self._sink: IBackendSink | None = None
@@ -239,6 +240,7 @@ class FakeBackend:
 
     def probe(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannelBackend`."""
+        self.probes += 1
         if self.is_down:
             return fail(BackendError("the backend is down"))
         if not self.holds and not self.is_deaf:
