@@ -76,8 +76,8 @@ class Oni:
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
-        orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
-        effects = Effects(self.channels, self._recent, settings, self._answers, orders)
+        self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
+        effects = Effects(self.channels, self._recent, settings, self._answers, self._orders)
         self._performer = Performer(self.dispatcher, effects, settings)
 
     def start(self) -> Deferred[None]:
@@ -88,6 +88,7 @@ class Oni:
         """
         self._stopping = False
         self.dispatcher.start()
+        self._orders.start()
         return self.channels.start()
 
     def stop(self) -> Deferred[None]:
@@ -186,7 +187,7 @@ class Oni:
         info: Any = None,
         since: Position | None = None,
     ) -> Deferred[None]:
-        """Subscribe a user's open sessions to a channel.
+        """Subscribe a user's open sessions to a channel, on every node.
 
         It is an act ``subscribe`` without a session; the settings' permissions do not bind it.
 
@@ -199,13 +200,16 @@ class Oni:
             since: Where the client stands: what came after is delivered, if it is all there.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         order = Order(user=user, client=client, info=info, since=since)
         return self.act("subscribe", channel=channel, data=data, request=order)
 
     def unsubscribe(self, user: str, channel: str, *, client: str = "") -> Deferred[None]:
-        """Unsubscribe a user's sessions from a channel. They do not subscribe again.
+        """Unsubscribe a user's sessions from a channel, on every node.
+
+        They do not subscribe again.
 
         Args:
             user: Whose sessions.
@@ -213,7 +217,8 @@ class Oni:
             client: Only this session.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         return self.act("unsubscribe", channel=channel, request=Order(user=user, client=client))
 
@@ -225,7 +230,7 @@ class Oni:
         keep: Sequence[str] = (),
         farewell: Farewell = FORCED,
     ) -> Deferred[None]:
-        """Close a user's connections.
+        """Close a user's connections, on every node.
 
         Args:
             user: Whose sessions.
@@ -234,7 +239,8 @@ class Oni:
             farewell: Code and reason of the close; the code says whether the client comes back.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
 
         Raises:
             ValueError: The farewell cannot be sent.
@@ -245,7 +251,7 @@ class Oni:
     def refresh(
         self, user: str, *, client: str = "", ttl: float | None = None, expired: bool = False
     ) -> Deferred[None]:
-        """Say for how long a user's sessions go on.
+        """Say for how long a user's sessions go on, on every node.
 
         Args:
             user: Whose sessions.
@@ -254,7 +260,8 @@ class Oni:
             expired: No longer: they are closed as expired.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         order = Order(user=user, client=client, ttl=ttl, expired=expired)
         return self.act("refresh", request=order)

@@ -154,6 +154,7 @@ class HouseTestCase(SynchronousTestCase):
         self.oni = Oni(self.settings, self.reactor, channels=self.channels)
         self.successResultOf(self.oni.start())
         self.factory = make_factory(self.oni, self.reactor)
+        self.idle = self.reactor.getDelayedCalls()  # what is there without any client
 
     def on(self, phase: str, handler: Any, **match_spec: Any) -> None:
         """Register a handler."""

@@ -181,7 +181,7 @@ class ConnectTests(HouseTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.oni.sessions, {})
         self.assertEqual(heard, [])
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), self.idle)
 
 
 class StrangerTests(HouseTestCase):
