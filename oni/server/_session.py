@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-import msgspec
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from oni.errors import BadRequestError, Refused
+from oni.errors import BadRequestError
 from oni.interfaces import IChannels, ISubscription
 from oni.protocol import (
     PING,
     CloseCode,
-    Command,
-    Connect,
-    ErrorCode,
-    NotAvailable,
-    NotFound,
-    Ping,
-    Pong,
-    Rpc,
-    RpcResult,
-    Send,
     UnsubscribeCode,
     decode_command,
-    encode_error,
     encode_join,
     encode_leave,
     encode_message,
-    encode_reply,
     encode_unsubscribe,
     split_frame,
 )
-from oni.server._act_commands import ActCommand, act_of
-from oni.server._acts import Act, Reply, bad_request, refusal, reply_to
+from oni.server._acts import Act
+from oni.server._expiries import Expiry
 from oni.server._grants import EXPIRY_GRACE
 from oni.server._heartbeat import Heartbeat
+from oni.server._intake import Intake
 from oni.server._orders import Farewell
 from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
@@ -53,18 +39,12 @@ from oni.values import ClientInfo, Position
 if TYPE_CHECKING:
     from oni.server._performer import Performer
 
-__all__ = ["MAX_ACTS", "MAX_COMMANDS", "VERSION", "Connection", "Session"]
+__all__ = ["VERSION", "Connection", "Session"]
 
 _log = Logger()
 
 #: What kind of server it is, as clients are told.
 VERSION = "oni"
-
-#: With so many acts running, or commands waiting, a session stops reading.
-MAX_ACTS = 16
-
-#: So many commands may wait: those that had arrived when reading stopped.
-MAX_COMMANDS = 1024
 
 
 class Connection(Protocol):
@@ -105,17 +85,12 @@ class Session:
         "__weakref__",
         "_expiry",
         "_heartbeat",
+        "_intake",
         "_is_leaving",
         "_on_closed",
-        "_performer",
-        "_pump_is_due",
-        "_reactor",
-        "_reading_paused",
-        "_running",
-        "_settings",
         "_stale",
+        "_timers",
         "_waiters",
-        "_waiting",
         "_was_opened",
         "carrier",
         "client",
@@ -155,25 +130,25 @@ class Session:
         self.carrier: Any = carrier
         self.state = "new"
         self.is_duplex = is_duplex
-        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.reactor)
-        self._performer = performer
-        self._settings = settings
-        self._reactor = timers.reactor
+        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.expiries)
+        self._intake = Intake(self, performer, settings)
+        self._timers = timers
         self._on_closed = on_closed
-        self._running: dict[Reply, None] = {}
-        self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
-        self._pump_is_due = False
-        self._reading_paused = False
         self._was_opened = False
         self._is_leaving = False
         self._waiters: list[Deferred[None]] = []
-        self._expiry: IDelayedCall | None = None
+        self._expiry: Expiry | None = None
         self._stale = timers.stale.add(self._is_stale)
         self._heartbeat = Heartbeat(timers.pings, timers.pongs, self._ping, self._is_silent)
 
     def __repr__(self) -> str:
         """Name it."""
         return f"<Session {self.client} {self.state}>"
+
+    @property
+    def clock(self) -> IReactorTime:
+        """The clock."""
+        return self._timers.reactor
 
     @property
     def is_open(self) -> bool:
@@ -188,15 +163,15 @@ class Session:
         try:
             lines = split_frame(frame)
         except BadRequestError as error:
-            self._complain(error)
+            self._intake.complain(error)
             return
         for line in lines:
             if self.state in ("closing", "closed"):
                 return
             try:
-                self._take(decode_command(line))
+                self._intake.take(decode_command(line))
             except BadRequestError as error:
-                self._complain(error)
+                self._intake.complain(error)
 
     def was_read(self) -> None:
         """Note that the client is there: it reads, while it is not read from."""
@@ -229,12 +204,12 @@ class Session:
         Returns:
             The seconds, as clients are told: 0 for ever.
         """
-        if self._expiry is not None and self._expiry.active():
+        if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = None
         if ttl is None:
             return 0
-        self._expiry = self._reactor.callLater(ttl + EXPIRY_GRACE, self.close, CloseCode.EXPIRED)
+        self._expiry = self._timers.expiries.add(ttl + EXPIRY_GRACE, self._has_expired)
         return max(ceil(ttl), 1)
 
     def close(self, code: CloseCode | Farewell) -> None:
@@ -294,123 +269,7 @@ class Session:
         self._waiters.append(waiter)
         return waiter
 
-    # --- Commands -------------------------------------------------------------------------------
-
-    def _complain(self, error: BadRequestError) -> None:
-        """Answer what is wrong with a command; without an id there is nobody to answer."""
-        _log.debug("session {client}: bad request: {error}", client=self.client, error=error)
-        if error.command_id and self.state != "new":
-            self._refuse(error.command_id, bad_request(error))
-        else:
-            self.close(CloseCode.BAD_REQUEST)
-
-    def _take(self, command: Command) -> None:
-        if isinstance(command, Pong):
-            return
-        if (self.state == "new") is not isinstance(command, Connect):
-            self.close(CloseCode.BAD_REQUEST)
-        elif isinstance(command, Connect):
-            self.state = "connecting"
-            self._start(act_of(command, self, self._settings), command)
-        elif self.state == "connecting" or self._waiting or len(self._running) >= MAX_ACTS:
-            self._waiting.append(command)
-            if len(self._waiting) > MAX_COMMANDS:
-                self.close(CloseCode.TOO_MANY_REQUESTS)
-            self._regulate()
-        else:
-            self._do(command)
-
-    def _do(self, command: Command) -> None:
-        if isinstance(command, Ping):
-            self.carrier.send(encode_reply(command.id, "ping"))
-        elif isinstance(command, NotAvailable):
-            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE))
-        elif isinstance(command, NotFound):
-            self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND))
-        elif not isinstance(command, Pong):
-            try:
-                act = act_of(command, self, self._settings)
-            except BadRequestError as error:
-                self._complain(error)
-            else:
-                self._start(act, command)
-
-    # --- Acts -----------------------------------------------------------------------------------
-
-    def _start(self, act: Act, command: ActCommand) -> None:
-        command_id = 0 if isinstance(command, Send) else command.id
-        # Some rpcs are other acts to the server; the client still waits for an rpc's answer.
-        method = "rpc" if isinstance(command, Rpc) else act.action
-        reply = reply_to(act)
-        self._running[reply] = None
-        answered = _at_top_level(self._performer.perform, act)
-        answered.addCallbacks(
-            self._answer,
-            self._answer_refusal,
-            (command_id, method, act.channel),
-            errbackArgs=(command_id, method, act.channel),
-        )
-        answered.addErrback(lambda failure: _log.failure("no reply could be sent", failure))
-        answered.addBoth(self._ended, reply)
-        self._regulate()
-
-    def _answer(self, result: Any, command_id: int, method: str, channel: str) -> None:
-        if not self.is_open or not command_id:
-            return
-        if method == "rpc" and isinstance(result, Position):
-            result = RpcResult({"offset": result.offset, "epoch": result.epoch})
-        told = result if isinstance(result, msgspec.Struct) else None
-        self.carrier.send(encode_reply(command_id, method, told))
-        if method == "subscribe":
-            self.subscriptions.begin(channel)
-        elif method == "connect":
-            for name in self.subscriptions:
-                self.subscriptions.begin(name)
-
-    def _answer_refusal(
-        self, failure: Failure, command_id: int, method: str, channel: str
-    ) -> None:
-        failure.trap(Refused, CancelledError)
-        if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
-            return
-        if command_id:
-            self._refuse(command_id, failure.value)
-        if method == "connect":
-            self.close(_close_for(failure.value))
-
-    def _refuse(self, command_id: int, error: Refused) -> None:
-        self.carrier.send(encode_error(command_id, error.code, error.message, error.temporary))
-
-    def _ended(self, _: Any, reply: Reply) -> None:
-        self._running.pop(reply, None)
-        if self.state == "closing":
-            # Later: handlers in `after` hear of the act's end before they hear of the client's.
-            self._reactor.callLater(0, self._finish)
-            return
-        if self._waiting and not self._pump_is_due:
-            # Later: here we may be inside a handler, and what it fires would be nested.
-            self._pump_is_due = True
-            self._reactor.callLater(0, self._pump)
-        self._regulate()
-
-    def _pump(self) -> None:
-        self._pump_is_due = False
-        while self._waiting and self.is_open and len(self._running) < MAX_ACTS:
-            self._do(self._waiting.pop(0))
-        self._regulate()
-
-    def _regulate(self) -> None:
-        """Stop reading while too much is going on, and go on when that is done."""
-        if self.state in ("closing", "closed"):
-            return
-        busy = len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
-        if busy and not self._reading_paused:
-            self._reading_paused = True
-            self.carrier.pause_reading()
-        elif self._reading_paused and not busy and not self._waiting:
-            self._reading_paused = False
-            self._heartbeat.hear()  # what it sent meanwhile could not be heard
-            self.carrier.resume_reading()
+    # --- Time -----------------------------------------------------------------------------------
 
     def _is_stale(self) -> None:
         self.close(CloseCode.STALE)
@@ -419,8 +278,11 @@ class Session:
         self.carrier.send(PING)
 
     def _is_silent(self) -> None:
-        if not self._reading_paused:
+        if not self._intake.is_reading_paused:
             self.close(CloseCode.NO_PONG)
+
+    def _has_expired(self) -> None:
+        self.close(CloseCode.EXPIRED)
 
     # --- The end --------------------------------------------------------------------------------
 
@@ -430,25 +292,23 @@ class Session:
         self.state = "closing"
         self._heartbeat.stop()
         self._stale.cancel()
-        self._waiting.clear()
-        if self._expiry is not None and self._expiry.active():
+        if self._expiry is not None:
             self._expiry.cancel()
         self.subscriptions.clear()
-        if not self._running:
-            self._finish()
-        for reply in reversed(tuple(self._running)):
-            reply.cancel()  # the newest first, so that none gets a turn that is cancelled anyway
+        if not self._intake.is_busy:
+            self.finish()
+        self._intake.stop()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """When no act runs any more, let it be known that the client is gone; then be gone."""
-        if self._running or self._is_leaving:
+        if self._intake.is_busy or self._is_leaving:
             return
         self._is_leaving = True
         if not self._was_opened:
             self._be_gone(None)
             return
         act = Act("disconnect", user=self.user, client=self.client, session=self)
-        _at_top_level(self._performer.perform, act).addBoth(self._be_gone)
+        self._intake.perform(act).addBoth(self._be_gone)
 
     def _be_gone(self, _: Any) -> None:
         self.state = "closed"
@@ -456,15 +316,3 @@ class Session:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
-
-
-def _at_top_level(perform: Callable[[Act], Deferred[Any]], act: Act) -> Deferred[Any]:
-    """Let a client's act happen as an event of its own, also where a handler caused it."""
-    return Context().run(perform, act)
-
-
-def _close_for(error: Refused) -> CloseCode:
-    """Choose how to close after a refused connect: the code says whether to come back."""
-    if error.code == ErrorCode.UNAUTHORIZED.code:
-        return CloseCode.INVALID_TOKEN
-    return CloseCode.CLOSED if error.temporary else CloseCode.PERMISSION_DENIED

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from oni.server._expiries import Expiries
 from oni.server._settings import ServerSettings
 
 __all__ = ["MAX_CALLS", "SessionTimers", "Timer", "Timers"]
@@ -105,9 +106,10 @@ class SessionTimers:
         stale: Until the connect must have come.
         pings: Until the next ping.
         pongs: Until a ping must have been answered.
+        expiries: Until sessions and subscriptions that are not refreshed end.
     """
 
-    __slots__ = ("pings", "pongs", "reactor", "stale")
+    __slots__ = ("expiries", "pings", "pongs", "reactor", "stale")
 
     def __init__(self, reactor: IReactorTime, settings: ServerSettings) -> None:
         """Begin without sessions.
@@ -120,3 +122,4 @@ class SessionTimers:
         self.stale = Timers(reactor, settings.connect_timeout)
         self.pings = Timers(reactor, settings.ping_interval)
         self.pongs = Timers(reactor, settings.pong_timeout)
+        self.expiries = Expiries(reactor)
