@@ -148,6 +148,14 @@ class FrontFactory(Factory[Front]):
         self.connections = 0
         self._is_full = False
 
+    @property
+    def leaving(self) -> int:
+        """How many connections there are that end, in time, once their sessions do.
+
+        These are websockets, and those whose response is a stream of events.
+        """
+        return int(self.websockets.countConnections) + self.site.last_responses
+
     def count_in(self) -> bool:
         """Count a connection, if there may be one more."""
         if self.connections >= self.limits.max_connections:

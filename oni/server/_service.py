@@ -187,7 +187,7 @@ class Daemon(OrderedServices):
         factory = make_factory(oni, reactor)
 
         def connections() -> int:
-            return int(factory.websockets.countConnections)
+            return factory.leaving
 
         return cls(service, factory, connections, settings, reactor, deadline, foreground)
 

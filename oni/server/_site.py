@@ -74,6 +74,7 @@ class _LimitedChannel(HTTPChannel):
     transport: Any
     _deadline: IDelayedCall | None = None
     _refused = False
+    _is_last = False
 
     def connectionMade(self) -> None:
         """Take over the limits."""
@@ -99,10 +100,27 @@ class _LimitedChannel(HTTPChannel):
             self._stop_clock()
         super().allContentReceived()
 
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request; after the last one, end in time."""
+        super().requestDone(request)
+        if self._is_last and not self._refused:
+            self._expect_within(self.site.limits.close_timeout)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the clock."""
         self._stop_clock()
+        if self._is_last:
+            self._is_last = False
+            self.site.last_responses -= 1
         super().connectionLost(reason)
+
+    def end_with(self, request: Any) -> None:
+        """Let this request be the last one: the connection ends with its response."""
+        request.setHeader(b"connection", b"close")
+        self.persistent = 0
+        if not self._is_last:
+            self._is_last = True
+            self.site.last_responses += 1
 
     def refuse(self, response: bytes) -> None:
         """Say no, take nothing more and close."""
@@ -130,6 +148,8 @@ class LimitedSite(Site):
 
     Attributes:
         limits: The limits.
+        last_responses: How many connections there are that end with the response which they have
+            begun.
     """
 
     protocol = _LimitedChannel  # type: ignore[assignment]
@@ -144,6 +164,7 @@ class LimitedSite(Site):
         """
         super().__init__(root, requestFactory=_LimitedRequest, timeout=_IDLE, reactor=reactor)
         self.limits = limits
+        self.last_responses = 0
         self.displayTracebacks = False
 
     def getResourceFor(self, request: Any) -> IResource:
