@@ -26,6 +26,7 @@ from oni.dispatcher import registering
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
+from oni.server._collector import Collector
 from oni.server._deadline import ExitDeadline
 from oni.server._goodbye import Goodbye
 from oni.server._ordered import OrderedServices
@@ -147,6 +148,7 @@ class Daemon(OrderedServices):
         reactor: The reactor.
         deadline: Ends the process if nothing else does; None never does.
         foreground: Whether a person is watching.
+        collector: Is set for a server while the reactor runs; None leaves it as it is.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Daemon(OrderedServices):
         reactor: Any,
         deadline: ExitDeadline | None = None,
         foreground: bool = False,
+        collector: Collector | None = None,
     ) -> None:
         listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
         goodbye = Goodbye(connections, reactor)
@@ -166,6 +169,7 @@ class Daemon(OrderedServices):
         self._reactor = reactor
         self._deadline = deadline
         self._foreground = foreground
+        self._collector = collector
 
     @classmethod
     def build(
@@ -189,7 +193,10 @@ class Daemon(OrderedServices):
         def connections() -> int:
             return factory.leaving
 
-        return cls(service, factory, connections, settings, reactor, deadline, foreground)
+        collector = Collector(settings.collector)
+        return cls(
+            service, factory, connections, settings, reactor, deadline, foreground, collector
+        )
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while there may still be the privileges for low ones.
@@ -218,6 +225,8 @@ class Daemon(OrderedServices):
         _log.info("Oni {version} listens on {listen}", version=__version__, listen=listen)
         if self._deadline is not None:
             self._reactor.callWhenRunning(self._deadline.watch_signals)
+        if self._collector is not None:
+            self._reactor.callWhenRunning(self._collector.begin)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -239,6 +248,8 @@ class Daemon(OrderedServices):
         if self._deadline is not None and self.running:
             _log.info("Oni stops")
             self._deadline.begin()
+        if self._collector is not None:
+            self._collector.end()
         return super().stopService()
 
 

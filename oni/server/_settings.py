@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from oni.errors import OniError
+from oni.server._collector_settings import CollectorSettings
 from oni.server._tables import words_for
 from oni.values import Phase, StreamOptions
 
@@ -329,6 +330,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels: ChannelsSettings = ChannelsSettings()
     backend: BackendSettings = BackendSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    collector: CollectorSettings = CollectorSettings()
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -379,6 +381,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "channels": ChannelRules,
     "backend": BackendSettings,
     "dispatcher": DispatcherSettings,
+    "collector": CollectorSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

@@ -537,7 +537,10 @@ class Describe(SettingsCase):
                 self.assertTrue(info.kind)
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
-            ["server", "auth", "api", "channels", "backend", "dispatcher", "app", "zca"],
+            [
+                *("server", "auth", "api", "channels", "backend", "dispatcher", "collector"),
+                *("app", "zca"),
+            ],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )
 
