@@ -226,16 +226,35 @@ class FeedTests(NodeTestCase):
 
     def test_late_is_not_lost(self) -> None:
         """A publication that is on its way while positions are compared is no loss."""
-        self.clock.advance(41)
+        for _ in range(79):
+            self.clock.advance(1)
+            self.backend.settle()
         self.send(1)
-        self.clock.advance(40)
+        self.clock.advance(1)
         while self.backend.answer():  # the position; the feed is later
             pass
+        looks = [call.func.__name__ for call in self.clock.getDelayedCalls()]
+        self.assertIn("_compare_again", looks)
         self.backend.settle()
         self.clock.advance(2)
         self.backend.settle()
         self.assertEqual(self.ear.offsets, [1])
         self.assertEqual(self.node.statistics()["repairs"], 0)
+
+    def test_faster_than_history(self) -> None:
+        """What the feed brings while history is read, which has none of it, is recovered, too."""
+        since = [self.channel.publish("message", number) for number in range(3)][-1]
+        while not since.called:
+            self.backend.answer()
+        attaching = self.channel.attach(Ear(), self.successResultOf(since))
+        self.channel.publish("message", 4)
+        self.backend.memory.trim("news")
+        while self.backend.deliver():
+            pass
+        self.backend.settle()
+        attached = self.successResultOf(attaching)
+        self.assertEqual((attached.recovered, attached.position.offset), (True, 4))
+        self.assertEqual([entry.offset for entry in attached.entries], [4])
 
     def test_repeated(self) -> None:
         """What the feed brings twice is heard once."""

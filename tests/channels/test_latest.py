@@ -141,9 +141,10 @@ class LatestTests(SynchronousTestCase):
                 ring.append(Entry("c", draft, Position("e", offset), prev))
                 if random.random() < 0.02:
                     ring.clear()
+                latest = ring.latest("k")
+                self.assertEqual(len(latest), len({e.tags["k"] for e in ring.newest()}))
                 if not len(ring):
                     continue
-                latest = ring.latest("k")
                 newest = {entry.tags["k"]: entry.offset for entry in ring.newest()}
                 found = [entry.offset for entry in latest.walk(ring.base)]
                 self.assertEqual(found, sorted(newest.values()))
