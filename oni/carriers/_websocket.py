@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -13,7 +12,7 @@ from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
 from oni.carriers._outbox import Outbox
 from oni.carriers._websocket_protocol import LeanServerProtocol
-from oni.interfaces import ICarrier, ISubscription
+from oni.interfaces import IDirectCarrier, ISubscription
 from oni.protocol import CloseCode
 from oni.values import ClientInfo, Position
 
@@ -50,7 +49,7 @@ class CarrierOwner(Protocol):
         """See :meth:`oni.interfaces.ICarrier.left`."""
 
 
-@implementer(ICarrier, IPushProducer)
+@implementer(IDirectCarrier, IPushProducer)
 class WebSocketCarrier(Outbox, LeanServerProtocol):  # type: ignore[misc]
     """One client's connection.
 
@@ -71,7 +70,6 @@ class WebSocketCarrier(Outbox, LeanServerProtocol):  # type: ignore[misc]
     transport: Any
 
     _owner: CarrierOwner | None = None
-    _direct: Callable[[bytes], int] | None = None
     _is_registering = False
     _owner_pauses = False
     _read_paused = False
@@ -159,7 +157,11 @@ class WebSocketCarrier(Outbox, LeanServerProtocol):  # type: ignore[misc]
         """See :class:`oni.carriers._outbox.Outbox`."""
         self.transport.abortConnection()
 
-    # Hot: once per delivery. benchmarks/fanout.py.
+    def write_rest(self, data: bytes) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
+        self.transport.write(data)
+        self._wait_until_sent()
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send bytes: everything passes here, Autobahn's own frames and heads too.
 
@@ -171,8 +173,7 @@ class WebSocketCarrier(Outbox, LeanServerProtocol):  # type: ignore[misc]
             except OSError:  # it would block, or is broken: then the transport finds that out
                 sent = 0
             if sent < len(data):
-                self.transport.write(data[sent:])
-                self._wait_until_sent()
+                self.write_rest(data[sent:])
         else:
             self.transport.write(data)
 

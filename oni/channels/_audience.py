@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
+from oni.channels._crowd import Crowds
 from oni.channels._kept import Kept
 from oni.channels._laggards import Laggards
 from oni.channels._ring import Ring
@@ -26,7 +27,16 @@ _log = Logger()
 class Audience:
     """The subscriptions of a channel, one for each carrier, and the page that they share."""
 
-    __slots__ = ("_by_carrier", "_kept", "_laggards", "_list", "_name", "_node", "_ring")
+    __slots__ = (
+        "_by_carrier",
+        "_crowds",
+        "_kept",
+        "_laggards",
+        "_name",
+        "_node",
+        "_ring",
+        "_single",
+    )
 
     def __init__(self, name: str, node: Channels, ring: Ring, options: StreamOptions) -> None:
         """Begin without any.
@@ -41,7 +51,8 @@ class Audience:
         self._node = node
         self._ring = ring
         self._by_carrier: dict[ICarrier, Subscription] = {}
-        self._list: tuple[Subscription, ...] | None = None
+        self._crowds = Crowds(ring)
+        self._single: list[Subscription] | None = None  # those in no crowd; None: not known now
         self._kept: Kept | None = None
         self._laggards: Laggards | None = None
         if options.behind == "disconnect":
@@ -64,19 +75,27 @@ class Audience:
     def add(self, subscription: Subscription) -> None:
         """Add one."""
         self._by_carrier[subscription.carrier] = subscription
-        self._list = None
+        self._scatter()
+        subscription.count_in(1)
 
     def remove(self, subscription: Subscription) -> bool:
         """Remove one. Say whether it was one of them."""
         if self._by_carrier.get(subscription.carrier) is not subscription:
             return False
         del self._by_carrier[subscription.carrier]
-        self._list = None
+        self._scatter()
+        subscription.count_in(-1)
         if self._kept is not None:
             self._kept.forget(subscription)
         if subscription.begun and not subscription.asleep:
             self._ring.readers -= 1
         return True
+
+    def _scatter(self) -> None:
+        """Forget who is in which crowd: that is sorted out when there is something to tell."""
+        if self._single is not None:
+            self._single = None
+            self._crowds.scatter()
 
     def stop(self) -> None:
         """Read nothing more for them, and look no more who lags."""
@@ -110,23 +129,20 @@ class Audience:
 
     # --- What they are told ---------------------------------------------------------------------
 
-    # Hot: once per delivery. benchmarks/fanout.py.
     def wake_sleepers(self) -> None:
-        """Wake those who had taken everything."""
+        """Wake those who had taken everything; those in crowds in a later turn."""
         ring = self._ring
         if self._kept is not None and not ring.readers and not self._kept.waiting:
             self._release()
-        readers = self._list
-        if readers is None:
-            readers = self._list = tuple(self._by_carrier.values())
-        for subscription in readers:
+        single = self._single
+        if single is None:
+            single = self._single = self._crowds.gather(self._by_carrier.values())
+        self._crowds.wake()
+        for subscription in single:
             if subscription.asleep and not subscription.closed:
                 subscription.asleep = False
                 ring.readers += 1
-                try:
-                    subscription.carrier.wake(subscription)
-                except Exception:  # noqa: BLE001 - a carrier's fault must not reach the others
-                    subscription.fail()
+                subscription.wake()
         if self._laggards is not None and ring.readers:
             self._laggards.watch()
 

@@ -219,6 +219,7 @@ class Channel:
         if subscription.closed:
             return
         subscription.closed = True
+        subscription.is_plain = False
         if self._audience.remove(subscription) and not self._audience:
             self.node.let_go(self)
 

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from oni.channels._latest import Latest
 from oni.channels._ring import join
-from oni.interfaces import ICarrier, ISubscription
+from oni.interfaces import ICarrier, IDirectCarrier, ISubscription
 from oni.values import Position
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Subscription:
         life: The life of the ring in which ``offset`` means something.
         events: The names of the events it hears; None among them: all.
         wants: Says which publications it hears; None: all.
-        is_plain: Whether it hears every publication as it comes.
+        is_direct: Whether its carrier is an :class:`oni.interfaces.IDirectCarrier`.
+        is_plain: Whether it hears every publication as it comes, until it is closed.
         join_leave: Whether it hears who enters and leaves.
         begun: Whether publications flow.
         closed: Whether it has ended.
@@ -56,6 +57,7 @@ class Subscription:
         "client",
         "closed",
         "events",
+        "is_direct",
         "is_plain",
         "join_leave",
         "joining",
@@ -75,6 +77,7 @@ class Subscription:
     ) -> None:
         self.channel_object = channel
         self.carrier = carrier
+        self.is_direct = bool(IDirectCarrier.providedBy(carrier))
         self._encode: Callable[[IEntry], bytes] = carrier.encode
         self.client = client
         self.wants = wants
@@ -105,7 +108,13 @@ class Subscription:
     def hear(self, events: set[str | None]) -> None:
         """Hear these events, from now on."""
         self.events = events
-        self.is_plain = None in events and self.wants is None and not self._latest
+        everything = None in events and self.wants is None
+        self.is_plain = everything and not self._latest and not self.closed
+
+    def count_in(self, number: int) -> None:
+        """Let a carrier that sends directly know that it hears so many channels more."""
+        if self.is_direct:
+            self.carrier.heard += number  # type: ignore[attr-defined]
 
     def stand(self, offset: int) -> None:
         """Stand at this offset in the ring's present life."""
