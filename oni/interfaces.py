@@ -267,6 +267,43 @@ class ICarrier(Interface):
         """Learn that a client has left the channel; only where the subscription asked."""
 
 
+class ITurns(Interface):
+    """Lets the connections of a process send: some in each reactor turn, so that none is long."""
+
+    turn_bytes = Attribute("How many bytes one subscription sends before the next one's turn.")
+
+    def invite(crowd: Any) -> None:
+        """Give turns to many subscriptions together.
+
+        Args:
+            crowd: Has ``give(number, alone)``, which lets the next so many have what is new to
+                them, and says whether there are more. ``alone`` is false while other crowds wait:
+                then whoever hears several channels sends in a turn of its own, and once. Also
+                ``len(crowd)``, how many are left.
+        """
+
+
+class IDirectCarrier(ICarrier):
+    """A carrier whose connection can take bytes within a call, with nothing in between.
+
+    Then a channel gives it what is new without waking it. That changes no byte of what is sent,
+    nor the order: :attr:`direct` is there only while nothing else has to leave before.
+    """
+
+    turns = Attribute("The :class:`ITurns` that this carrier and others take.")
+    heard = Attribute("How many channels it is subscribed to: 0 at first, the channels count.")
+    direct = Attribute(
+        """Takes bytes, and says how many it has taken, or raises OSError: a socket's ``send``.
+
+        None while the connection must not be given any: something waits to be sent, it is not
+        open, or has no such thing. It may change with every call.
+        """
+    )
+
+    def rest(data: bytes, sent: int) -> None:
+        """Send the rest of what ``direct`` has taken only so many bytes of. It does not raise."""
+
+
 class IChannel(Interface):
     """A named stream of publications, one object per name and process."""
 
@@ -403,7 +440,13 @@ class IChannels(Interface):
         """Begin with the backend. The first use of a channel does so by itself."""
 
     def stop() -> Deferred[None]:
-        """End every subscription, then the backend."""
+        """End every subscription, then the backend. Receivers of messages are forgotten."""
+
+    def control(message: bytes) -> Deferred[None]:
+        """Give a message to every node, this one too. Nobody but the nodes sees it."""
+
+    def hear_control(receiver: Callable[[bytes], object]) -> None:
+        """Call a function with every message that some node sends, until :meth:`stop`."""
 
     def names() -> Sequence[str]:
         """Give the names of the channels that live, sorted."""

@@ -14,7 +14,7 @@ from oni.carriers._event_stream import (
     position_of,
 )
 from oni.carriers._frames import publication_frame, text_frame
-from oni.carriers._handshake import Handshake
+from oni.carriers._handshake_request import Handshake
 from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import MAX_FLUSH, MAX_WAITING, Outbox
 from oni.carriers._stuck import StuckReaders

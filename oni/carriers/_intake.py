@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.interfaces import IDelayedCall
 
 from oni._pace import Pace
+from oni.carriers._websocket_protocol import LeanServerProtocol
 
 if TYPE_CHECKING:
     from oni.carriers._websocket_factory import CarrierLimits
@@ -37,7 +37,7 @@ class IntakeLimits:
         self.fragments = limits.max_fragments
 
 
-class Intake(WebSocketServerProtocol):
+class Intake(LeanServerProtocol):
     """The receiving half of a connection.
 
     Who sends more bytes than it may is not read from for as long as these would have taken: TCP

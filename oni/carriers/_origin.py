@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["origin_is_allowed"]
+__all__ = ["is_origin", "origin_is_allowed"]
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -38,6 +38,11 @@ def origin_is_allowed(
         return False
     own = _parse(_AUTHORITY, host, "https" if secure else "http")
     return known == own or any(known == _parse(_ORIGIN, other) for other in allowed)
+
+
+def is_origin(text: str) -> bool:
+    """Say whether this is the origin of some site: neither ``null`` nor a file, nor nonsense."""
+    return _parse(_ORIGIN, text) is not None
 
 
 def _parse(

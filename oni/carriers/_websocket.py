@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from oni.carriers._direct import direct_send
 from oni.carriers._frames import pong_frame, publication_frame, text_frame
-from oni.carriers._handshake import Handshake
+from oni.carriers._handshake_request import Handshake
 from oni.carriers._intake import Intake
-from oni.carriers._origin import origin_is_allowed
 from oni.carriers._outbox import Outbox
-from oni.carriers._slim import slim
-from oni.interfaces import ICarrier, ISubscription
+from oni.interfaces import IDirectCarrier, ISubscription
 from oni.protocol import CloseCode
 from oni.values import ClientInfo, Position
 
@@ -28,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CarrierOwner", "WebSocketCarrier"]
 
 _log = Logger()
-
-_JSON = "centrifuge-json"
 
 
 class CarrierOwner(Protocol):
@@ -57,7 +50,7 @@ class CarrierOwner(Protocol):
         """See :meth:`oni.interfaces.ICarrier.left`."""
 
 
-@implementer(ICarrier, IPushProducer)
+@implementer(IDirectCarrier, IPushProducer)
 class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
     """One client's connection.
 
@@ -76,24 +69,20 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
 
     factory: WebSocketCarrierFactory
     transport: Any
-    _headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._owner: CarrierOwner | None = None
-        self._direct: Callable[[bytes], int] | None = None
-        self._is_registering = False
-        self._owner_pauses = False
-        self._read_paused = False
-        self._producing = False
-        self._end: IDelayedCall | None = None
+    _owner: CarrierOwner | None = None
+    _is_registering = False
+    _owner_pauses = False
+    _read_paused = False
+    _producing = False
+    _end: IDelayedCall | None = None
 
     # --- What the owner calls -----------------------------------------------------------------
 
     @property
     def handshake(self) -> Handshake:
         """The request with which the connection began. It is known only while an owner is made."""
-        return Handshake(self._headers)
+        return Handshake.of(self._request)
 
     def send(self, payload: bytes) -> None:
         """Send a text message. Nothing happens where the connection is closing or closed."""
@@ -196,7 +185,11 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
         else:
             self.abort()
 
-    # Hot: once per delivery. benchmarks/fanout.py.
+    def write_rest(self, data: bytes) -> None:
+        """See :class:`oni.carriers._outbox.Outbox`."""
+        self.transport.write(data)
+        self._wait_until_sent()
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send bytes: everything passes here, Autobahn's own frames and heads too.
 
@@ -208,8 +201,7 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
             except OSError:  # it would block, or is broken: then the transport finds that out
                 sent = 0
             if sent < len(data):
-                self.transport.write(data[sent:])
-                self._wait_until_sent()
+                self.write_rest(data[sent:])
         else:
             self.transport.write(data)
 
@@ -253,10 +245,10 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
         self.begin_outbox(self.factory.drain)
         if self.factory.sends_directly:
             self._direct = direct_send(self.transport)
-        super().connectionMade()
         if self._direct is None:
             self._producing = True
             self.transport.registerProducer(self, True)
+        super().connectionMade()
 
     def unregisterProducer(self) -> None:
         """Let the transport go; Autobahn says so more than once."""
@@ -264,28 +256,9 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
             self._producing = False
             self.transport.unregisterProducer()
 
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """Let the client in, or refuse it before there is a websocket.
-
-        Raises:
-            ConnectionDeny: It comes from a page of another site, or speaks another protocol.
-        """
-        headers = request.headers
-        secure = ISSLTransport(self.transport, None) is not None
-        if not origin_is_allowed(
-            headers.get("origin"), headers["host"].strip(), secure, self.factory.allowed_origins
-        ):
-            raise ConnectionDeny(ConnectionDeny.FORBIDDEN, "origin not allowed")
-        self._headers = headers
-        if not request.protocols or _JSON in request.protocols:
-            return _JSON if request.protocols else None
-        raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "only the JSON protocol is spoken")
-
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
         self._owner = self.factory.open(self)
-        del self._headers
-        slim(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Hand a message to the owner."""

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from oni.channels._channel import MAX_RECOVERED, Channel
+from oni.channels._channel import Channel
 from oni.channels._channels import Channels
 from oni.channels._entry import Entry
 from oni.channels._names import MAX_NAME, check_event, check_name, namespace_of
 from oni.channels._process import MemoryChannel, get, process_channels
+from oni.channels._recovery import MAX_RECOVERED
 from oni.channels.backends import backend_for
 
 __all__ = [

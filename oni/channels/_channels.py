@@ -8,18 +8,21 @@ from typing import Any
 from weakref import WeakValueDictionary, finalize, ref
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from oni._clock import Clock
 from oni.channels._channel import Channel
-from oni.channels._clock import Clock
+from oni.channels._feed import Feed
+from oni.channels._health import Health
 from oni.channels._kept import Kept
 from oni.channels._leases import Leases
 from oni.channels._names import check_name, namespace_of
-from oni.channels._ring import Rings
+from oni.channels._repairs import Repairs
+from oni.channels._ring import Ring, Rings
 from oni.channels.backends.memory import MemoryBackend
 from oni.interfaces import IBackendSink, IChannelBackend, IChannels
 from oni.values import ClientInfo, StreamOptions
@@ -28,9 +31,7 @@ __all__ = ["Channels"]
 
 _log = Logger()
 
-_COMPARE_EVERY = 40.0  # seconds; Centrifugo's ClientChannelPositionCheckDelay
 _MAX_PAGES = 32
-_COMPARED = 100  # channels that are compared at once
 _DEFAULTS = StreamOptions()
 _MAX_NAMESPACES = 1000  # whose publications are counted apart
 _OTHERS = ":others"  # no namespace has this name
@@ -82,7 +83,7 @@ class Channels:
         self.rings = Rings(ring_bytes)
         self.leases = Leases(backend, self.clock)
         self.published: Counter[str] = Counter()
-        self.deliveries = self.gaps = self.passed_over = self.reconnects = 0
+        self.deliveries = self.gaps = self.passed_over = 0
         self.pages = self.repairs = self.overdue = 0
         self.kept_pages: OrderedDict[Kept, None] = OrderedDict()
         self.recoveries = {True: 0, False: 0}
@@ -90,11 +91,12 @@ class Channels:
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._in_use: set[Channel] = set()
         self._followed: dict[str, int] = {}
-        self._gone: deque[tuple[str, int]] = deque()
-        self._is_up = self._was_up = False
+        self._gone: deque[tuple[str, int, Ring, ref[Feed]]] = deque()
+        self._health = Health(backend, self.clock, self._health_changed)
+        self._repairs = Repairs(backend, self.clock, self._names_followed, self._feed_of)
+        self._receivers: list[Callable[[bytes], object]] = []
         self._state = "new"  # starting, started
         self._waiters: list[Deferred[None]] = []
-        self._comparison: IDelayedCall | None = None
 
     # --- What applications use ------------------------------------------------------------------
 
@@ -127,9 +129,9 @@ class Channels:
         self._followed.clear()
         self._gone.clear()
         self.leases.stop()
-        if self._comparison is not None:
-            self._comparison.cancel()
-            self._comparison = None
+        self._repairs.stop()
+        self._health.stop()
+        self._receivers.clear()
         self._state = "new"
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -140,7 +142,9 @@ class Channels:
         """Give numbers by name.
 
         Gauges: ``channels``, ``subscriptions``, ``ring_bytes``, ``leases``,
-        ``waiting_for_history`` and ``backend_up``. Counters: ``publications`` by this node,
+        ``waiting_for_history``, ``deaf`` (1 when a probe that this node sent through the backend
+        did not come back) and ``backend_up`` (1 when the backend says so and this node is not
+        deaf). Counters: ``failed_probes``, ``publications`` by this node,
         ``deliveries`` that became due (a publication for each subscription of its channel),
         ``gaps`` that subscribers were told of, ``passed_over`` publications where only the newest
         is wanted, ``pages`` of history that were read for those who are behind, ``repairs`` of
@@ -155,14 +159,16 @@ class Channels:
             "ring_bytes": self.rings.size,
             "leases": len(self.leases),
             "waiting_for_history": sum(channel.waiting for channel in self._in_use),
-            "backend_up": int(self._is_up),
+            "backend_up": int(self._health.is_well),
+            "deaf": int(self._health.is_deaf),
+            "failed_probes": self._health.failed_probes,
             "publications": self.published.total(),
             "deliveries": self.deliveries,
             "gaps": self.gaps,
             "passed_over": self.passed_over,
             "pages": self.pages,
             "repairs": self.repairs,
-            "reconnects": self.reconnects,
+            "reconnects": self._health.reconnects,
             "overdue": self.overdue,
             "recoveries": self.recoveries[True],
             "failed_recoveries": self.recoveries[False],
@@ -180,6 +186,15 @@ class Channels:
             channel.count_lags(lags)
         return lags
 
+    def control(self, message: bytes) -> Deferred[None]:
+        """See :class:`oni.interfaces.IChannels`."""
+        return self.ready().addCallback(lambda _: self.backend.control(message))
+
+    def hear_control(self, receiver: Callable[[bytes], object]) -> None:
+        """See :class:`oni.interfaces.IChannels`."""
+        self._receivers.append(receiver)
+        self._health.watch()
+
     # --- What channels use ----------------------------------------------------------------------
 
     def namespace_for(self, name: str) -> str:
@@ -191,14 +206,14 @@ class Channels:
         return namespace
 
     @property
-    def is_up(self) -> bool:
-        """Whether the backend works."""
-        return self._is_up
-
-    @property
     def is_ready(self) -> bool:
         """Whether the backend is started."""
         return self._state == "started"
+
+    @property
+    def is_hearing(self) -> bool:
+        """Whether the backend works, and what it brings is heard: feeds can be trusted."""
+        return self._health.is_well
 
     def ready(self) -> Deferred[None]:
         """Give a Deferred that fires when the backend is started; start it where it is not."""
@@ -223,9 +238,10 @@ class Channels:
         if not channel.is_watched:
             channel.is_watched = True
             # Any thread may be the last to have it: what is to be done waits for the next call.
-            finalize(channel, self._gone.append, (channel.name, number)).atexit = False
-        if self._comparison is None:
-            self._comparison = self.clock.call_later(_COMPARE_EVERY, self._compare, ())
+            left = (channel.name, number, channel.ring, ref(channel.feed))
+            finalize(channel, self._gone.append, left).atexit = False
+        self._repairs.watch()
+        self._health.watch()
 
     def keep_page(self, kept: Kept) -> None:
         """Keep a page that was read; the one that was read longest ago goes for it."""
@@ -240,6 +256,14 @@ class Channels:
         if not channel.is_pinned:
             channel.stop()
             self._unfollow(channel.name)
+
+    def _names_followed(self) -> Sequence[str]:
+        self._clean()
+        return tuple(self._followed)
+
+    def _feed_of(self, name: str) -> Feed | None:
+        channel = self._channels.get(name)
+        return None if channel is None else channel.feed
 
     def _stop_waiting(self, waiter: Deferred[None]) -> None:
         if waiter in self._waiters:
@@ -261,7 +285,11 @@ class Channels:
 
     def _clean(self) -> None:
         while self._gone:
-            name, number = self._gone.popleft()
+            name, number, ring, left = self._gone.popleft()
+            ring.clear()
+            feed = left()
+            if feed is not None:
+                feed.stop()
             if self._followed.get(name) == number and name not in self._channels:
                 self._unfollow(name)
 
@@ -278,28 +306,43 @@ class Channels:
         """See :class:`oni.interfaces.IBackendSink`."""
         known = self._channels.get(channel)
         if known is not None:
-            known.received(entries)
+            known.feed.received(entries)
         elif self._gone:
             self._clean()
 
     def lost(self, channel: str | None, reason: str) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
         _log.warn("the feed of {channel} is broken: {reason}", channel=channel, reason=reason)
-        for known in tuple(self._channels.values()):
-            if channel is None or known.name == channel:
-                known.lost()
+        if channel is None:
+            self._repairs.doubt()
+            self._repairs.repair()
+        else:
+            feed = self._feed_of(channel)
+            if feed is not None:
+                feed.lost()
 
     def up(self) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
-        self.reconnects += self._was_up and not self._is_up
-        self._is_up = self._was_up = True
+        self._health.up()
 
     def down(self) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
-        self._is_up = False
+        self._health.down()
+
+    def _health_changed(self, is_well: bool) -> None:
+        """Ask for every channel again when all is well, and trust nothing until then."""
+        if is_well:
+            self._repairs.repair()
+        else:
+            self._repairs.doubt()
 
     def controlled(self, message: bytes) -> None:
-        """See :class:`oni.interfaces.IBackendSink`. Nobody sends any yet."""
+        """See :class:`oni.interfaces.IBackendSink`."""
+        for receiver in tuple(self._receivers):
+            try:
+                receiver(message)
+            except Exception:  # noqa: BLE001 - one receiver's fault must not reach the others
+                _log.failure("a message from a node was not understood")
 
     def joined(self, channel: str, info: ClientInfo) -> None:
         """See :class:`oni.interfaces.IBackendSink`."""
@@ -312,23 +355,3 @@ class Channels:
         known = self._channels.get(channel)
         if known is not None:
             known.moved(info, False)
-
-    # --- Feeds that went silent -----------------------------------------------------------------
-
-    def _compare(self, names: Sequence[str]) -> None:
-        """Ask where quiet channels stand, some at a time: a lost publication may be the last."""
-        self._comparison = None
-        self._clean()
-        if not names:
-            names = tuple(self._followed)
-        if not names:
-            return
-        for name in names[:_COMPARED]:
-            channel = self._channels.get(name)
-            if channel is not None and channel.is_quiet:
-                top = self.backend.top(name)
-                top.addCallback(channel.compare)
-                top.addErrback(lambda failure: _log.warn("no position: {f}", f=failure.value))
-        rest = names[_COMPARED:]
-        delay = 0 if rest else _COMPARE_EVERY
-        self._comparison = self.clock.call_later(delay, self._compare, rest)

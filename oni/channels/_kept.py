@@ -11,10 +11,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oni.channels._ring import Ring
 from oni.values import Page, Position
 
 if TYPE_CHECKING:
-    from oni.channels._channel import Channel
+    from oni.channels._channels import Channels
     from oni.channels._subscription import Subscription
 
 __all__ = ["Kept", "Stretch", "is_seamless"]
@@ -71,10 +72,21 @@ class Kept:
     Only the last page is kept, while somebody needs it, and only so many on a node.
     """
 
-    __slots__ = ("_asking", "_attempts", "_channel", "_reading", "_stretch", "_waiting")
+    __slots__ = (
+        "_asking",
+        "_attempts",
+        "_name",
+        "_node",
+        "_reading",
+        "_ring",
+        "_stretch",
+        "_waiting",
+    )
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, name: str, node: Channels, ring: Ring) -> None:
+        self._name = name
+        self._node = node
+        self._ring = ring
         self._stretch: Stretch | None = None
         self._waiting: dict[Subscription, None] = {}
         self._asking: Subscription | None = None
@@ -107,15 +119,13 @@ class Kept:
     def drop_page(self) -> None:
         """Drop the page; it is read again where it is needed."""
         self._stretch = None
-        self._channel.node.kept_pages.pop(self, None)
+        self._node.kept_pages.pop(self, None)
 
     def _read(self, offset: int) -> None:
         self._reading = True
-        ring = self._channel.ring
+        ring = self._ring
         life, since = ring.life, Position(ring.epoch, offset)
-        page: Deferred[Page] = maybeDeferred(
-            self._channel.node.backend.read, self._channel.name, since, PAGE
-        )
+        page: Deferred[Page] = maybeDeferred(self._node.backend.read, self._name, since, PAGE)
         page.addCallbacks(self._came, self._failed, (life, since), errbackArgs=(life, since))
         page.addErrback(lambda failure: _log.failure("history was not understood", failure))
 
@@ -124,14 +134,14 @@ class Kept:
         asked, entries = since.offset, page.entries
         if page.top.epoch != since.epoch or (entries and entries[-1].offset <= asked):
             entries = ()
-        self._channel.node.pages += 1
+        self._node.pages += 1
         if not entries:
             # Nothing is left of what was missed, or it was never known to the backend.
             self._end(life, asked)
             return
         start = asked
         if not is_seamless(page, asked):
-            start = max(page.first_prev, entries[0].offset - 1)
+            start = page.first_prev or entries[0].offset - 1
             if start <= asked:  # the stream has begun again; so the gap takes in its first one
                 start = entries[0].offset
         offsets = [entry.offset for entry in entries]
@@ -142,15 +152,15 @@ class Kept:
         if self._attempts < _ATTEMPTS and (self._waiting or self._asking is not None):
             _log.warn(
                 "the history of channel {channel} could not be read: {error}",
-                channel=self._channel.name,
+                channel=self._name,
                 error=failure.value,
             )
-            self._channel.node.clock.call_later(_PAUSE, self._again)
+            self._node.clock.call_later(_PAUSE, self._again)
             return
         _log.error(
             "the history of channel {channel} cannot be read, those behind are told of a gap: "
             "{error}",
-            channel=self._channel.name,
+            channel=self._name,
             error=failure.value,
         )
         self._attempts = 0
@@ -163,12 +173,12 @@ class Kept:
 
     def _end(self, life: int, asked: int) -> None:
         """Tell of the gap up to where the ring begins now."""
-        self._done(Stretch(life, asked, max(self._channel.ring.base, asked + 1), (), ()))
+        self._done(Stretch(life, asked, max(self._ring.base, asked + 1), (), ()))
 
     def _done(self, stretch: Stretch) -> None:
         self._reading = False
         self._stretch = stretch
-        self._channel.node.keep_page(self)
+        self._node.keep_page(self)
         waiting, self._waiting = self._waiting, {}
         for subscription in waiting:
             subscription.wake()

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from oni.channels._clock import Clock
+from oni._clock import Clock
 from oni.interfaces import IChannelBackend
 from oni.values import ClientInfo
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from oni.channels._latest import Latest
 from oni.interfaces import IEntry
 from oni.values import Position
 
@@ -86,6 +87,7 @@ class Ring:
         "_chunks",
         "_entries",
         "_head",
+        "_latest",
         "_max_entries",
         "_max_size",
         "_offsets",
@@ -108,6 +110,7 @@ class Ring:
         self._offsets: list[int] = []
         self._head = 0
         self._chunks: dict[Any, tuple[bytes, int]] = {}
+        self._latest: Latest | None = None
         self.hot = _NO_CHUNK
         self.base = 0
         self.top = 0
@@ -145,6 +148,8 @@ class Ring:
         self._entries.clear()
         self._offsets.clear()
         self._chunks.clear()
+        if self._latest is not None:
+            self._latest.clear()
         self.hot = _NO_CHUNK
         self._head = self.excluding = 0
         self._rings.size -= self.size
@@ -161,6 +166,8 @@ class Ring:
         self.top = entry.offset
         if entry.exclude:
             self.excluding += 1
+        if self._latest is not None:
+            self._latest.add(entry)
         entry.on_growth = self._grow
         self._grow(entry.size)
         while len(self) > self._max_entries or (self.size > self._max_size and len(self) > 1):
@@ -179,6 +186,8 @@ class Ring:
         self._grow(-entry.size)
         if entry.exclude:
             self.excluding -= 1
+        if self._latest is not None:
+            self._latest.drop(entry)
         self._head = head + 1
         if self._head == len(self._entries):
             self.clear()
@@ -186,13 +195,30 @@ class Ring:
             del self._entries[: self._head], self._offsets[: self._head]
             self._head = 0
 
+    def covers(self, offset: int) -> bool:
+        """Say whether everything that comes after this offset is here, as far as it was heard."""
+        return self.base <= offset <= self.top
+
     def after(self, offset: int) -> Sequence[Any]:
         """Give the publications after this offset, which must not be before ``base``."""
         return self._entries[bisect_right(self._offsets, offset, self._head) :]
 
-    def count_after(self, offset: int) -> int:
-        """Count the publications after this offset."""
-        return len(self._entries) - bisect_right(self._offsets, offset, self._head)
+    def walk(self, offset: int) -> Iterator[Any]:
+        """Give the same, each when it is asked for; the ring must not change meanwhile."""
+        start = bisect_right(self._offsets, offset, self._head)
+        return map(self._entries.__getitem__, range(start, len(self._entries)))
+
+    def count(self, start: int, end: int) -> int:
+        """Count the publications after one offset, up to another one."""
+        first = bisect_right(self._offsets, start, self._head)
+        return bisect_right(self._offsets, end, self._head) - first
+
+    def latest(self, tag: str) -> Latest:
+        """Give the newest publication for each value of a tag, from the first call on kept up."""
+        latest = self._latest
+        if latest is None or latest.tag != tag:
+            latest = self._latest = Latest(tag, self.newest())
+        return latest
 
     def newest(self) -> Sequence[Any]:
         """Give all publications that are kept."""
@@ -209,7 +235,7 @@ class Ring:
         if chunk is None:
             if len(self._chunks) >= _CHUNKS:
                 self._chunks.clear()
-            chunk = join(self.after(offset), encode, limit)
+            chunk = join(self.walk(offset), encode, limit)
             self._chunks[key] = chunk
         self.hot = (*key, *chunk)
         return chunk
@@ -219,19 +245,20 @@ class Ring:
         self._rings.size += size
 
 
-def join(entries: Sequence[Any], encode: _Encode, limit: int) -> tuple[bytes, int]:
+def join(entries: Iterator[Any], encode: _Encode, limit: int) -> tuple[bytes, int]:
     """Join the encodings of the first entries, as many as fit, at least one."""
-    first = entries[0]
+    first = next(entries)
     offset = first.offset
     data = first.encoded(encode)
-    if len(entries) == 1:
-        return data, offset
-    frames, size = [data], len(data)
-    for entry in entries[1:]:
+    size = len(data)
+    frames = None
+    for entry in entries:
         frame = entry.encoded(encode)
         size += len(frame)
         if size > limit:
             break
+        if frames is None:
+            frames = [data]
         frames.append(frame)
         offset = entry.offset
-    return b"".join(frames), offset
+    return data if frames is None else b"".join(frames), offset

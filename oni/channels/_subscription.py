@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oni.channels._latest import Latest
 from oni.channels._ring import join
-from oni.interfaces import ICarrier, ISubscription
+from oni.interfaces import ICarrier, IDirectCarrier, ISubscription
 from oni.values import Position
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Subscription:
         life: The life of the ring in which ``offset`` means something.
         events: The names of the events it hears; None among them: all.
         wants: Says which publications it hears; None: all.
+        is_direct: Whether its carrier is an :class:`oni.interfaces.IDirectCarrier`.
+        is_plain: Whether it hears every publication as it comes, until it is closed.
         join_leave: Whether it hears who enters and leaves.
         begun: Whether publications flow.
         closed: Whether it has ended.
@@ -46,7 +50,6 @@ class Subscription:
     __slots__ = (
         "_encode",
         "_latest",
-        "_plain",
         "asleep",
         "begun",
         "carrier",
@@ -54,6 +57,8 @@ class Subscription:
         "client",
         "closed",
         "events",
+        "is_direct",
+        "is_plain",
         "join_leave",
         "joining",
         "life",
@@ -72,6 +77,7 @@ class Subscription:
     ) -> None:
         self.channel_object = channel
         self.carrier = carrier
+        self.is_direct = bool(IDirectCarrier.providedBy(carrier))
         self._encode: Callable[[IEntry], bytes] = carrier.encode
         self.client = client
         self.wants = wants
@@ -102,7 +108,13 @@ class Subscription:
     def hear(self, events: set[str | None]) -> None:
         """Hear these events, from now on."""
         self.events = events
-        self._plain = None in events and self.wants is None and not self._latest
+        everything = None in events and self.wants is None
+        self.is_plain = everything and not self._latest and not self.closed
+
+    def count_in(self, number: int) -> None:
+        """Let a carrier that sends directly know that it hears so many channels more."""
+        if self.is_direct:
+            self.carrier.heard += number  # type: ignore[attr-defined]
 
     def stand(self, offset: int) -> None:
         """Stand at this offset in the ring's present life."""
@@ -155,7 +167,7 @@ class Subscription:
                     self.asleep = True
                     ring.readers -= 1
                 return b""
-            if self._plain and not ring.excluding:
+            if self.is_plain and not ring.excluding:
                 hot = ring.hot
                 if hot[0] == self.offset and hot[1] is self._encode and hot[2] == limit:
                     data: bytes = hot[3]
@@ -163,7 +175,7 @@ class Subscription:
                 else:
                     data, self.offset = ring.chunk(self.offset, self._encode, limit)
             else:
-                data = self._take_wanted(ring.after(self.offset), limit)
+                data = self._take_some(limit)
             if data:
                 if self.offset >= ring.top and not self.asleep:
                     self.asleep = True
@@ -171,7 +183,21 @@ class Subscription:
                 return data
         return self._take_kept(limit)
 
-    def _take_wanted(self, entries: Sequence[Any], limit: int) -> bytes:
+    def _take_some(self, limit: int) -> bytes:
+        """Take from the ring; empty when nothing is wanted, then all is passed over."""
+        ring = self.channel_object.ring
+        if not self._latest:
+            return self._take_wanted(ring.walk(self.offset), limit)
+        if None not in self.events or self.wants is not None or ring.excluding:
+            return self._take_newest(ring.walk(self.offset), limit)
+        start, latest = self.offset, ring.latest(self.channel_object.options.latest_by)
+        data, end = join(latest.walk(start), self._encode, limit)
+        taken = latest.count(start, end)
+        self.offset = ring.top if end == latest.top else end
+        self.channel_object.node.passed_over += ring.count(start, self.offset) - taken
+        return data
+
+    def _take_wanted(self, entries: Iterator[Any], limit: int) -> bytes:
         """Take what is wanted of these; empty when nothing is, then all are passed over."""
         if self._latest:
             return self._take_newest(entries, limit)
@@ -188,25 +214,28 @@ class Subscription:
         self.offset = offset
         return b"".join(frames)
 
-    def _take_newest(self, entries: Sequence[Any], limit: int) -> bytes:
-        """Take the newest of what is wanted, for each value of the tag that is the key."""
-        wanted = [entry for entry in entries if self.is_wanted(entry)]
+    def _take_newest(self, entries: Iterator[Any], limit: int) -> bytes:
+        """Take the newest of what is wanted, for each value of the tag that is the key.
+
+        Whoever hears a part only looks at all of it: what is superseded for one is not for
+        another.
+        """
+        latest = Latest(self.channel_object.options.latest_by)
+        wanted: list[int] = []
+        last = self.offset
+        for entry in entries:
+            last = entry.offset
+            if self.is_wanted(entry):
+                latest.add(entry)
+                wanted.append(last)
         if not wanted:
-            self.offset = entries[-1].offset
+            self.offset = last
             return b""
-        tag = self.channel_object.options.latest_by
-        newest: dict[str, Any] = {}
-        for entry in wanted:
-            key = entry.tags.get(tag, "") if tag else ""
-            newest.pop(key, None)
-            newest[key] = entry
-        kept = list(newest.values())
-        data, offset = join(kept, self._encode, limit)
+        data, end = join(latest.walk(self.offset), self._encode, limit)
         # In the order of their offsets: what does not fit is all behind, and found again there.
-        behind = sum(entry.offset <= offset for entry in wanted)
-        taken = sum(entry.offset <= offset for entry in kept)
+        behind, taken = bisect_right(wanted, end), latest.count(self.offset, end)
         self.channel_object.node.passed_over += behind - taken
-        self.offset = entries[-1].offset if offset == kept[-1].offset else offset
+        self.offset = last if end == latest.top else end
         return data
 
     def _take_kept(self, limit: int) -> bytes:
@@ -222,7 +251,7 @@ class Subscription:
                 return b""
             if self.offset < stretch.start:
                 return self._lose(stretch.start, limit)
-            data = self._take_wanted(stretch.after(self.offset), limit)
+            data = self._take_wanted(iter(stretch.after(self.offset)), limit)
             if data:
                 return data
         if self.life == ring.life:

@@ -6,32 +6,18 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
 from twisted.python import threadable
+
+import oni._clock
 
 __all__ = ["Clock", "Timer"]
 
 
-class Clock:
-    """Reads the time and sets timers on a reactor, the global one when first needed."""
+class Clock(oni._clock.Clock):
+    """Sets timers in the reactor's thread from whichever thread."""
 
-    __slots__ = ("_reactor",)
-
-    def __init__(self, reactor: IReactorTime | None = None) -> None:
-        self._reactor = reactor
-
-    @property
-    def reactor(self) -> Any:
-        """The reactor. Asking for the global one installs the default one if there is none."""
-        if self._reactor is None:
-            from twisted.internet import reactor
-
-            self._reactor = IReactorTime(reactor)
-        return self._reactor
-
-    def seconds(self) -> float:
-        """Give the reactor's time in seconds."""
-        return float(self.reactor.seconds())
+    __slots__ = ()
 
     def timer(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
         """Call something in the reactor's thread after so many seconds."""

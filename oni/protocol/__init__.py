@@ -1,7 +1,8 @@
 """The Centrifugo client protocol in JSON, without sockets and clocks.
 
 Bytes of a frame go in and typed commands come out; replies and pushes are encoded to bytes. The
-protocol is described at https://centrifugal.dev/docs/transports/client_protocol.
+protocol is described at https://centrifugal.dev/docs/transports/client_protocol. The head of the
+HTTP request with which a connection begins is read here, too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ from oni.protocol._commands import (
 )
 from oni.protocol._decoder import MAX_DEPTH, decode_command, decode_json, split_frame
 from oni.protocol._filters import FilterNode, TagsFilter, compile_filter
+from oni.protocol._heads import (
+    END_OF_HEAD,
+    MAX_HEAD_BYTES,
+    BadHeadError,
+    RequestHead,
+    parse_head,
+    refusal_response,
+)
 from oni.protocol._replies import (
     PING,
     ConnectResult,
@@ -59,10 +68,14 @@ from oni.protocol._replies import (
 )
 
 __all__ = [
+    "BadHeadError",
     "CLOSES",
+    "END_OF_HEAD",
     "ERRORS",
     "MAX_DEPTH",
+    "MAX_HEAD_BYTES",
     "PING",
+    "RequestHead",
     "UNSUBSCRIBES",
     "CloseCode",
     "Command",
@@ -107,6 +120,8 @@ __all__ = [
     "encode_reply",
     "encode_subscribe",
     "encode_unsubscribe",
+    "parse_head",
     "publication_result",
+    "refusal_response",
     "split_frame",
 ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.pages import errorPage, notFound
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from oni.protocol import BadHeadError, RequestHead, parse_head
 from oni.server._application import find_application
 from oni.server._goodbye import Goodbye
-from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
+from oni.server._hosts import host_is_allowed
 from oni.server._listener import WEBSOCKET_PATH, FrontFactory, make_factory
 from oni.server._oni import Oni
 from oni.server._ordered import OrderedServices
@@ -131,15 +132,16 @@ class _WebSockets(UpgradeRequired):
         try:
             parsed = parse_head(head, limits.max_request_line_bytes, limits.max_request_headers)
             # Where it is, the site decides.
-            parsed = replace(parsed, path=WEBSOCKET_PATH)
+            parsed = replace(parsed, target=WEBSOCKET_PATH)
             if not parsed.asks_for_websocket or request.channel.transport is None:
                 return super().render_GET(request)
             guest = self._admit(parsed, request)
         except BadHeadError as error:
-            if error.retry_after:
-                request.setHeader(b"retry-after", b"%d" % error.retry_after)
+            for field in error.fields.splitlines():
+                name, _, value = field.partition(b": ")
+                request.setHeader(name, value)
             return errorPage(error.status, "Refused", "No websocket here.").render(request)
-        guest.take_over(request, head)
+        guest.take_over(request)
         return NOT_DONE_YET
 
     def _admit(self, head: RequestHead, request: Any) -> _Guest:
@@ -152,10 +154,10 @@ class _WebSockets(UpgradeRequired):
         peer = transport.getPeer()
         address = front.proxies.client(peer, head.values(b"x-forwarded-for"))
         if not front.count_in():
-            raise BadHeadError(503)
+            raise BadHeadError(503, "there are too many connections")
         if not front.addresses.enter(address):
             front.count_out()
-            raise BadHeadError(429)
+            raise BadHeadError(429, "too many connections come from this address")
         try:
             return _Guest(front.choose(head, transport), front, address)
         except BadHeadError:
@@ -172,8 +174,8 @@ class _Guest(Protocol):
         self._front = front
         self._address = address
 
-    def take_over(self, request: Any, head: bytes) -> None:
-        """Take the connection from its channel, and begin with the request's head.
+    def take_over(self, request: Any) -> None:
+        """Take the connection from its channel, and open the websocket.
 
         Bytes that are behind the head already reach the websocket, too: the channel, which still
         reads them, hands them on.
@@ -187,7 +189,6 @@ class _Guest(Protocol):
         channel.requests.remove(request)
         request.content.close()
         self._inner.makeConnection(transport)
-        self._inner.dataReceived(head + b"\r\n\r\n")
 
     def dataReceived(self, data: bytes) -> None:
         """Hand it on."""

@@ -68,6 +68,9 @@ class EventStreams(Resource):
         if origin is not None and not self._admits(request, origin):
             return b""
         channel = b"/".join(request.postpath).decode("utf-8", "replace")
+        end_with = getattr(request.channel, "end_with", None)  # in another site there is none
+        if end_with is not None:
+            end_with(request)
         stream = _SessionStream(request, self._reactor, self._stuck)
         session = self._oni.open_session(stream, is_duplex=False)
         stream.serve(session, channel, _last_event_id(request))

@@ -14,10 +14,17 @@ from twisted.python.failure import Failure
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 
-from oni.carriers import CarrierLimits, WebSocketCarrierFactory
+from oni.carriers import CarrierLimits, WebSocketCarrier, WebSocketCarrierFactory
+from oni.protocol import (
+    END_OF_HEAD,
+    BadHeadError,
+    RequestHead,
+    parse_head,
+    refusal_response,
+)
 from oni.server._api import Api
 from oni.server._event_stream import EventStreams
-from oni.server._heads import BadHeadError, RequestHead, host_is_allowed, parse_head
+from oni.server._hosts import host_is_allowed
 from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._running_pages import put_running_pages
@@ -32,17 +39,6 @@ _log = Logger()
 
 #: Where clients open their websocket.
 WEBSOCKET_PATH = b"/connection/websocket"
-
-_END = b"\r\n\r\n"
-_REASONS = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    414: b"URI Too Long",
-    421: b"Misdirected Request",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    503: b"Service Unavailable",
-}
 
 
 class Front(Protocol):
@@ -67,13 +63,13 @@ class Front(Protocol):
             return
         self._counted = factory.count_in()
         if not self._counted:
-            self._refuse(503)
+            self._refuse(BadHeadError(503, "there are too many connections"))
             return
         peer = transport.getPeer()
         if not factory.proxies.are_trusted(peer) and not self._comes_from(
             factory.proxies.client(peer)
         ):
-            self._refuse(429)
+            self._refuse(_too_many())
             return
         self._timer = factory.reactor.callLater(factory.limits.handshake_timeout, self._is_late)
 
@@ -86,11 +82,13 @@ class Front(Protocol):
             return
         self._head += data
         limit = self.factory.limits.max_request_head_bytes
-        end = self._head.find(_END, 0, limit)
+        end = self._head.find(END_OF_HEAD, 0, limit)
         if end >= 0:
-            self._decide(self._head[:end])
+            self._decide(end)
         elif len(self._head) >= limit:
-            self._refuse(431 if b"\r\n" in self._head else 414)
+            first = BadHeadError(414, "the first line is too long")
+            rest = BadHeadError(431, "the head is too long")
+            self._refuse(rest if b"\r\n" in self._head else first)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever has the connection now."""
@@ -102,28 +100,33 @@ class Front(Protocol):
         if self._inner is not None:
             self._inner.connectionLost(reason)
 
-    def _decide(self, head: bytes) -> None:
-        limits = self.factory.limits
+    def _decide(self, end: int) -> None:
+        """Hand the connection on, with what follows the head, or with all of it."""
+        data, transport, limits = self._head, self.transport, self.factory.limits
         try:
-            request = parse_head(head, limits.max_request_line_bytes, limits.max_request_headers)
+            request = parse_head(
+                data[:end], limits.max_request_line_bytes, limits.max_request_headers
+            )
             inner = self._choose(request)
         except BadHeadError as error:
-            self._refuse(error.status, error.retry_after)
+            self._refuse(error)
             return
         self._stop_clock()
-        data, self._head = self._head, b""
+        self._head = b""
         self._inner = inner
-        inner.makeConnection(self.transport)  # type: ignore[arg-type]
-        inner.dataReceived(data)
+        if isinstance(inner, WebSocketCarrier):
+            data = data[end + len(END_OF_HEAD) :]
+        inner.makeConnection(transport)  # type: ignore[arg-type]
+        if data:
+            inner.dataReceived(data)
 
     def _choose(self, request: RequestHead) -> IProtocol:
         """Find out who takes over; a websocket through a proxy is counted as its client's."""
         factory, peer = self.factory, cast(Any, self.transport).getPeer()
-        if not request.asks_for_websocket or not factory.proxies.are_trusted(peer):
-            return factory.choose(request, self.transport)
-        client = factory.proxies.client(peer, request.values(b"x-forwarded-for"))
-        if not self._comes_from(client):
-            raise BadHeadError(429)
+        if request.asks_for_websocket and factory.proxies.are_trusted(peer):
+            client = factory.proxies.client(peer, request.values(b"x-forwarded-for"))
+            if not self._comes_from(client):
+                raise _too_many()
         return factory.choose(request, self.transport)
 
     def _comes_from(self, address: str) -> bool:
@@ -139,18 +142,15 @@ class Front(Protocol):
             self._refused = True
             cast(Any, self.transport).abortConnection()
         else:
-            self._refuse(408)
+            self._refuse(BadHeadError(408, "the head is late"))
 
-    def _refuse(self, status: int, retry_after: int = 0) -> None:
+    def _refuse(self, error: BadHeadError) -> None:
         self._stop_clock()
         self._refused = True
         self._head = b""
         transport: Any = self.transport
-        after = b"Retry-After: %d\r\n" % retry_after if retry_after else b""
-        transport.write(
-            b"HTTP/1.1 %d %s\r\nServer: Oni\r\nConnection: close\r\n%sContent-Length: 0\r\n\r\n"
-            % (status, _REASONS[status], after)
-        )
+        _log.debug("{peer}: {error}", peer=transport.getPeer(), error=error)
+        transport.write(refusal_response(error))
         transport.loseConnection()
         seconds = self.factory.limits.close_timeout
         self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
@@ -159,6 +159,10 @@ class Front(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+
+
+def _too_many() -> BadHeadError:
+    return BadHeadError(429, "too many connections come from this address")
 
 
 class FrontFactory(Factory[Front]):
@@ -197,6 +201,14 @@ class FrontFactory(Factory[Front]):
         self.descriptors = Descriptors(reactor)
         self._is_full = False
 
+    @property
+    def leaving(self) -> int:
+        """How many connections there are that end, in time, once their sessions do.
+
+        These are websockets, and those whose response is a stream of events.
+        """
+        return int(self.websockets.countConnections) + self.site.last_responses
+
     def count_in(self) -> bool:
         """Count a connection, if there may be one more."""
         if self.connections >= self.limits.max_connections:
@@ -220,18 +232,24 @@ class FrontFactory(Factory[Front]):
         """Make the protocol that a request is meant for.
 
         Raises:
-            BadHeadError: The request names no host of ours, or too many come at once.
+            BadHeadError: The request names no host of ours, or is for a websocket that it does
+                not get: too many come at once, or it is not asked for as it should be.
         """
         hosts = request.values(b"host")
         if len(hosts) != 1:
-            raise BadHeadError(400)
+            raise BadHeadError(400, f"{len(hosts)} headers host")
         if not host_is_allowed(hosts, self.limits.allowed_hosts):
-            raise BadHeadError(421)
-        wants_websocket = request.path == WEBSOCKET_PATH and request.asks_for_websocket
-        if wants_websocket and (seconds := self.admission.admit()):
-            raise BadHeadError(503, seconds)
-        factory: Any = self.websockets if wants_websocket else self.site
-        return factory.buildProtocol(transport.getPeer())  # type: ignore[no-any-return]
+            raise BadHeadError(421, "the host is not ours")
+        peer = transport.getPeer()
+        if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
+            seconds = self.admission.admit()
+            if seconds:
+                after = b"Retry-After: %d\r\n" % seconds
+                raise BadHeadError(503, "too many come at once", after)
+            websocket: Any = self.websockets.buildProtocol(peer)
+            websocket.accept(request, ISSLTransport(transport, None) is not None)
+            return cast(WebSocketCarrier, websocket)
+        return cast(IProtocol, self.site.buildProtocol(peer))
 
 
 def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontFactory:

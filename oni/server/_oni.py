@@ -99,10 +99,10 @@ class Oni:
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
-        orders = OrderEffects(self.sessions, self.node, self._reactor.seconds)
+        self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
         self._users = Users(settings.server.max_connections_per_user)
         effects = Effects(
-            self.channels, self._recent, settings, self._answers, orders, self._users
+            self.channels, self._recent, settings, self._answers, self._orders, self._users
         )
         tokens = Tokens(settings.auth, keys_of(settings.auth, settings.folder), now)
         self._authentication = Authentication(settings, tokens)
@@ -119,6 +119,7 @@ class Oni:
         self._stopping = False
         self.condition.began()
         self.dispatcher.start()
+        self._orders.start()
         return self.channels.start().addCallback(lambda _: self.condition.started())
 
     def turn_away(self) -> None:
@@ -223,7 +224,7 @@ class Oni:
         info: Any = None,
         since: Position | None = None,
     ) -> Deferred[None]:
-        """Subscribe a user's open sessions to a channel.
+        """Subscribe a user's open sessions to a channel, on every node.
 
         It is an act ``subscribe`` without a session; the settings' permissions do not bind it.
 
@@ -236,13 +237,16 @@ class Oni:
             since: Where the client stands: what came after is delivered, if it is all there.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         order = Order(user=user, client=client, info=info, since=since)
         return self.act("subscribe", channel=channel, data=data, request=order)
 
     def unsubscribe(self, user: str, channel: str, *, client: str = "") -> Deferred[None]:
-        """Unsubscribe a user's sessions from a channel. They do not subscribe again.
+        """Unsubscribe a user's sessions from a channel, on every node.
+
+        They do not subscribe again.
 
         Args:
             user: Whose sessions.
@@ -250,7 +254,8 @@ class Oni:
             client: Only this session.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         return self.act("unsubscribe", channel=channel, request=Order(user=user, client=client))
 
@@ -262,7 +267,7 @@ class Oni:
         keep: Sequence[str] = (),
         farewell: Farewell = FORCED,
     ) -> Deferred[None]:
-        """Close a user's connections.
+        """Close a user's connections, on every node.
 
         Args:
             user: Whose sessions.
@@ -271,7 +276,8 @@ class Oni:
             farewell: Code and reason of the close; the code says whether the client comes back.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
 
         Raises:
             ValueError: The farewell cannot be sent.
@@ -282,7 +288,7 @@ class Oni:
     def refresh(
         self, user: str, *, client: str = "", ttl: float | None = None, expired: bool = False
     ) -> Deferred[None]:
-        """Say for how long a user's sessions go on.
+        """Say for how long a user's sessions go on, on every node.
 
         Args:
             user: Whose sessions.
@@ -291,7 +297,8 @@ class Oni:
             expired: No longer: they are closed as expired.
 
         Returns:
-            A Deferred that fires when it is done. It fails with :class:`oni.errors.Refused`.
+            A Deferred that fires when it is done here, and the other nodes are told. It fails
+            with :class:`oni.errors.Refused`.
         """
         order = Order(user=user, client=client, ttl=ttl, expired=expired)
         return self.act("refresh", request=order)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from twisted.logger import Logger
 
 from oni import __version__
 from oni.errors import Refused
+from oni.interfaces import IChannels
 from oni.protocol import (
     CloseCode,
     ErrorCode,
@@ -22,6 +24,7 @@ from oni.protocol import (
 )
 from oni.server._acts import Act, refusal, sealed_data
 from oni.server._grants import Grant
+from oni.server._order_relay import OrderRelay
 from oni.server._orders import Order, sessions_of
 from oni.server._session import Session
 from oni.server._subscriptions import Wish
@@ -36,64 +39,82 @@ class OrderEffects:
 
     Args:
         sessions: All sessions, by client id.
+        channels: All channels, and the way to the other nodes.
         node: Names this server.
         seconds: Gives the time.
     """
 
     def __init__(
-        self, sessions: Mapping[str, Session], node: str, seconds: Callable[[], float]
+        self,
+        sessions: Mapping[str, Session],
+        channels: IChannels,
+        node: str,
+        seconds: Callable[[], float],
     ) -> None:
         self._sessions = sessions
+        self._all_channels = channels
         self._node = node
         self._seconds = seconds
         self._began = seconds()
-        self._known: dict[str, Callable[[Act], Coroutine[Any, Any, Any]]] = {
+        self._orders: dict[str, Callable[[str, Order, Raw], Coroutine[Any, Any, None]]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
             "disconnect": self._disconnect,
             "refresh": self._refresh,
+        }
+        self._questions: dict[str, Callable[[Act], Coroutine[Any, Any, Any]]] = {
             "channels": self._channels,
             "info": self._info,
         }
+        self._relay = OrderRelay(channels, node, self._obey)
+
+    def start(self) -> None:
+        """Obey the other nodes, too, until the channels are stopped."""
+        self._relay.start()
 
     def knows(self, act: Act) -> bool:
         """Say whether an act that comes from no session is an order."""
-        return act.action in self._known
+        return act.action in self._orders or act.action in self._questions
 
     async def carry_out(self, act: Act) -> Any:
-        """Do it; give what there is to tell."""
-        return await self._known[act.action](act)
+        """Do it, here and on the other nodes; give what there is to tell."""
+        if act.action in self._questions:
+            return await self._questions[act.action](act)
+        order, data = _order_of(act), sealed_data(act)
+        await self._obey(act.action, act.channel, order, data)
+        await self._relay.tell(act.action, act.channel, order, data)
+        return None
 
-    async def _subscribe(self, act: Act) -> None:
-        order = _order_of(act)
-        grant = Grant(info=order.info, data=sealed_data(act))
+    async def _obey(self, action: str, channel: str, order: Order, data: Raw) -> None:
+        await self._orders[action](channel, order, data)
+
+    async def _subscribe(self, channel: str, order: Order, data: Raw) -> None:
+        grant = Grant(info=order.info, data=data)
         for session in sessions_of(order, self._sessions.values()):
-            if act.channel in session.subscriptions or not session.is_duplex:
+            if channel in session.subscriptions or not session.is_duplex:
                 continue
             wish = Wish(grant=grant, since=order.since, by_server=True)
             try:
-                result = await session.subscriptions.add(act.channel, wish)
+                result = await session.subscriptions.add(channel, wish)
             except Refused as error:
                 _log.debug("{session}: {error}", session=session, error=error)
                 continue
-            session.carrier.send(encode_subscribe(act.channel, result))
+            session.carrier.send(encode_subscribe(channel, result))
             for publication in result.publications:
-                session.carrier.send(encode_publication_of(act.channel, publication))
-            session.subscriptions.begin(act.channel)
+                session.carrier.send(encode_publication_of(channel, publication))
+            session.subscriptions.begin(channel)
 
-    async def _unsubscribe(self, act: Act) -> None:
+    async def _unsubscribe(self, channel: str, order: Order, data: Raw) -> None:
         code = UnsubscribeCode.SERVER
-        for session in sessions_of(_order_of(act), self._sessions.values()):
-            if session.subscriptions.remove(act.channel) is not None:
-                session.carrier.send(encode_unsubscribe(act.channel, code.code, code.reason))
+        for session in sessions_of(order, self._sessions.values()):
+            if session.subscriptions.remove(channel) is not None:
+                session.carrier.send(encode_unsubscribe(channel, code.code, code.reason))
 
-    async def _disconnect(self, act: Act) -> None:
-        order = _order_of(act)
+    async def _disconnect(self, channel: str, order: Order, data: Raw) -> None:
         for session in sessions_of(order, self._sessions.values()):
             session.close(order.farewell)
 
-    async def _refresh(self, act: Act) -> None:
-        order = _order_of(act)
+    async def _refresh(self, channel: str, order: Order, data: Raw) -> None:
         for session in sessions_of(order, self._sessions.values()):
             if order.expired:
                 session.close(CloseCode.EXPIRED)
@@ -123,6 +144,7 @@ class OrderEffects:
             "num_channels": len(set(names)),
             "num_subs": len(names),
             "uptime": int(self._seconds() - self._began),
+            "metrics": {"interval": 0, "items": dict(self._all_channels.statistics())},
         }
         return {"nodes": [node]}
 

@@ -27,6 +27,7 @@ from oni.dispatcher import lost_threads, registering
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.server._application import Application
+from oni.server._collector import Collector
 from oni.server._deadline import GIVEN_UP, ExitDeadline, leave
 from oni.server._goodbye import Goodbye
 from oni.server._ordered import OrderedServices
@@ -178,6 +179,7 @@ class Daemon(OrderedServices):
         deadline: Ends the process if nothing else does; None never does.
         foreground: Whether a person is watching.
         pulse: Watches over all of it; None for none.
+        collector: Is set for a server while the reactor runs; None leaves it as it is.
     """
 
     def __init__(
@@ -190,6 +192,7 @@ class Daemon(OrderedServices):
         deadline: ExitDeadline | None = None,
         foreground: bool = False,
         pulse: Pulse | None = None,
+        collector: Collector | None = None,
     ) -> None:
         listeners = [_listener(text, factory, reactor) for text in settings.server.listen]
         goodbye = Goodbye(connections, reactor)
@@ -211,6 +214,7 @@ class Daemon(OrderedServices):
         self._reactor = reactor
         self._deadline = deadline
         self._foreground = foreground
+        self._collector = collector
 
     @classmethod
     def build(
@@ -233,10 +237,19 @@ class Daemon(OrderedServices):
         factory = make_factory(oni, reactor)
 
         def connections() -> int:
-            return int(factory.websockets.countConnections)
+            return factory.leaving
 
-        pulse = _make_pulse(oni, settings, reactor)
-        return cls(service, factory, connections, settings, reactor, deadline, foreground, pulse)
+        return cls(
+            service,
+            factory,
+            connections,
+            settings,
+            reactor,
+            deadline,
+            foreground,
+            _make_pulse(oni, settings, reactor),
+            Collector(settings.collector),
+        )
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while there may still be the privileges for low ones.
@@ -265,6 +278,8 @@ class Daemon(OrderedServices):
         _log.info("Oni {version} listens on {listen}", version=__version__, listen=listen)
         if self._deadline is not None:
             self._reactor.callWhenRunning(self._deadline.watch_signals)
+        if self._collector is not None:
+            self._reactor.callWhenRunning(self._collector.begin)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -303,6 +318,8 @@ class Daemon(OrderedServices):
         return self._stop_now()
 
     def _stop_now(self) -> Deferred[None]:
+        if self._collector is not None:
+            self._collector.end()
         return super().stopService().addCallback(lambda _: self._say_what_hung())
 
     def _say_what_hung(self) -> None:

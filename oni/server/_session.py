@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-import msgspec
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from oni.carriers import Handshake
-from oni.errors import BadRequestError, Refused
+from oni.errors import BadRequestError
 from oni.interfaces import IChannels, ISubscription
 from oni.protocol import (
     PING,
     CloseCode,
-    Command,
-    Connect,
-    ErrorCode,
-    NotAvailable,
-    NotFound,
-    Ping,
-    Pong,
-    Rpc,
-    RpcResult,
-    Send,
     UnsubscribeCode,
     decode_command,
-    encode_error,
     encode_join,
     encode_leave,
     encode_message,
-    encode_reply,
     encode_unsubscribe,
     split_frame,
 )
-from oni.server._act_commands import ActCommand, act_of
-from oni.server._acts import Act, Reply, UnprovenError, bad_request, refusal, reply_to
+from oni.server._acts import Act
+from oni.server._expiries import Expiry
 from oni.server._grants import EXPIRY_GRACE
 from oni.server._heartbeat import Heartbeat
+from oni.server._intake import Intake
 from oni.server._orders import Farewell
 from oni.server._recent import RecentChannels
 from oni.server._settings import Settings
@@ -55,21 +41,12 @@ from oni.values import ClientInfo, Position
 if TYPE_CHECKING:
     from oni.server._performer import Performer
 
-__all__ = ["MAX_ACTS", "MAX_COMMANDS", "VERSION", "Connection", "Session"]
+__all__ = ["VERSION", "Connection", "Session"]
 
 _log = Logger()
 
 #: What kind of server it is, as clients are told.
 VERSION = "oni"
-
-#: With so many acts running, or commands waiting, a session stops reading.
-MAX_ACTS = 16
-
-_UNAUTHORIZED = ErrorCode.UNAUTHORIZED.code
-_TOKEN_EXPIRED = ErrorCode.TOKEN_EXPIRED.code
-
-#: So many commands may wait: those that had arrived when reading stopped.
-MAX_COMMANDS = 1024
 
 
 class Connection(Protocol):
@@ -113,20 +90,13 @@ class Session:
         "_close_code",
         "_expiry",
         "_heartbeat",
+        "_intake",
         "_is_leaving",
         "_on_closed",
-        "_pace",
-        "_paid_at",
-        "_performer",
-        "_pump_call",
-        "_reactor",
-        "_reading_paused",
-        "_running",
-        "_settings",
         "_stale",
         "_tally",
+        "_timers",
         "_waiters",
-        "_waiting",
         "_was_opened",
         "carrier",
         "client",
@@ -172,30 +142,28 @@ class Session:
         self.carrier: Any = carrier
         self.state = "new"
         self.is_duplex = is_duplex
-        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.reactor)
-        self._performer = performer
-        self._settings = settings
-        self._reactor = timers.reactor
-        self._on_closed = on_closed
-        self._running: dict[Reply, float] = {}  # each with the time of its beginning
+        self.subscriptions = Subscriptions(self, channels, recent, settings, timers.expiries)
         self._close_code = 0
         self._tally = Tally() if tally is None else tally
         self._tally.connections["websocket" if is_duplex else "sse"] += 1
-        self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
-        self._pump_call: IDelayedCall | None = None
-        self._pace = timers.commands
-        self._paid_at = 0.0
-        self._reading_paused = False
+        self._intake = Intake(self, performer, settings, timers.commands, self._tally)
+        self._timers = timers
+        self._on_closed = on_closed
         self._was_opened = False
         self._is_leaving = False
         self._waiters: list[Deferred[None]] = []
-        self._expiry: IDelayedCall | None = None
+        self._expiry: Expiry | None = None
         self._stale = timers.stale.add(self._is_stale)
         self._heartbeat = Heartbeat(timers.pings, timers.pongs, self._ping, self._is_silent)
 
     def __repr__(self) -> str:
         """Name it."""
         return f"<Session {self.client} {self.state}>"
+
+    @property
+    def clock(self) -> IReactorTime:
+        """The clock."""
+        return self._timers.reactor
 
     @property
     def is_open(self) -> bool:
@@ -216,20 +184,19 @@ class Session:
         try:
             lines = split_frame(frame)
         except BadRequestError as error:
-            self._complain(error)
+            self._intake.complain(error)
             return
         for line in lines:
             if self.state in ("closing", "closed"):
                 return
-            if self._is_flooded():
+            if self._intake.is_flooded():
                 self.close(CloseCode.TOO_MANY_REQUESTS)
                 return
             try:
-                self._take(decode_command(line))
+                self._intake.take(decode_command(line))
             except BadRequestError as error:
-                self._complain(error)
-        if self._too_early() > 0:
-            self._regulate()
+                self._intake.complain(error)
+        self._intake.all_taken()
 
     def was_read(self) -> None:
         """Note that the client is there: it reads, while it is not read from."""
@@ -267,12 +234,12 @@ class Session:
         Returns:
             The seconds, as clients are told: 0 for ever.
         """
-        if self._expiry is not None and self._expiry.active():
+        if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = None
         if ttl is None:
             return 0
-        self._expiry = self._reactor.callLater(ttl + grace, self.close, CloseCode.EXPIRED)
+        self._expiry = self._timers.expiries.add(ttl + grace, self._has_expired)
         return max(ceil(ttl), 1)
 
     def close(self, code: CloseCode | Farewell) -> None:
@@ -333,159 +300,7 @@ class Session:
         self._waiters.append(waiter)
         return waiter
 
-    # --- Commands -------------------------------------------------------------------------------
-
-    def _complain(self, error: BadRequestError) -> None:
-        """Answer what is wrong with a command; without an id there is nobody to answer."""
-        _log.debug("session {client}: bad request: {error}", client=self.client, error=error)
-        if error.command_id and self.state != "new":
-            self._refuse(error.command_id, bad_request(error), "unknown")
-        else:
-            self.close(CloseCode.BAD_REQUEST)
-
-    def _take(self, command: Command) -> None:
-        if isinstance(command, Pong):
-            return
-        if (self.state == "new") is not isinstance(command, Connect):
-            self.close(CloseCode.BAD_REQUEST)
-        elif isinstance(command, Connect):
-            self.state = "connecting"
-            self._start(act_of(command, self, self._settings), command)
-        elif (
-            self.state == "connecting"
-            or self._waiting
-            or len(self._running) >= MAX_ACTS
-            or self._too_early() > 0
-        ):
-            self._waiting.append(command)
-            if len(self._waiting) > MAX_COMMANDS:
-                self.close(CloseCode.TOO_MANY_REQUESTS)
-            self._regulate()
-        else:
-            self._do(command)
-
-    def _do(self, command: Command) -> None:
-        if isinstance(command, Ping):
-            self.carrier.send(encode_reply(command.id, "ping"))
-        elif isinstance(command, NotAvailable):
-            self._refuse(command.id, refusal(ErrorCode.NOT_AVAILABLE), "unknown")
-        elif isinstance(command, NotFound):
-            self._refuse(command.id, refusal(ErrorCode.METHOD_NOT_FOUND), "unknown")
-        elif not isinstance(command, Pong):
-            try:
-                act = act_of(command, self, self._settings)
-            except BadRequestError as error:
-                self._complain(error)
-            else:
-                self._start(act, command)
-
-    # --- Acts -----------------------------------------------------------------------------------
-
-    def _start(self, act: Act, command: ActCommand) -> None:
-        command_id = 0 if isinstance(command, Send) else command.id
-        # Some rpcs are other acts to the server; the client still waits for an rpc's answer.
-        method = "rpc" if isinstance(command, Rpc) else act.action
-        reply = reply_to(act)
-        self._running[reply] = self._reactor.seconds()
-        self._tally.commands[method] += 1
-        answered = _at_top_level(self._performer.perform, act)
-        answered.addCallbacks(
-            self._answer,
-            self._answer_refusal,
-            (command_id, method, act.channel),
-            errbackArgs=(command_id, method, act.channel),
-        )
-        answered.addErrback(lambda failure: _log.failure("no reply could be sent", failure))
-        answered.addBoth(self._ended, reply)
-        self._regulate()
-
-    def _answer(self, result: Any, command_id: int, method: str, channel: str) -> None:
-        if not self.is_open or not command_id:
-            return
-        if method == "rpc" and isinstance(result, Position):
-            result = RpcResult({"offset": result.offset, "epoch": result.epoch})
-        told = result if isinstance(result, msgspec.Struct) else None
-        self.carrier.send(encode_reply(command_id, method, told))
-        if method == "subscribe":
-            self._tally.subscribed(result)
-            self.subscriptions.begin(channel)
-        elif method == "connect":
-            for name in self.subscriptions:
-                self.subscriptions.begin(name)
-
-    def _answer_refusal(
-        self, failure: Failure, command_id: int, method: str, channel: str
-    ) -> None:
-        failure.trap(Refused, CancelledError)
-        if self.state in ("closing", "closed") or not isinstance(failure.value, Refused):
-            return
-        if isinstance(failure.value, UnprovenError):
-            if method == "refresh":
-                # Told of an error, clients would give up, also where another token would do.
-                self.close(_close_for(failure.value))
-                return
-            if method == "sub_refresh" and failure.value.code == _TOKEN_EXPIRED:
-                # First: so the client subscribes again, with another token.
-                self.sub_expired(channel)
-        if command_id and self.state not in ("closing", "closed"):
-            self._refuse(command_id, failure.value, method)
-        if method == "connect":
-            self.close(_close_for(failure.value))
-
-    def _refuse(self, command_id: int, error: Refused, method: str) -> None:
-        self._tally.errors[method, str(error.code)] += 1
-        self.carrier.send(encode_error(command_id, error.code, error.message, error.temporary))
-
-    def _ended(self, _: Any, reply: Reply) -> None:
-        began = self._running.pop(reply, None)
-        if began is not None:
-            self._tally.seconds.observe(self._reactor.seconds() - began)
-        if self.state == "closing":
-            # Later: handlers in `after` hear of the act's end before they hear of the client's.
-            self._reactor.callLater(0, self._finish)
-            return
-        if self._waiting:
-            # Later: here we may be inside a handler, and what it fires would be nested.
-            self._pump_in(0)
-        self._regulate()
-
-    def _pump_in(self, seconds: float) -> None:
-        if self._pump_call is None:
-            self._pump_call = self._reactor.callLater(seconds, self._pump)
-
-    def _pump(self) -> None:
-        self._pump_call = None
-        if self._too_early() > 0:
-            self._regulate()
-            return
-        while self._waiting and self.is_open and len(self._running) < MAX_ACTS:
-            self._do(self._waiting.pop(0))
-        self._regulate()
-
-    def _regulate(self) -> None:
-        """Stop reading while too much is going on, and go on when that is done."""
-        if self.state in ("closing", "closed"):
-            return
-        early = self._too_early()
-        if early > 0:
-            self._pump_in(early)
-        busy = early > 0 or len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
-        if busy and not self._reading_paused:
-            self._reading_paused = True
-            self.carrier.pause_reading()
-        elif self._reading_paused and not busy and not self._waiting:
-            self._reading_paused = False
-            self._heartbeat.hear()  # what it sent meanwhile could not be heard
-            self.carrier.resume_reading()
-
-    def _is_flooded(self) -> bool:
-        """Count a command. Say whether it is one that cannot even wait."""
-        self._paid_at = self._pace.spend(self._paid_at, self._reactor.seconds())
-        return self._too_early() * self._pace.rate > MAX_COMMANDS
-
-    def _too_early(self) -> float:
-        """Say by how many seconds the last command came too early."""
-        return self._pace.wait(self._paid_at, self._reactor.seconds())
+    # --- Time -----------------------------------------------------------------------------------
 
     def _is_stale(self) -> None:
         self.close(CloseCode.STALE)
@@ -494,8 +309,11 @@ class Session:
         self.carrier.send(PING)
 
     def _is_silent(self) -> None:
-        if not self._reading_paused:
+        if not self._intake.is_reading_paused:
             self.close(CloseCode.NO_PONG)
+
+    def _has_expired(self) -> None:
+        self.close(CloseCode.EXPIRED)
 
     # --- The end --------------------------------------------------------------------------------
 
@@ -506,28 +324,23 @@ class Session:
         self._tally.ended(self._close_code, self.carrier)
         self._heartbeat.stop()
         self._stale.cancel()
-        self._waiting.clear()
-        if self._pump_call is not None:
-            self._pump_call.cancel()
-            self._pump_call = None
-        if self._expiry is not None and self._expiry.active():
+        if self._expiry is not None:
             self._expiry.cancel()
         self.subscriptions.clear()
-        if not self._running:
-            self._finish()
-        for reply in reversed(tuple(self._running)):
-            reply.cancel()  # the newest first, so that none gets a turn that is cancelled anyway
+        if not self._intake.is_busy:
+            self.finish()
+        self._intake.stop()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """When no act runs any more, let it be known that the client is gone; then be gone."""
-        if self._running or self._is_leaving:
+        if self._intake.is_busy or self._is_leaving:
             return
         self._is_leaving = True
         if not self._was_opened:
             self._be_gone(None)
             return
         act = Act("disconnect", user=self.user, client=self.client, session=self)
-        _at_top_level(self._performer.perform, act).addBoth(self._be_gone)
+        self._intake.perform(act).addBoth(self._be_gone)
 
     def _be_gone(self, _: Any) -> None:
         self.state = "closed"
@@ -535,19 +348,3 @@ class Session:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)
-
-
-def _at_top_level(perform: Callable[[Act], Deferred[Any]], act: Act) -> Deferred[Any]:
-    """Let a client's act happen as an event of its own, also where a handler caused it."""
-    return Context().run(perform, act)
-
-
-def _close_for(error: Refused) -> CloseCode:
-    """Choose how to close after a refused connect: the code says whether to come back."""
-    if error.code == _UNAUTHORIZED:
-        return CloseCode.INVALID_TOKEN
-    if error.code == _TOKEN_EXPIRED:
-        return CloseCode.EXPIRED
-    if error.code == ErrorCode.LIMIT_EXCEEDED.code:
-        return CloseCode.CONNECTION_LIMIT
-    return CloseCode.CLOSED if error.temporary else CloseCode.PERMISSION_DENIED

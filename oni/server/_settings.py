@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from oni.errors import OniError
 from oni.server._admin_settings import AdminSettings
+from oni.server._collector_settings import CollectorSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._tables import words_for
 from oni.server.auth._permissions import WhoMay, WhoSubscribes
@@ -361,6 +362,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     running: RunningSettings = RunningSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    collector: CollectorSettings = CollectorSettings()
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -428,6 +430,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "running": RunningSettings,
     "log": LogSettings,
     "metrics": MetricsSettings,
+    "collector": CollectorSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

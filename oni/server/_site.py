@@ -13,7 +13,7 @@ from twisted.web.pages import errorPage
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from oni.server._heads import host_is_allowed
+from oni.server._hosts import host_is_allowed
 from oni.server._settings import ServerSettings
 from oni.server.limits import Addresses, Proxies
 
@@ -73,6 +73,7 @@ class _LimitedChannel(HTTPChannel):
     transport: Any
     _deadline: IDelayedCall | None = None
     _refused = False
+    _is_last = False
 
     def connectionMade(self) -> None:
         """Take over the limits."""
@@ -101,10 +102,27 @@ class _LimitedChannel(HTTPChannel):
             self._stop_clock()
         super().allContentReceived()
 
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request; after the last one, end in time."""
+        super().requestDone(request)
+        if self._is_last and not self._refused:
+            self._expect_within(self.site.limits.close_timeout)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the clock."""
         self._stop_clock()
+        if self._is_last:
+            self._is_last = False
+            self.site.last_responses -= 1
         super().connectionLost(reason)
+
+    def end_with(self, request: Any) -> None:
+        """Let this request be the last one: the connection ends with its response."""
+        request.setHeader(b"connection", b"close")
+        self.persistent = 0
+        if not self._is_last:
+            self._is_last = True
+            self.site.last_responses += 1
 
     def refuse(self, response: bytes) -> None:
         """Say no, take nothing more and close."""
@@ -133,6 +151,8 @@ class LimitedSite(Site):
     Attributes:
         limits: The limits.
         addresses: Counts connections, and a proxy's requests, by where they come from.
+        last_responses: How many connections there are that end with the response which they have
+            begun.
     """
 
     protocol = _LimitedChannel  # type: ignore[assignment]
@@ -149,6 +169,7 @@ class LimitedSite(Site):
             root, requestFactory=_LimitedRequest, timeout=limits.idle_timeout, reactor=reactor
         )
         self.limits = limits
+        self.last_responses = 0
         self.displayTracebacks = False
         self.addresses = Addresses(limits.max_connections_per_address)
         self._proxies = Proxies(limits.trusted_proxies)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from oni.errors import AlreadySubscribedError
 from oni.interfaces import IChannel, IChannels, IEntry, ISubscription
 from oni.protocol import ErrorCode, SubscribeResult, TagsFilter, publication_result
 from oni.server._acts import refusal
+from oni.server._expiries import Expiries, Expiry
 from oni.server._grants import EXPIRY_GRACE, Grant
 from oni.server._recent import RecentChannels
 from oni.server._settings import ChannelRules, Settings
@@ -66,7 +67,7 @@ class Held:
         self.by_server = by_server
         self.cursor: ISubscription | None = None
         self.is_present = False
-        self.expiry: IDelayedCall | None = None
+        self.expiry: Expiry | None = None
 
 
 class Subscriptions:
@@ -77,10 +78,10 @@ class Subscriptions:
         channels: Where channels come from.
         recent: Keeps those that are left.
         settings: Their rules.
-        clock: Ends those that end by themselves.
+        expiries: Ends those that end by themselves.
     """
 
-    __slots__ = ("_channels", "_clock", "_held", "_recent", "_session", "_settings")
+    __slots__ = ("_channels", "_expiries", "_held", "_recent", "_session", "_settings")
 
     def __init__(
         self,
@@ -88,13 +89,13 @@ class Subscriptions:
         channels: IChannels,
         recent: RecentChannels,
         settings: Settings,
-        clock: IReactorTime,
+        expiries: Expiries,
     ) -> None:
         self._session = session
         self._channels = channels
         self._recent = recent
         self._settings = settings
-        self._clock = clock
+        self._expiries = expiries
         self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
@@ -222,7 +223,7 @@ class Subscriptions:
         return ClientInfo(session.user, session.client, session.info, grant.info)
 
     def _let_go(self, held: Held) -> None:
-        if held.expiry is not None and held.expiry.active():
+        if held.expiry is not None:
             held.expiry.cancel()
         if held.cursor is not None:
             held.cursor.close()
@@ -234,12 +235,13 @@ class Subscriptions:
             _log_failure(held.channel.leave(self._session.client), held.channel.name)
 
     def _expire(self, name: str, held: Held, ttl: float | None) -> int:
-        if held.expiry is not None and held.expiry.active():
+        if held.expiry is not None:
             held.expiry.cancel()
         held.expiry = None
         if ttl is None:
             return 0
-        held.expiry = self._clock.callLater(ttl + EXPIRY_GRACE, self._session.sub_expired, name)
+        end = partial(self._session.sub_expired, name)
+        held.expiry = self._expiries.add(ttl + EXPIRY_GRACE, end)
         return max(ceil(ttl), 1)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from oni._pace import Pace
+from oni.server._expiries import Expiries
 from oni.server._settings import ServerSettings
 
 __all__ = ["MAX_CALLS", "SessionTimers", "Timer", "Timers"]
@@ -107,9 +108,10 @@ class SessionTimers:
         pings: Until the next ping.
         pongs: Until a ping must have been answered.
         commands: How fast each may send them.
+        expiries: Until sessions and subscriptions that are not refreshed end.
     """
 
-    __slots__ = ("commands", "pings", "pongs", "reactor", "stale")
+    __slots__ = ("commands", "expiries", "pings", "pongs", "reactor", "stale")
 
     def __init__(self, reactor: IReactorTime, settings: ServerSettings) -> None:
         """Begin without sessions.
@@ -124,3 +126,4 @@ class SessionTimers:
         self.pongs = Timers(reactor, settings.pong_timeout)
         rate = settings.max_commands_per_second
         self.commands = Pace(rate, 2 * rate)
+        self.expiries = Expiries(reactor)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from oni.channels.backends.memory import MemoryBackend
 from oni.errors import BackendError
 from oni.interfaces import IBackendSink, IChannelBackend
+from oni.testing._fake_streams import Streams
 from oni.values import ClientInfo, Draft, Page, Position, PresenceStats, StreamOptions
 
 __all__ = ["FakeBackend"]
@@ -22,18 +22,22 @@ def _first(number: int) -> int:
     return 0
 
 
-@implementer(IChannelBackend, IBackendSink)
+@implementer(IChannelBackend)
 class FakeBackend:
     """Streams in memory, with a feed and answers that come when the test lets them.
 
     What it is asked for happens at once, in the order in which it was asked. Its answers are held
     until :meth:`answer`, in any order, what the feed brings until :meth:`deliver`, in its order.
-    In between, the feed can be lost and repeated, and everything can fail.
+    In between, the feed can be lost and repeated, and everything can fail. Further nodes on the
+    same streams are made with :meth:`peer`.
 
     Attributes:
         memory: Where the streams are.
         is_down: Whether everything that is asked for fails, and happens not.
+        is_deaf: Whether what the feed brings is lost, in silence.
         reads: How often history was read.
+        follows: How often a channel was asked for.
+        probes: How often was asked whether this node is deaf.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class FakeBackend:
         choose: Callable[[int], int] = _first,
         *,
         holds: bool = True,
+        step: Callable[[], int] | None = None,
     ) -> None:
         """Begin without streams.
 
@@ -49,10 +54,12 @@ class FakeBackend:
             reactor: The clock.
             choose: Gives a number below the one it gets: which answer comes first.
             holds: Whether answers and feed are held; if not, they come at once.
+            step: Gives by how much the next offset grows, as with media that leave numbers out;
+                None: by 1.
         """
-        self.memory = MemoryBackend(reactor)
-        self.is_down = False
-        self.reads = 0
+        self._share(Streams(reactor, step))
+        self.is_down = self.is_deaf = False
+        self.reads = self.follows = self.probes = 0
         self.holds = holds
         self._choose = choose
         self._sink: IBackendSink | None = None
@@ -64,6 +71,16 @@ class FakeBackend:
     def from_url(cls, url: str, reactor: IReactorTime | None = None) -> FakeBackend:
         """Make one that holds nothing back."""
         return cls(reactor, holds=False)
+
+    def _share(self, streams: Streams) -> None:
+        self._streams = streams
+        self.memory = streams.memory
+
+    def peer(self) -> FakeBackend:
+        """Make another node's backend, on the same streams."""
+        other = FakeBackend(None, self._choose, holds=self.holds)
+        other._share(self._streams)
+        return other
 
     # --- What the test decides ------------------------------------------------------------------
 
@@ -106,6 +123,15 @@ class FakeBackend:
         if tell and self._sink is not None:
             self._sink.lost(None, "the feed was lost")
 
+    def forget(self, channel: str) -> None:
+        """Forget what is kept of a channel, and that there was anything.
+
+        The next publication says that there was none before it.
+        """
+        self.memory.trim(channel)
+        stream: Any = self.memory.hold(channel)
+        stream.link = 0
+
     def settle(self) -> None:
         """Let everything come that is held, and what it causes."""
         while self._answers or self._feed:
@@ -142,7 +168,8 @@ class FakeBackend:
     def start(self, sink: IBackendSink) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannelBackend`."""
         self._sink = sink
-        return self._ask(self.memory.start, self)
+        self.bring(lambda sink: sink.up())
+        return self._ask(self._streams.join, self)
 
     def stop(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannelBackend`."""
@@ -151,7 +178,7 @@ class FakeBackend:
         for deferred, _ in self._answers:
             deferred.addErrback(lambda failure: None)
         self._answers.clear()
-        return self.memory.stop()
+        return self._streams.part(self)
 
     def hold(self, channel: str) -> object:
         """See :class:`oni.interfaces.IChannelBackend`."""
@@ -159,11 +186,12 @@ class FakeBackend:
 
     def follow(self, channel: str) -> Deferred[Position]:
         """See :class:`oni.interfaces.IChannelBackend`."""
-        return self._ask(self.memory.follow, channel)
+        self.follows += 1
+        return self._ask(self._streams.follow, self, channel)
 
     def unfollow(self, channel: str) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannelBackend`."""
-        return self._ask(self.memory.unfollow, channel)
+        return self._ask(self._streams.unfollow, self, channel)
 
     def publish(
         self,
@@ -212,10 +240,13 @@ class FakeBackend:
 
     def probe(self) -> Deferred[None]:
         """See :class:`oni.interfaces.IChannelBackend`."""
-        if not self.holds:
+        self.probes += 1
+        if self.is_down:
+            return fail(BackendError("the backend is down"))
+        if not self.holds and not self.is_deaf:
             return succeed(None)
         arrived: Deferred[None] = Deferred()
-        self._feed.append(lambda sink: None if arrived.called else arrived.callback(None))
+        self.bring(lambda sink: None if arrived.called else arrived.callback(None))
         return arrived
 
     def statistics(self) -> Mapping[str, int]:
@@ -224,35 +255,10 @@ class FakeBackend:
 
     # --- What the streams report ----------------------------------------------------------------
 
-    def _bring(self, thing: Callable[[IBackendSink], None]) -> None:
+    def bring(self, thing: Callable[[IBackendSink], None]) -> None:
+        """Let the feed bring this."""
+        if self.is_deaf:
+            return
         self._feed.append(thing)
         if not self.holds:
             self.deliver()
-
-    def received(self, channel: str, entries: Sequence[Any]) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.received(channel, entries))
-
-    def lost(self, channel: str | None, reason: str) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.lost(channel, reason))
-
-    def up(self) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.up())
-
-    def down(self) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.down())
-
-    def controlled(self, message: bytes) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.controlled(message))
-
-    def joined(self, channel: str, info: ClientInfo) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.joined(channel, info))
-
-    def left(self, channel: str, info: ClientInfo) -> None:
-        """See :class:`oni.interfaces.IBackendSink`."""
-        self._bring(lambda sink: sink.left(channel, info))

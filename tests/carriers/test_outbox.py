@@ -225,3 +225,92 @@ class DrainTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.assertEqual((bad.aborted, good.handed), (True, [b"x"]))
+
+
+class Crowd:
+    """So many who have something to send, each of whom takes some seconds."""
+
+    def __init__(self, number: int, drain: Drain, clock: Clock, seconds: float = 0) -> None:
+        self.turns: list[int] = []
+        self.alone: set[bool] = set()
+        self.left = number
+        self.fails = False
+        self._drain, self._clock, self._seconds = drain, clock, seconds
+
+    def __len__(self) -> int:
+        """Count them."""
+        return self.left
+
+    def give(self, number: int, alone: bool) -> bool:
+        """Note in which turn each has sent."""
+        number = min(number, self.left)
+        self.left -= number
+        self.turns += [self._drain.turns] * number
+        self.alone.add(alone)
+        self._clock.rightNow += number * self._seconds
+        if self.fails:
+            self.fails = False
+            raise ValueError("a mistake")
+        return self.left > 0
+
+
+class CrowdTests(SynchronousTestCase):
+    """Tests of :class:`oni.carriers.Drain`, where many send together."""
+
+    def setUp(self) -> None:
+        """Make a drain."""
+        self.clock = Clock()
+        self.drain = Drain(self.clock)
+
+    def crowd(self, number: int, seconds: float = 0) -> Crowd:
+        """Invite a crowd."""
+        crowd = Crowd(number, self.drain, self.clock, seconds)
+        self.drain.invite(crowd)
+        return crowd
+
+    def finish(self) -> None:
+        """Let everything leave."""
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
+        self.assertEqual(len(self.drain), 0)
+
+    def test_so_many_in_a_turn(self) -> None:
+        """In one turn so many of a crowd send, the others in the next."""
+        crowd = self.crowd(MAX_CARRIERS + 10)
+        self.assertEqual(len(self.drain), MAX_CARRIERS + 10)
+        self.finish()
+        self.assertEqual(crowd.turns, [1] * MAX_CARRIERS + [2] * 10)
+        self.assertEqual(crowd.alone, {True})
+
+    def test_so_long_a_turn(self) -> None:
+        """A turn ends when its time is over, too."""
+        crowd = self.crowd(100, 0.001)
+        self.finish()
+        longest = max(crowd.turns.count(turn) for turn in crowd.turns)
+        self.assertTrue(5 <= longest <= 16, longest)
+
+    def test_crowds_take_turns(self) -> None:
+        """A long crowd does not hold up another one for longer than a turn."""
+        long, short = self.crowd(3 * MAX_CARRIERS), self.crowd(10)
+        self.finish()
+        self.assertEqual(set(long.turns), {1, 2, 3, 4})
+        self.assertEqual(short.turns, [2] * 10)
+        self.assertEqual((long.alone, short.alone), ({True, False}, {False}))
+
+    def test_single_ones_beside_a_crowd(self) -> None:
+        """Single carriers have their part of each turn, a half at most."""
+        crowd = self.crowd(2 * MAX_CARRIERS)
+        boxes = [Box(self.drain) for _ in range(MAX_CARRIERS)]
+        for box in boxes:
+            box.put(b"x")
+        self.finish()
+        self.assertEqual(crowd.turns[: MAX_CARRIERS // 2 + 1], [1] * (MAX_CARRIERS // 2) + [2])
+        self.assertEqual(sum(len(box.handed) for box in boxes), MAX_CARRIERS)
+
+    def test_mistake(self) -> None:
+        """A crowd that fails is logged, and goes on."""
+        crowd = self.crowd(40)
+        crowd.fails = True
+        self.finish()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(len(crowd.turns), 40)

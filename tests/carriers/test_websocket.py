@@ -414,6 +414,7 @@ class SendTests(CarrierTestCase):
         self.reactor.advance(0)
         carrier.close(CloseCode.STALE)
         channel.publish("a", 1)
+        self.reactor.advance(0)
         self.assertEqual(channel.subscribers, 0)
 
 

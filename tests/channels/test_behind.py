@@ -157,7 +157,8 @@ class DisconnectTests(NodeTestCase):
         self.assertEqual((set(slow.late), self.ear.late), ({slow.late[0]}, []))
         slow.late[0].close()
         self.clock.advance(10)
-        self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # only the comparison of positions
+        left = {call.func.__qualname__.split(".")[0] for call in self.clock.getDelayedCalls()}
+        self.assertEqual(left, {"Health", "Repairs"})  # nobody looks who lags
 
     def test_slowly_but_steadily(self) -> None:
         """Who is always a little behind, but not for so long, stays."""
@@ -216,11 +217,44 @@ class FeedTests(NodeTestCase):
         """Where no other comes, it shows when positions are compared."""
         self.send(1)
         self.backend.lose_feed(tell=False)
-        for _ in range(5):
+        for _ in range(6):
             self.clock.advance(20)
             self.backend.settle()
             self.ear.drain()
         self.assertEqual(self.ear.offsets, [1])
+        self.assertEqual(self.node.statistics()["repairs"], 1)
+
+    def test_late_is_not_lost(self) -> None:
+        """A publication that is on its way while positions are compared is no loss."""
+        for _ in range(79):
+            self.clock.advance(1)
+            self.backend.settle()
+        self.send(1)
+        self.clock.advance(1)
+        while self.backend.answer():  # the position; the feed is later
+            pass
+        looks = [call.func.__name__ for call in self.clock.getDelayedCalls()]
+        self.assertIn("_compare_again", looks)
+        self.backend.settle()
+        self.clock.advance(2)
+        self.backend.settle()
+        self.assertEqual(self.ear.offsets, [1])
+        self.assertEqual(self.node.statistics()["repairs"], 0)
+
+    def test_faster_than_history(self) -> None:
+        """What the feed brings while history is read, which has none of it, is recovered, too."""
+        since = [self.channel.publish("message", number) for number in range(3)][-1]
+        while not since.called:
+            self.backend.answer()
+        attaching = self.channel.attach(Ear(), self.successResultOf(since))
+        self.channel.publish("message", 4)
+        self.backend.memory.trim("news")
+        while self.backend.deliver():
+            pass
+        self.backend.settle()
+        attached = self.successResultOf(attaching)
+        self.assertEqual((attached.recovered, attached.position.offset), (True, 4))
+        self.assertEqual([entry.offset for entry in attached.entries], [4])
 
     def test_repeated(self) -> None:
         """What the feed brings twice is heard once."""

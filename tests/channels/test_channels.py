@@ -12,7 +12,7 @@ from oni.channels import Channels, namespace_of
 from oni.errors import ChannelNameError
 from oni.interfaces import IBackendSink, IChannels
 from oni.testing import Ear, FakeBackend
-from oni.values import ClientInfo
+from oni.values import ClientInfo, StreamOptions
 from tests.channels.node import KEEPS, NodeTestCase
 
 
@@ -73,6 +73,31 @@ class ChannelsTests(NodeTestCase):
         gc.collect()
         self.node.statistics()
         self.assertNotEqual(self.epoch(), epoch)
+
+    def test_started_and_gone(self) -> None:
+        """Nothing stays of a channel that was started and that nobody holds any more."""
+        self.options = StreamOptions()
+        channel = self.node.get("a")
+        self.successResultOf(channel.start())
+        channel.publish("x", 1)
+        self.assertGreater(self.node.statistics()["ring_bytes"], 0)
+        del channel
+        self.assertEqual(self.node.statistics()["ring_bytes"], 0)
+
+    def test_gone_while_it_waits(self) -> None:
+        """A channel that cannot be heard, and that nobody holds any more, is not asked for."""
+        backend = FakeBackend(self.clock, holds=False)
+        node = self.make_node(backend)
+        channel = node.get("a")
+        self.successResultOf(channel.start())
+        backend.go_down()
+        node.lost("a", "a test")
+        del channel
+        backend.come_up()
+        node.statistics()
+        follows = backend.follows
+        self.clock.advance(60)
+        self.assertEqual(backend.follows, follows)
 
     def test_coming_and_going(self) -> None:
         """A channel that is held while subscribers come and go leaves nothing behind."""

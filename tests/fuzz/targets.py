@@ -26,8 +26,18 @@ from oni.carriers import (
     position_of,
 )
 from oni.errors import BadRequestError, SettingsError
-from oni.protocol import CLOSES, NotFound, Pong, Send, decode_command, decode_json, split_frame
-from oni.server._heads import BadHeadError, host_is_allowed, parse_head
+from oni.protocol import (
+    CLOSES,
+    BadHeadError,
+    NotFound,
+    Pong,
+    Send,
+    decode_command,
+    decode_json,
+    parse_head,
+    split_frame,
+)
+from oni.server._hosts import host_is_allowed
 from oni.server._settings import Settings
 from oni.server._settings_file import parse_settings
 from oni.server.auth._jwt import BadTokenError
@@ -77,10 +87,11 @@ def _heads() -> Callable[[bytes], None]:
         except BadHeadError as error:
             assert error.status in (400, 414, 431)
             return
-        for name, value in head.headers:
+        for name, values in head.headers.items():
             assert name == name.lower()
-            text = (name + b": " + value).decode("latin-1")
-            assert text.splitlines() == [text], "another parser sees two headers"
+            for value in values:
+                text = (name + b": " + value).decode("latin-1")
+                assert text.splitlines() == [text], "another parser sees two headers"
         host_is_allowed(head.values(b"host"), ("localhost",))
         assert len(proxies.client(peer, head.values(b"x-forwarded-for"))) < 50
 

@@ -162,6 +162,7 @@ class HouseTestCase(SynchronousTestCase):
         self.oni = Oni(self.settings, self.reactor, channels=self.channels, now=self.now)
         self.successResultOf(self.oni.start())
         self.factory = make_factory(self.oni, self.reactor)
+        self.idle = self.reactor.getDelayedCalls()  # what is there without any client
 
     def now(self) -> float:
         """Give the time of day."""

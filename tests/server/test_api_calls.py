@@ -120,6 +120,9 @@ class ChannelCallTests(ApiTestCase):
         (node,) = self.result("info")["nodes"]
         self.assertEqual(node.pop("uid"), self.oni.node)
         self.assertTrue(node.pop("version"))
+        metrics = node.pop("metrics")
+        self.assertEqual(metrics["interval"], 0)
+        self.assertEqual((metrics["items"]["backend_up"], metrics["items"]["deaf"]), (1, 0))
         self.assertEqual(
             node,
             {

@@ -98,6 +98,34 @@ class EventStreamTests(HouseTestCase):
         self.assertEqual(self.oni.sessions, {})
         self.assertEqual(self.channels.statistics()["subscriptions"], 0)
 
+    def test_end(self) -> None:
+        """Its connection is counted until everything has left, and aborted if that never does."""
+        client, stuck, page = self.open("kept:a"), self.open("kept:a"), Client(self)
+        page.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        websocket = self.connected()
+        self.assertIn(b"\r\nConnection: close\r\n", client.take())
+        self.assertEqual(self.factory.leaving, 3)
+        stopped = self.oni.stop()
+        self.reactor.advance(0)
+        self.successResultOf(stopped)
+        self.assertTrue(client.take().endswith(b"0\r\n\r\n"))
+        self.assertTrue(client.transport.disconnecting)
+        self.assertEqual(self.factory.leaving, 3)
+        client.vanish()
+        websocket.vanish()
+        self.assertEqual(self.factory.leaving, 1)
+        self.assertFalse(stuck.transport.aborted)
+        self.reactor.advance(self.settings.server.close_timeout + 0.1)
+        self.assertTrue(stuck.transport.aborted)
+        stuck.vanish()
+        self.assertEqual(self.factory.leaving, 0)
+
+    def test_vanished(self) -> None:
+        """One that ends before is counted no more."""
+        client = self.open("kept:a")
+        client.vanish()
+        self.assertEqual(self.factory.leaving, 0)
+
     def test_refused(self) -> None:
         """A browser does not ask again for what it cannot have."""
         for channel, status in (

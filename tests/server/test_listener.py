@@ -118,7 +118,7 @@ class HandOverTests(ListenerTestCase):
         early.send(b"GET")
         early.vanish()
         self.assertEqual(self.factory.connections, 0)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), self.idle)
 
 
 class RefusalTests(ListenerTestCase):

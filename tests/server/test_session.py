@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from oni.errors import Refused
 from oni.protocol import CLOSES
-from oni.server._session import MAX_ACTS, MAX_COMMANDS
+from oni.server._intake import MAX_ACTS, MAX_COMMANDS
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase
@@ -181,7 +181,7 @@ class ConnectTests(HouseTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.oni.sessions, {})
         self.assertEqual(heard, [])
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), self.idle)
 
 
 class StrangerTests(HouseTestCase):

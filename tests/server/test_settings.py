@@ -540,18 +540,8 @@ class Describe(SettingsCase):
                 self.assertTrue(info.help.endswith("."))
         self.assertEqual(
             [
-                "server",
-                "auth",
-                "api",
-                "admin",
-                "channels",
-                "backend",
-                "dispatcher",
-                "running",
-                "log",
-                "metrics",
-                "app",
-                "zca",
+                *("server", "auth", "api", "admin", "channels", "backend", "dispatcher"),
+                *("running", "log", "metrics", "collector", "app", "zca"),
             ],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )

@@ -120,7 +120,7 @@ class Snapshots:
                 "version": __version__,
                 "uptime": max(now - self._began, 0.0),
                 "backend": oni.settings.backend.url.partition(":")[0],
-                "backend_up": channels.is_up,
+                "backend_up": channels.is_hearing,
             },
             "figures": {
                 "connections": len(oni.sessions),

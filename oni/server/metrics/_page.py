@@ -12,7 +12,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 
 from oni.errors import MissingExtraError
-from oni.server._heads import host_is_allowed
+from oni.server._hosts import host_is_allowed
 from oni.server._running_settings import MetricsSettings
 
 __all__ = ["Metrics", "make_metrics_page"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from oni.server._session import MAX_COMMANDS
+from oni.server._intake import MAX_COMMANDS
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase, WebSocketClient

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.server._heads import BadHeadError, host_is_allowed, parse_head
+from oni.protocol import BadHeadError, parse_head
+from oni.server._hosts import host_is_allowed
 
 
 class HeadTests(SynchronousTestCase):
-    """Tests of :func:`oni.server._heads.parse_head`."""
+    """Tests of :func:`oni.protocol.parse_head`."""
 
     def test_read(self) -> None:
         """Method, path and headers are found."""
@@ -73,7 +74,7 @@ class HeadTests(SynchronousTestCase):
 
 
 class HostTests(SynchronousTestCase):
-    """Tests of :func:`oni.server._heads.host_is_allowed`."""
+    """Tests of :func:`oni.server._hosts.host_is_allowed`."""
 
     ours = ("localhost", "127.0.0.1", "[::1]", "Example.org")
 

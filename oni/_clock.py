@@ -32,6 +32,6 @@ class Clock:
         return float(self.reactor.seconds())
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> IDelayedCall:
-        """Call something after so many seconds."""
+        """Call something after so many seconds. Only in the reactor's thread."""
         delayed: IDelayedCall = self.reactor.callLater(delay, call, *args)
         return delayed
