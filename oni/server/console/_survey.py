@@ -143,7 +143,9 @@ class Surveyor:
                 work += channel.subscribers
                 for reader in channel.behind(last.life, last.top):
                     key = (channel.name, id(reader))
-                    slow_since[key] = self._slow_since.get(key, now if since is None else now - since)
+                    slow_since[key] = self._slow_since.get(
+                        key, now if since is None else now - since
+                    )
                     slow.append(self._slow_row(channel, reader, now - slow_since[key]))
             del channel
             if work >= STEP:
