@@ -32,6 +32,7 @@ settings.configure(
     SECRET_KEY="x",
     ALLOWED_HOSTS=["testserver"],
     ROOT_URLCONF="django_views",
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
 )
 django.setup()
 from django.test import RequestFactory
