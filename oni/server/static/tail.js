@@ -192,7 +192,7 @@ function gap({ channel, words, at }) {
 }
 
 /** Write JSON over as few lines as are still easy to read. */
-function pretty(value, room = roomy.matches ? 64 : 34, indent = "") {
+function pretty(value, room = roomy.matches ? 64 : 31, indent = "") {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   const list = Array.isArray(value);
   const [open, close] = list ? "[]" : "{}";
