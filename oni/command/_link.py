@@ -21,6 +21,8 @@ _STATUSES = {
     "421": "it does not answer under this name: see server.allowed_hosts, or use --config",
     "503": "it takes no more connections for now",
 }
+# What OpenSSL says of the chain, and service_identity of the name.
+_UNTRUSTED = ("certificate verify failed", "VerificationError")
 _MAX_MESSAGE = 64 * 1024 * 1024
 _CLOSE_TIMEOUT = 2.0  # seconds to wait for the daemon's part of a close
 
@@ -105,6 +107,8 @@ def _in_short(reason: str) -> str:
     found = _STATUS.search(reason)
     if found is not None:
         return _STATUSES.get(found[1], f"there is no websocket: status {found[1]}")
+    if any(text in reason for text in _UNTRUSTED):
+        return "its certificate is not trusted"
     return "the connection was lost" if "uncleanly" in reason else reason
 
 
