@@ -477,6 +477,8 @@ class Session:
         busy = early > 0 or len(self._running) >= MAX_ACTS or len(self._waiting) >= MAX_ACTS
         if busy and not self._reading_paused:
             self._reading_paused = True
+            if early > 0:
+                self._tally.limited["commands"] += 1
             self.carrier.pause_reading()
         elif self._reading_paused and not busy and not self._waiting:
             self._reading_paused = False
