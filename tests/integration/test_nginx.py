@@ -237,9 +237,13 @@ def test_commands(tmp_path: Path) -> None:
     with proxied(tmp_path) as site:
 
         def oni(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-            trusting = {"SSL_CERT_FILE": str(site.certificate), "ONI_API_KEY": KEY}
+            trusting = {
+                "SSL_CERT_FILE": str(site.certificate),
+                "ONI_API_KEY": KEY,
+                "ONI_URL": f"https://localhost:{site.port}",
+            }
             return subprocess.run(
-                [*ONI, *arguments, "--url", f"https://localhost:{site.port}"],
+                [*ONI, *arguments],
                 cwd=tmp_path,
                 env={**environment(), **trusting, **env},
                 stdin=subprocess.DEVNULL,
@@ -267,6 +271,11 @@ def test_commands(tmp_path: Path) -> None:
         assert json.loads(measured.stdout)["delivered"] == 20
         for command in (("history", "news"), ("sub", "news")):
             stranger = oni(*command, SSL_CERT_FILE="/dev/null")
+            assert (stranger.returncode, stranger.stdout) == (3, ""), stranger
+            assert "its certificate is not trusted" in stranger.stderr, stranger
+        other = f"https://127.1:{site.port}"  # the same place by another name
+        for command in (("history", "news"), ("sub", "news")):
+            stranger = oni(*command, "--url", other)
             assert (stranger.returncode, stranger.stdout) == (3, ""), stranger
             assert "certificate" in stranger.stderr, stranger
         # nginx takes a bare line feed for the end of a line, and writes it anew as one.
