@@ -15,6 +15,7 @@ import pytest
 from oni.server._settings import describe
 from tests.integration.clients import bare, needs_websockets
 from tests.integration.daemon import (
+    ENDED,
     GIVEN_UP,
     KEY,
     OPEN,
