@@ -284,7 +284,7 @@ class WebSocketCarrier(Outbox, Intake):  # type: ignore[misc]
     def onOpen(self) -> None:
         """Begin: the owner is made now."""
         self._owner = self.factory.open(self)
-        del self._headers
+        self.__dict__.pop("_headers", None)
         slim(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
