@@ -508,3 +508,27 @@ def test_completion() -> None:
     assert done.stdout.split() == ["plain,check-config"]
     source = oni(None, _ONI_COMPLETE="bash_source")
     assert "complete" in source.stdout and source.returncode == 0
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "no_such_module"])
+def test_without_the_extra(module: str) -> None:
+    """Where click or rich is not installed, one line names the extra."""
+    program = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['oni', '--help'];"
+        "import runpy; runpy.run_module('oni', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if module == "no_such_module":
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Usage: oni")
+    else:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "pip install 'oni-dispatcher[server]'" in done.stderr
