@@ -105,6 +105,5 @@ setup(
         **DEVELOPMENT,
         "dev": union(DEVELOPMENT),
     },
-    entry_points={"console_scripts": ["oni = oni.command:main"]},
     zip_safe=False,
 )

@@ -22,6 +22,12 @@ home = pathlib.Path(oni.__file__).parent
 assert home.parent.name == "site-packages" and str(home).startswith(sys.prefix), home
 assert (home / "py.typed").is_file(), "py.typed is missing"
 """
+ASK_WITHOUT_THE_EXTRA = """
+import subprocess, sys
+done = subprocess.run([sys.argv[1], "--help"], capture_output=True, text=True)
+print(done.stderr)
+assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done
+"""
 TWISTED_STILL_WORKS = """
 import importlib.util, twisted, twisted.plugins, twisted.internet.defer
 assert twisted.__file__, "twisted/__init__.py went with the wheel"
@@ -85,6 +91,11 @@ def check(folder: Path) -> None:
     run(python, "-c", LOOK_AT_THE_INSTALLED_PACKAGE, cwd=folder)
     if not offers_oni(run(twistd, "--help", cwd=folder)):
         raise SystemExit("`twistd --help` does not name oni")
+
+    oni = folder / "venv/bin/oni"
+    told = run(python, "-c", ASK_WITHOUT_THE_EXTRA, oni, cwd=folder)
+    if "pip install 'oni-dispatcher[server]'" not in told:
+        raise SystemExit(f"`oni` without its extra says: {told}")
 
     run(*pip, "uninstall", "--yes", "oni-dispatcher", cwd=folder)
     run(python, "-c", TWISTED_STILL_WORKS, cwd=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall
@@ -25,16 +26,18 @@ class IntakeLimits:
         octets: The bytes.
         pings: The pings and pongs of the websocket itself; the protocol's own are messages.
         fragments: Of how many frames a message may be.
+        limited: Counts how often that held somebody back, by ``bytes``, ``pings``, ``fragments``.
     """
 
-    __slots__ = ("fragments", "octets", "pings")
+    __slots__ = ("fragments", "limited", "octets", "pings")
 
-    def __init__(self, limits: CarrierLimits) -> None:
+    def __init__(self, limits: CarrierLimits, limited: Counter[str]) -> None:
         self.octets = Pace(
             limits.max_bytes_per_second, max(_BURST * limits.max_bytes_per_second, 1)
         )
         self.pings = Pace(limits.max_pings_per_second, _BURST * limits.max_pings_per_second)
         self.fragments = limits.max_fragments
+        self.limited = limited
 
 
 class Intake(LeanServerProtocol):
@@ -66,6 +69,7 @@ class Intake(LeanServerProtocol):
         wait = factory.intake.octets.wait(self._paid_at, now)
         if wait > 0 and not self.is_throttled and self.state != self.STATE_CLOSED:
             self.is_throttled = True
+            factory.intake.limited["bytes"] += 1
             self._going_on = factory.reactor.callLater(wait, self._go_on)
             self._regulate_reading()
 
@@ -92,6 +96,7 @@ class Intake(LeanServerProtocol):
         super().onMessageFrameBegin(length)
         self._fragments += 1
         if self._fragments > self.factory.intake.fragments and not self.failedByMe:
+            self.factory.intake.limited["fragments"] += 1
             self._fail_connection(_POLICY_VIOLATION, "too many fragments")
 
     def pings_too_fast(self) -> bool:
@@ -101,5 +106,6 @@ class Intake(LeanServerProtocol):
         if pings.wait(self._pings_paid_at, now) <= 0:
             return False
         if not self.failedByMe:
+            self.factory.intake.limited["pings"] += 1
             self._fail_connection(_POLICY_VIOLATION, "too many pings")
         return True

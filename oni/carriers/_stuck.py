@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,11 +27,15 @@ class StuckReaders:
     Args:
         reactor: The clock.
         seconds: How long bytes may wait.
+        limited: Counts how often they waited for longer, as ``slow``.
     """
 
-    def __init__(self, reactor: IReactorTime, seconds: float) -> None:
+    def __init__(
+        self, reactor: IReactorTime, seconds: float, limited: Counter[str] | None = None
+    ) -> None:
         self._reactor = reactor
         self._seconds = seconds
+        self._limited: Counter[str] = Counter() if limited is None else limited
         self._since: dict[_Reader, float] = {}
         self._call: IDelayedCall | None = None
 
@@ -61,6 +66,7 @@ class StuckReaders:
             overdue.append(reader)
         for reader in overdue:
             if self._since.pop(reader, None) is not None:
+                self._limited["slow"] += 1
                 reader.is_stuck()
         if not self._since:
             self._stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
         open_owner: Callable[[WebSocketCarrier], CarrierOwner],
         limits: CarrierLimits,
         reactor: Any,
+        limited: Counter[str] | None = None,
     ) -> None:
         """Set the options.
 
@@ -72,15 +74,18 @@ class WebSocketCarrierFactory(WebSocketServerFactory):
             open_owner: Is called with each connection that is open, and gives what it belongs to.
             limits: What a connection may do.
             reactor: The reactor.
+            limited: Counts how often a limit held somebody back, by ``bytes``, ``pings``,
+                ``fragments`` and ``slow``.
         """
+        limited = Counter() if limited is None else limited
         super().__init__(server="Oni", reactor=reactor)
         # Autobahn's timers use one reactor for the whole process, whatever a factory was given.
         self._batched_timer = _Timer(reactor)
         self.open = open_owner
         self.allowed_origins = tuple(limits.allowed_origins)
         self.drain = Drain(reactor)
-        self.stuck = StuckReaders(reactor, limits.drain_timeout)
-        self.intake = IntakeLimits(limits)
+        self.stuck = StuckReaders(reactor, limits.drain_timeout, limited)
+        self.intake = IntakeLimits(limits, limited)
         self.sends_directly = limits.sends_directly
         self.setProtocolOptions(
             versions=[13],

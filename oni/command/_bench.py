@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from oni.command._bench_run import Bench, Load
 from oni.command._failures import CommandError
 from oni.command._options import DURATION, daemon_options
-from oni.command._reactor import run
 from oni.command._target import Target
 from oni.command._tokens import token_options
+
+if TYPE_CHECKING:
+    from oni.command._bench_run import Bench
 
 __all__ = ["bench"]
 
@@ -97,6 +98,10 @@ def bench(
     if limit <= 0:
         raise click.UsageError("--limit: expected a time above 0")
     _check_descriptors(subscribers + in_flight)
+    # The other commands need no reactor, and begin sooner without these.
+    from oni.command._bench_run import Bench, Load
+    from oni.command._reactor import run
+
     load = Load(channel, subscribers, messages, in_flight, size, limit)
 
     def make(reactor: Any) -> Bench:

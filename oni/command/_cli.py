@@ -50,7 +50,15 @@ class _OneLine(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _complain("oni: interrupted")
             return INTERRUPTED
-        except BrokenPipeError:
+        except BrokenPipeError:  # in the last flush
+            _read_no_more()
+            return 0
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whoever reads its output may have enough before its end."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click itself would make a failure of it
             _read_no_more()
             return 0
 

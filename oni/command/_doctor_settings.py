@@ -8,9 +8,12 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 from oni.command._doctor_rows import Row, error, fine, warning
 from oni.command._failures import CommandError
 from oni.command._token import secret_of
+from oni.command._toml import is_secret
 from oni.server import Settings
 
 __all__ = ["look_at_settings", "permissions_row", "strength_row"]
@@ -23,29 +26,32 @@ _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 def look_at_settings(settings: Settings, path: str) -> Iterator[Row]:
     """Look at settings, and at the file that they come from."""
-    secret, problem = _secret(settings)
-    secrets = {"api.key": settings.api.key, "auth.hmac_secret": secret}
-    admin = getattr(settings, "admin", None)
-    if admin is not None:
-        secrets["admin.key"] = admin.key
-    has_secrets = any(secrets.values())
-    yield permissions_row(path, os.stat(path), has_secrets)
-    if problem:
-        yield error("auth.hmac_secret", problem, "give the file to the daemon's user")
+    secrets = _secrets(settings)
+    yield permissions_row(path, os.stat(path), bool(secrets))
+    try:
+        found = secret_of(settings)
+        secrets |= {} if found is None else {"auth.hmac_secret": found}
+    except CommandError as failure:
+        todo = "give the file to the daemon's user"
+        yield error("auth.hmac_secret", failure.format_message(), todo)
     for name, value in secrets.items():
-        if value is not None:
-            yield strength_row(name, value)
+        yield strength_row(name, value)
     yield from _same_secrets(secrets)
     yield from _origin_rows(settings)
     yield from _open_rows(settings)
     yield _backend_row(settings)
 
 
-def _secret(settings: Settings) -> tuple[str | None, str]:
-    try:
-        return secret_of(settings), ""
-    except CommandError as failure:
-        return None, failure.format_message()
+def _secrets(settings: Settings) -> dict[str, str]:
+    """Give all secrets of the settings, by their paths."""
+    found = {}
+    for section in msgspec.structs.fields(settings):
+        table = getattr(settings, section.name)
+        for name in table.__struct_fields__ if isinstance(table, msgspec.Struct) else ():
+            value = getattr(table, name)
+            if is_secret(name) and isinstance(value, str):
+                found[f"{section.name}.{name}"] = value
+    return found
 
 
 def permissions_row(path: str, found: os.stat_result, has_secrets: bool) -> Row:
@@ -84,8 +90,8 @@ def _bits(secret: str) -> float:
     return -sum(count * math.log2(count / size) for count in counts.values())
 
 
-def _same_secrets(secrets: dict[str, str | None]) -> Iterator[Row]:
-    given = [(name, value) for name, value in secrets.items() if value is not None]
+def _same_secrets(secrets: dict[str, str]) -> Iterator[Row]:
+    given = list(secrets.items())
     for place, (name, value) in enumerate(given):
         for other, same in given[:place]:
             if value == same:

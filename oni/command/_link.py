@@ -9,6 +9,8 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from autobahn.websocket.types import ConnectingRequest
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from oni.command._failures import NoAnswerError
 from oni.command._target import Target
@@ -21,6 +23,8 @@ _STATUSES = {
     "421": "it does not answer under this name: see server.allowed_hosts, or use --config",
     "503": "it takes no more connections for now",
 }
+# How service_identity says that a certificate is for another name.
+_OTHER_NAME = ("VerificationError", "CertificateError")
 _MAX_MESSAGE = 64 * 1024 * 1024
 _CLOSE_TIMEOUT = 2.0  # seconds to wait for the daemon's part of a close
 
@@ -48,6 +52,7 @@ class Link(WebSocketClientProtocol):
     transport: Any
     is_up = False
     _over = False
+    _trouble = ""
 
     @property
     def _owner(self) -> LinkOwner:
@@ -92,12 +97,20 @@ class Link(WebSocketClientProtocol):
         if self.is_up:
             self._owner.received(self, payload)
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Learn what was wrong with TLS before Autobahn makes one text of all."""
+        if type(reason.value).__name__ in _OTHER_NAME:
+            self._trouble = "its certificate is for another name"
+        elif "certificate verify failed" in str(reason.value):
+            self._trouble = "its certificate is not trusted"
+        super().connectionLost(reason)
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Tell the owner."""
         self.is_up = False
         if not self._over:
             self._over = True
-            self._owner.closed(self, code or 1006, _in_short(reason or ""))
+            self._owner.closed(self, code or 1006, self._trouble or _in_short(reason or ""))
 
 
 def _in_short(reason: str) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oni.command._options import POSITION, daemon_options, json_option
-from oni.command._reactor import run
 from oni.command._show import Printer
-from oni.command._tail import Tail
 from oni.command._target import Target
 from oni.command._tokens import token_options
 from oni.values import Position
+
+if TYPE_CHECKING:
+    from oni.command._tail import Tail
 
 __all__ = ["sub"]
 
@@ -56,6 +57,10 @@ def sub(
       oni sub news --config oni.toml
       oni sub news sports --json | jq .data
     """  # noqa: D301 - click reads the \b
+    # The other commands need no reactor, and begin sooner without these.
+    from oni.command._reactor import run
+    from oni.command._tail import Tail
+
     wanted = _places(tuple(dict.fromkeys(channels)), since)
 
     def make(reactor: Any) -> Tail:

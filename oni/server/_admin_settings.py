@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["AdminSettings"]
+__all__ = ["LOOPBACK_HOSTS", "AdminSettings"]
 
-_LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "[::1]"))
+LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "[::1]"))
+"""The names under which a machine knows itself."""
 
 
 class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ class AdminSettings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 "admin.open_on_loopback: expected false, as server.listen reaches beyond loopback"
             )
-        elif self.open_on_loopback and not _LOOPBACK_HOSTS.issuperset(hosts):
+        elif self.open_on_loopback and not LOOPBACK_HOSTS.issuperset(hosts):
             found.append(
                 "admin.open_on_loopback: expected false, as server.allowed_hosts has other names "
                 "than loopback's"

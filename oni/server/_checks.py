@@ -9,7 +9,7 @@ from oni.errors import ChannelNameError, EventNameError
 from oni.protocol import ErrorCode
 from oni.server._acts import Act, bad_request, proof_of, refusal, session_of
 from oni.server._settings import ChannelRules, Settings
-from oni.server.auth._permissions import is_let_in, permits
+from oni.server.auth._permissions import demands, is_let_in, permits
 
 if TYPE_CHECKING:
     from oni.server._session import Session
@@ -97,7 +97,7 @@ def _check_kept(act: Act, rules: ChannelRules) -> None:
 
 def _check_refresh(act: Act, rules: ChannelRules) -> None:
     """Let no subscription that needs a token go on without one."""
-    if not permits(rules.subscribe, lambda what: what != "token" or _has_token(act)):
+    if demands(rules.subscribe, "token") and not _has_token(act):
         raise refusal(ErrorCode.PERMISSION_DENIED)
 
 

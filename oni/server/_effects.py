@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from math import ceil
 from typing import Any
@@ -56,6 +57,7 @@ class Effects:
         answers: What the application answers.
         orders: Does what the server side wants of sessions.
         users: Counts their sessions.
+        limited: Counts how often one had too many.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Effects:
         answers: Answers,
         orders: OrderEffects,
         users: Users,
+        limited: Counter[str],
     ) -> None:
         self._channels = channels
         self._recent = recent
@@ -73,6 +76,7 @@ class Effects:
         self._answers = answers
         self._orders = orders
         self._users = users
+        self._limited = limited
         self._recoveries = DeferredSemaphore(settings.server.max_recoveries)
         self._known: dict[str, Callable[[Act], Coroutine[Any, Any, Any]]] = {
             "connect": self._connect,
@@ -127,6 +131,7 @@ class Effects:
                 name, Wish(grant=grant, since=since, by_server=True)
             )
         if not self._users.enter(session.user):
+            self._limited["user"] += 1
             raise refusal(ErrorCode.LIMIT_EXCEEDED)
         if not session.open():
             self._users.leave(session.user)

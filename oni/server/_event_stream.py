@@ -56,7 +56,7 @@ class EventStreams(Resource):
         super().__init__()
         self._oni = oni
         self._reactor = reactor
-        self._stuck = StuckReaders(reactor, oni.settings.server.drain_timeout)
+        self._stuck = StuckReaders(reactor, oni.settings.server.drain_timeout, oni.tally.limited)
 
     def render(self, request: Any) -> Any:
         """Begin a session for this response."""

@@ -273,6 +273,8 @@ class Intake:
             self._pump_in(early)
         if busy and not self._is_reading_paused:
             self._is_reading_paused = True
+            if early > 0:
+                self._tally.limited["commands"] += 1
             session.carrier.pause_reading()
         elif self._is_reading_paused and not busy and not self._waiting:
             self._is_reading_paused = False

@@ -58,6 +58,7 @@ class Front(Protocol):
         """Start the clock: it does not stop for a byte now and then."""
         factory, transport = self.factory, cast(Any, self.transport)
         if not factory.descriptors.has_room():
+            factory.limited["descriptors"] += 1
             self._refused = True
             transport.abortConnection()
             return
@@ -178,6 +179,7 @@ class FrontFactory(Factory[Front]):
         addresses: Counts them by that.
         admission: Bounds how many websockets are opened in a second.
         descriptors: Stops the ports when the process can open no more.
+        limited: Counts how often somebody was refused, by the limit.
     """
 
     protocol = Front
@@ -199,6 +201,7 @@ class FrontFactory(Factory[Front]):
         self.addresses = site.addresses
         self.admission = Admission(limits.max_handshakes_per_second, reactor.seconds)
         self.descriptors = Descriptors(reactor)
+        self.limited = self.addresses.limited
         self._is_full = False
 
     @property
@@ -212,6 +215,7 @@ class FrontFactory(Factory[Front]):
     def count_in(self) -> bool:
         """Count a connection, if there may be one more."""
         if self.connections >= self.limits.max_connections:
+            self.limited["connections"] += 1
             if not self._is_full:
                 self._is_full = True
                 _log.warn("connections are refused: there are {count}", count=self.connections)
@@ -244,6 +248,7 @@ class FrontFactory(Factory[Front]):
         if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
             seconds = self.admission.admit()
             if seconds:
+                self.limited["handshakes"] += 1
                 after = b"Retry-After: %d\r\n" % seconds
                 raise BadHeadError(503, "too many come at once", after)
             websocket: Any = self.websockets.buildProtocol(peer)
@@ -286,8 +291,11 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
             drain_timeout=limits.drain_timeout,
         ),
         reactor,
+        oni.tally.limited,
     )
-    front = FrontFactory(LimitedSite(root, limits, reactor), websockets, limits, reactor)
+    site = LimitedSite(root, limits, reactor)
+    site.addresses.limited = oni.tally.limited
+    front = FrontFactory(site, websockets, limits, reactor)
     put_running_pages(root, oni, front)
     return front
 

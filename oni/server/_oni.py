@@ -102,7 +102,13 @@ class Oni:
         self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
         self._users = Users(settings.server.max_connections_per_user)
         effects = Effects(
-            self.channels, self._recent, settings, self._answers, self._orders, self._users
+            self.channels,
+            self._recent,
+            settings,
+            self._answers,
+            self._orders,
+            self._users,
+            self.tally.limited,
         )
         tokens = Tokens(settings.auth, keys_of(settings.auth, settings.folder), now)
         self._authentication = Authentication(settings, tokens)

@@ -18,7 +18,21 @@ _KINDS = {
     "js": b"text/javascript; charset=utf-8",
     "svg": b"image/svg+xml",
 }
-_SERVED = ("client.js", "icon.svg", "page.css", "page.js")
+_SERVED = (
+    "channels.js",
+    "client.js",
+    "dom.js",
+    "door.js",
+    "figures.js",
+    "handlers.js",
+    "icon.svg",
+    "links.js",
+    "page.css",
+    "page.js",
+    "publish.js",
+    "slow.js",
+    "tail.js",
+)
 
 PAGE_HEADERS = {
     b"content-security-policy": (

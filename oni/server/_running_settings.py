@@ -95,6 +95,13 @@ class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
             "must say it. The key in [admin] does, too."
         ),
     ] = None
+    key_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="A file that holds that key instead, relative to the settings file. Space "
+            "around it does not count."
+        ),
+    ] = None
 
     def __repr__(self) -> str:
         """Say whether there is a key, not which."""

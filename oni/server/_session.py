@@ -175,6 +175,11 @@ class Session:
         """Whether the client was ever let in."""
         return self._was_opened
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for the answer of an act."""
+        return bool(self._running)
+
     # --- What the connection reports ------------------------------------------------------------
 
     def received(self, frame: bytes) -> None:

@@ -19,7 +19,7 @@ from oni.server._admin_settings import AdminSettings
 from oni.server._collector_settings import CollectorSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._tables import words_for
-from oni.server.auth._permissions import WhoMay, WhoSubscribes
+from oni.server.auth._permissions import WhoMay, WhoSubscribes, demands
 from oni.server.auth._settings import AuthSettings
 from oni.server.limits import LimitSettings
 from oni.values import Phase, StreamOptions
@@ -406,8 +406,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{path}.subscribe wants a token, but [auth] has nothing to prove tokens with: "
                 "nobody may subscribe"
                 for path, rules in self.channels.tables()
-                if rules.subscribe == "token"
-                or (isinstance(rules.subscribe, tuple) and "token" in rules.subscribe)
+                if demands(rules.subscribe, "token")
             ]
         return tuple(found)
 

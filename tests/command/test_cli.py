@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from unittest.mock import patch
 
 import click
@@ -11,7 +9,6 @@ import click
 from oni import __version__
 from oni.command._cli import cli
 from tests.command.cases import CommandTestCase
-from tests.integration.daemon import environment
 
 COMMANDS = ("pub", "sub", "history", "token", "check-config", "doctor", "bench")
 
@@ -63,37 +60,3 @@ class Cli(CommandTestCase):
         ended = self.oni("pub", "news", "1", "-c", "\x1b[2J")
         self.assertNotIn("\x1b", ended.err)
         self.assertIn("\\u001b[2J", ended.err)
-
-
-class WithoutTheExtra(CommandTestCase):
-    """Where click or rich is not installed."""
-
-    def run_without(self, module: str) -> subprocess.CompletedProcess[str]:
-        """Run the module in a process that cannot import something."""
-        program = (
-            f"import sys; sys.modules[{module!r}] = None; sys.argv = ['oni', '--help'];"
-            "import runpy; runpy.run_module('oni', run_name='__main__')"
-        )
-        return subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def test_what_to_install(self) -> None:
-        """One line names the extra."""
-        for module in ("click", "rich"):
-            done = self.run_without(module)
-            self.assertEqual((1, ""), (done.returncode, done.stdout))
-            self.assertEqual(1, len(done.stderr.splitlines()), done.stderr)
-            self.assertIn("pip install 'oni-dispatcher[server]'", done.stderr)
-
-    def test_what_is_there(self) -> None:
-        """With all of it, the help comes."""
-        done = self.run_without("no_such_module")
-        self.assertEqual(0, done.returncode, done.stderr)
-        self.assertIn("Usage: oni", done.stdout)

@@ -103,6 +103,15 @@ class Settings(CommandTestCase):
             self.assertIs(level, row.level, row)
             self.assertNotIn(secret, row.found + row.todo)
 
+    def test_every_secret(self) -> None:
+        """Every secret that can be set is looked at, also one in a file of its own."""
+        self.file("hmac", f"{SECRET}\n")
+        weak = "a" * 40
+        text = f'[api]\nkey = "{weak}"\n[admin]\nkey = "{weak}"\n[metrics]\nkey = "{weak}"\n'
+        path = self.file("many.toml", text + '[auth]\nhmac_secret_file = "hmac"\n')
+        rows = self.look(path)
+        self.assertTrue({"api.key", "admin.key", "metrics.key", "auth.hmac_secret"} <= set(rows))
+
     def test_same_secrets(self) -> None:
         """One secret for two purposes is an error."""
         text = f'[auth]\nhmac_secret = "{SECRET}"\n[api]\nkey = "{SECRET}"\n'

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,10 @@ needs_browser = pytest.mark.skipif(
 )
 needs_nginx = pytest.mark.skipif(
     NGINX is None, reason="nginx (apt-get install nginx) is not installed"
+)
+AXE = Path(__file__).parent / "node/node_modules/axe-core/axe.min.js"
+needs_axe = pytest.mark.skipif(
+    not AXE.is_file(), reason="axe-core (npm, tools/node_modules.sh) is not installed"
 )
 needs_curl = pytest.mark.skipif(
     CURL is None, reason="curl (apt-get install curl) is not installed"
@@ -137,13 +142,27 @@ class Page:
         await self.page.wait_for_function(
             """([event, data]) => {
                 const line = document.querySelector("#log li");
-                if (!line || line.querySelector(".event").textContent !== event) return false;
+                if (!line || line.querySelector(".event")?.textContent !== event) {
+                    return false;
+                }
                 const shown = JSON.parse(line.querySelector(".data").textContent);
                 const sorted = (value) => JSON.stringify(Object.entries(value).sort());
                 return sorted(shown) === sorted(data);
             }""",
             arg=[event, data],
         )
+
+    async def next_text(self, text: str) -> None:
+        """Wait until the newest line shows this and nothing else."""
+        await self.page.wait_for_function(
+            "(text) => document.querySelector('#log .data')?.textContent === text", arg=text
+        )
+
+    async def axe(self) -> list[str]:
+        """Look for what keeps people out of the page; give what is wrong, and where."""
+        await self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = await self.page.evaluate("axe.run().then((result) => result.violations)")
+        return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
 
     async def publish(self, event: str, data: str, channel: str = "news") -> None:
         """Fill in the form and send it, with the keyboard only."""

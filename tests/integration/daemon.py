@@ -20,6 +20,7 @@ KEY = "a-key-for-tests-only"
 START_WITHIN = 30.0  # seconds, on a busy machine
 STOP_WITHIN = 15.0
 ENDED = -signal.SIGTERM  # twistd ends by the signal that it was stopped with
+GIVEN_UP = 75  # as sysexits.h has it: somebody should try again
 
 OPEN = """\
 [server]
@@ -43,7 +44,7 @@ max_connections_per_address = 10000
 drain_timeout = 300.0
 [auth]
 """
-CROWDED = OPEN.replace("[auth]\n", MANY)
+CROWDED = OPEN.replace("[auth]\n", MANY).replace("127.0.0.1", "127.0.0.1:backlog=1024")
 """The same for tests with many clients: they all come from one address, and at once."""
 
 

@@ -232,18 +232,28 @@ def test_clients_addresses(tmp_path: Path) -> None:
         opened.enter_context(site.websocket("127.0.0.3"))
 
 
-def test_doctor(tmp_path: Path) -> None:
-    """The doctor finds all well that concerns the proxy, over TLS."""
+def test_commands(tmp_path: Path) -> None:
+    """The commands work through it, over TLS; the doctor finds all well that concerns it."""
     with proxied(tmp_path) as site:
-        done = subprocess.run(
-            [*ONI, "doctor", "--json", "--url", f"https://localhost:{site.port}"],
-            cwd=tmp_path,
-            env={**environment(), "SSL_CERT_FILE": str(site.certificate), "ONI_API_KEY": KEY},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+
+        def oni(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+            trusting = {
+                "SSL_CERT_FILE": str(site.certificate),
+                "ONI_API_KEY": KEY,
+                "ONI_URL": f"https://localhost:{site.port}",
+            }
+            return subprocess.run(
+                [*ONI, *arguments],
+                cwd=tmp_path,
+                env={**environment(), **trusting, **env},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        done = oni("doctor", "--json")
         rows = {row["what"]: row for row in map(json.loads, done.stdout.splitlines())}
         for what in (
             "daemon",
@@ -255,6 +265,19 @@ def test_doctor(tmp_path: Path) -> None:
             "foreign origins",
         ):
             assert rows[what]["level"] == "ok", rows[what]
+        # Subscribers and publisher, both over TLS and through it.
+        measured = oni("bench", "-s", "2", "-m", "10", "--channel", "news", "--json")
+        assert measured.returncode == 0, measured
+        assert json.loads(measured.stdout)["delivered"] == 20
+        for command in (("history", "news"), ("sub", "news")):
+            stranger = oni(*command, SSL_CERT_FILE="/dev/null")
+            assert (stranger.returncode, stranger.stdout) == (3, ""), stranger
+            assert "its certificate is not trusted" in stranger.stderr, stranger
+        other = f"https://127.1:{site.port}"  # the same place by another name
+        for command in (("history", "news"), ("sub", "news")):
+            stranger = oni(*command, "--url", other)
+            assert (stranger.returncode, stranger.stdout) == (3, ""), stranger
+            assert "certificate" in stranger.stderr, stranger
         # nginx takes a bare line feed for the end of a line, and writes it anew as one.
         assert rows["header guard"]["found"] == "what is in front lets through: a bare line feed"
         assert done.returncode == 0, done.stderr

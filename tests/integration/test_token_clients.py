@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from oni.server.auth import make_token
-from tests.integration.clients import needs_centrifuge
+from tests.integration.clients import bare, needs_centrifuge, needs_websockets
 from tests.integration.daemon import RunningDaemon, daemon
 from tests.integration.test_npm_clients import Puppet, puppet
 from tests.integration.test_npm_clients import pytestmark as needs_npm
@@ -46,9 +46,16 @@ configure = "application:configure"
 # What is to end soon ends so long after its beginning: no test has to be quick for that.
 APPLICATION = """
 from msgspec.structs import replace
+from oni.server import Identity
+
+
+def by_cookie(act):
+    known = act.handshake is not None and act.handshake.cookies.get("session") == "b0b"
+    return Identity(user="bob") if known else None
 
 
 def configure(oni):
+    oni.authenticate(by_cookie)
     heard = []
 
     def shorten(act):
@@ -413,6 +420,19 @@ def test_permissions(come: Any, user: str) -> None:
             assert await client.code("history", other) == 108
 
     run(scenario)
+
+
+@needs_websockets
+def test_cookie(running: RunningDaemon) -> None:
+    """A cookie lets its user in from the daemon's own pages, and from nowhere else."""
+    cookie = {"Cookie": "session=b0b"}
+    with bare(running, connect=False, additional_headers=cookie, origin=running.address) as own:
+        assert "connect" in own.ask(id=1, connect={})
+        heard = own.ask(id=2, rpc={"method": "heard"})["rpc"]["data"]
+        assert heard == [["connect", "bob", 0]]
+    with bare(running, connect=False, additional_headers=cookie) as pageless:
+        assert pageless.ask(id=1, connect={})["error"]["code"] == 101
+        assert pageless.closed_with() == (3500, "invalid token")
 
 
 def test_no_token_in_the_log(running: RunningDaemon) -> None:

@@ -54,14 +54,14 @@ class Page(SynchronousTestCase):
 
     def test_everything_it_names_is_served(self) -> None:
         """Each file that the page or a script names is there, with its kind."""
-        named = re.findall(r'(?:href|src)="([^"]+)"', text_of("page.html"))
-        named += [
-            f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', text_of("page.js"))
-        ]
-        self.assertEqual(
-            {"/static/icon.svg", "/static/page.css", "/static/page.js", "/static/client.js"},
-            set(named),
-        )
+        named = set(re.findall(r'(?:href|src)="(/[^"]+)"', text_of("page.html")))
+        named |= {
+            f"/static/{name}"
+            for script in files("oni.server").joinpath("static").iterdir()
+            for name in re.findall(r'from "\./([^"]+)"', text_of(script.name))
+        }
+        there = {f.name for f in files("oni.server").joinpath("static").iterdir()}
+        self.assertEqual({f"/static/{name}" for name in there - {"page.html"}}, named)
         for path in named:
             with self.subTest(path):
                 request, body = self.get(*path.encode("ascii").split(b"/")[1:])
@@ -84,8 +84,11 @@ class Page(SynchronousTestCase):
         """The files fit the policy: no inline script, style or handler, no other host."""
         html = text_of("page.html")
         self.assertNotRegex(html, r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)")
-        for name in ("page.html", "page.css", "page.js", "client.js"):
-            self.assertNotRegex(text_of(name), r"https?://|@import|url\(|innerHTML|eval\(")
+        for file in files("oni.server").joinpath("static").iterdir():
+            text = text_of(file.name).replace("http://www.w3.org/2000/svg", "")
+            self.assertNotRegex(
+                text, r"https?://|@import|\burl\(|(inner|outer)HTML|insertAdjacent|eval\("
+            )
 
     def test_not_modified(self) -> None:
         """A browser that has the file is not sent it again."""
@@ -109,7 +112,15 @@ class Page(SynchronousTestCase):
     def test_labels(self) -> None:
         """Each field has a label, and what changes by itself is announced."""
         html = text_of("page.html")
-        for field in re.findall(r'<(?:input|textarea) id="([^"]+)"', html):
-            self.assertIn(f'<label for="{field}">', html)
-        for name, role in (("state", "status"), ("publish-trouble", "alert"), ("log", "log")):
+        for field in re.findall(r'<(?:input|textarea|select) id="([^"]+)"', html):
+            wrapped = rf'<label class="choice"><input id="{field}"'
+            self.assertRegex(html, rf'<label for="{field}">|{wrapped}')
+        for name, role in (("state", "status"), ("publish-trouble", "alert"), ("news", "status")):
             self.assertRegex(html, rf'id="{name}"[^>]*role="{role}"')
+
+    def test_quiet(self) -> None:
+        """What changes all the time is not read out: only a word now and then."""
+        html = text_of("page.html")
+        self.assertNotIn("aria-live", html)
+        for name in ("log", "figures", "phases", "channel-table"):
+            self.assertNotRegex(html, rf'id="{name}"[^>]*role="(status|alert|log)"')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import SettingsError
@@ -24,6 +27,15 @@ class RunningSettingsTests(SynchronousTestCase):
         told = self.problems(metrics={"key": "with spaces in between it"})
         self.assertIn("metrics.key", told)
         self.assertNotIn("spaces in", told)
+
+    def test_a_file_for_the_key(self) -> None:
+        """The key may lie in a file of its own."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        Path(folder.name, "key").write_text("a key from a file".replace(" ", "-"))
+        settings = settings_from({"metrics": {"key_file": "key"}}, folder.name)
+        self.assertEqual("a-key-from-a-file", settings.metrics.key)
+        self.assertIn("metrics.key_file", self.problems(metrics={"key_file": "/no/such/file"}))
 
     def test_times_end(self) -> None:
         """A time without end is refused wherever there is one."""

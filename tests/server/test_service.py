@@ -319,7 +319,7 @@ class DaemonTests(SynchronousTestCase):
         closed: list[float] = []
         for number in range(200):
             self.oni.sessions[str(number)] = SimpleNamespace(
-                close=lambda code: closed.append(reactor.seconds())
+                close=lambda code: closed.append(reactor.seconds()), is_busy=False
             )
         stopped = daemon.stopService()
         reactor.pump([0.1] * 25)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-__all__ = ["Standing", "WhoMay", "WhoSubscribes", "is_let_in", "permits"]
+__all__ = ["Standing", "WhoMay", "WhoSubscribes", "demands", "is_let_in", "permits"]
 
 #: Who may do something on a channel. Of a list, all must hold.
 WhoMay: TypeAlias = (
@@ -39,6 +39,11 @@ def permits(rule: bool | str | tuple[str, ...], standing: Standing) -> bool:
     if isinstance(rule, bool):
         return rule
     return all(map(standing, (rule,) if isinstance(rule, str) else rule))
+
+
+def demands(rule: bool | str | tuple[str, ...], what: str) -> bool:
+    """Say whether a rule is met by nobody without this."""
+    return rule == what or (isinstance(rule, tuple) and what in rule)
 
 
 def is_let_in(channel: str, user: str) -> bool:

@@ -15,7 +15,10 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from oni.carriers import origin_is_allowed
+from oni.server._admin_settings import LOOPBACK_HOSTS
+from oni.server._heads import host_is_allowed
 from oni.server._settings import Settings
+from oni.server.limits import Proxies
 
 __all__ = ["FREE_FAILURES", "LONGEST_WAIT", "MAX_ADDRESSES", "Access", "Denial"]
 
@@ -83,6 +86,7 @@ class Access:
             settings.listens_on_loopback, settings.server.allowed_hosts
         )
         self._seconds = seconds
+        self._proxies = Proxies(settings.server.trusted_proxies)
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def needs(self, request: Any) -> str:
@@ -98,7 +102,8 @@ class Access:
             return None if _is_own_page(request) else _FOREIGN
         if self._digest is None:
             return _OFF
-        address = _address(request)
+        forwarded = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+        address = self._proxies.client(request.getClientAddress(), forwarded)
         failures, until = self._failures.get(address, (0, 0.0))
         left = until - self._seconds()
         if left > 0:
@@ -136,15 +141,12 @@ def _waiting(left: float) -> Denial:
     return Denial(429, "wait", f"Too many wrong keys. Try again in {wait} s.", wait)
 
 
-def _address(request: Any) -> str:
-    address = request.getClientAddress()
-    return str(getattr(address, "host", "") or address)
-
-
 def _is_from_here(request: Any) -> bool:
-    """Say whether a request comes from this machine, and through no proxy."""
+    """Say whether a request comes from this machine, by its own names and through no proxy."""
     headers = request.requestHeaders
     if any(headers.hasHeader(name) for name in _OF_PROXIES):
+        return False
+    if not host_is_allowed(headers.getRawHeaders(b"host", []), LOOPBACK_HOSTS):
         return False
     try:
         address = ip_address(getattr(request.getClientAddress(), "host", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from heapq import nsmallest
+from math import frexp
 from typing import Any
 
 import msgspec
@@ -26,9 +27,15 @@ MAX_HANDLERS = 500
 _MAX_QUERIES = 16  # different wishes that are answered from one snapshot
 _MAX_TEXT = 200  # characters of a value in a match spec
 
+
+def _magnitude(rate: float | None) -> int:
+    """Say how large a rate is, by powers of two: so rows do not change places every second."""
+    return max(frexp(rate)[1], 0) if rate else -1
+
+
 SORTS: Mapping[str, Callable[[ChannelRow], Any]] = {
-    "rate": lambda row: (-(row.rate or 0.0), -row.subscribers, row.name),
-    "subscribers": lambda row: (-row.subscribers, -(row.rate or 0.0), row.name),
+    "rate": lambda row: (-_magnitude(row.rate), -row.subscribers, row.name),
+    "subscribers": lambda row: (-row.subscribers, row.name),
     "name": lambda row: row.name,
 }
 """How channels may be sorted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -96,12 +97,16 @@ class Addresses:
 
     Args:
         most: How many one address may have.
+
+    Attributes:
+        limited: Counts how often one had too many, as ``address``.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._counts: dict[str, int] = {}
         self._refused = 0
+        self.limited: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Count the addresses that have connections."""
@@ -112,6 +117,7 @@ class Addresses:
         count = self._counts.get(key, 0)
         if count >= self._most:
             self._refused += 1
+            self.limited["address"] += 1
             if count == self._most and self._refused == 1:
                 _log.warn("connections of {key} are refused: it has {count}", key=key, count=count)
             return False

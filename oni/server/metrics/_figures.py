@@ -55,6 +55,14 @@ FIGURES = (
         ("method", "code"),
     ),
     Figure("oni_command_seconds", "histogram", "From a command's beginning to its answer."),
+    Figure(
+        "oni_rate_limited_total",
+        "counter",
+        "How often somebody was refused (limit: connections, address, user, handshakes, "
+        "descriptors), not read from for a while (commands, bytes), or disconnected (pings, "
+        "fragments, slow).",
+        ("limit",),
+    ),
     Figure("oni_frames_in_bytes_total", "counter", "Payload of the messages of clients."),
     Figure("oni_paused_connections", "gauge", "Connections that do not read just now."),
     Figure(

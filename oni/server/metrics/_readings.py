@@ -103,6 +103,7 @@ class Readings:
             ("oni_commands_total", {(key,): n for key, n in tally.commands.items()}),
             ("oni_command_errors_total", dict(tally.errors)),
             ("oni_command_seconds", tally.seconds),
+            ("oni_rate_limited_total", {(key,): n for key, n in tally.limited.items()}),
             ("oni_frames_in_bytes_total", tally.bytes_in),
             ("oni_recoveries_total", dict(tally.recoveries)),
             ("oni_recovered_publications", tally.recovered),

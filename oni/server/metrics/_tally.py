@@ -50,6 +50,7 @@ class Tally:
         recoveries: Clients that asked for what they missed, by whether they got it and whether
             there was anything.
         recovered: How many publications each of them got with the answer.
+        limited: How often somebody was held back or refused, by the limit.
         bytes_in: Bytes of the messages that came from clients.
         lag: How late the reactor was.
         stalls: How often it did not turn for long.
@@ -63,6 +64,7 @@ class Tally:
         self.seconds = Histogram(_SECONDS)
         self.recoveries: Counter[tuple[str, str]] = Counter()
         self.recovered = Histogram(_NUMBERS)
+        self.limited: Counter[str] = Counter()
         self.bytes_in = 0
         self.lag = Histogram(_SECONDS)
         self.stalls = 0

@@ -61,8 +61,8 @@ class Condition:
             return (self.state,)
         figures = self._channels.statistics()
         # A backend that says nothing of itself is taken at its word: it has started.
+        if figures.get("deaf", 0):
+            return ("the backend is deaf: what others publish does not arrive",)
         if not figures.get("backend_up", 1):
             return ("the backend is down",)
-        if figures.get("backend_deaf", 0):
-            return ("the backend is deaf: what others publish does not arrive",)
         return ()

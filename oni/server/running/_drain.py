@@ -25,7 +25,8 @@ class SessionDrain(Service):
     """Closes all sessions when it stops: in random order, in batches, over a window.
 
     Each is told ``3001 shutdown``: a client then comes back after a while that it draws by lot.
-    A session that has not had its turn works as before.
+    A session that has not had its turn works as before. One that waits for an answer is closed when
+    it has it, or when the window is over.
 
     Args:
         sessions: Gives the sessions.
@@ -54,6 +55,7 @@ class SessionDrain(Service):
         self._batch = _FEW
         self._timer: IDelayedCall | None = None
         self._done: Deferred[None] | None = None
+        self._until = 0.0
 
     def stopService(self) -> Deferred[None]:
         """Close them.
@@ -74,6 +76,7 @@ class SessionDrain(Service):
         _log.info("{count} clients are asked to come back", count=count)
         batches = max(int(self._window / _INTERVAL), 1)
         self._batch = max(_FEW, ceil(count / batches))
+        self._until = self._clock.seconds() + self._window
         done: Deferred[None] = Deferred(lambda _: self._end())
         self._done = done
         self._close_some()
@@ -81,8 +84,13 @@ class SessionDrain(Service):
 
     def _close_some(self) -> None:
         self._timer = None
-        batch, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
+        is_over = self._clock.seconds() >= self._until
+        count = len(self._waiting) if is_over else self._batch
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
         for session in batch:
+            if session.is_busy and not is_over:
+                self._waiting.append(session)
+                continue
             try:
                 session.close(CloseCode.SHUTDOWN)
             except Exception:  # noqa: BLE001 - one connection's fault must not keep the others

@@ -1,7 +1,8 @@
 // A small client of the Centrifugo protocol in JSON. It knows nothing of the page.
 //
-// Events: "state" (detail: {state, words, seconds}), "publication" (detail: {channel, event,
-// data, offset}), "channels" (the set of subscriptions or the state of one has changed).
+// Events: "state" (detail: {state, words}), "publication" (detail: {channel, event, data, offset,
+// epoch, tags, info}), "gap" (detail: {channel, words}: some may be missing), "channels" (the set
+// of subscriptions or the state of one has changed), "refused" (detail: {channel, error}).
 
 const FIRST_DELAY = 0.5; // seconds
 const LONGEST_DELAY = 20;
@@ -35,11 +36,14 @@ export function delayFor(attempt, random = Math.random) {
 
 export class Client extends EventTarget {
   #url;
+  #token;
   #socket = null;
   #lastId = 0;
   #waiting = new Map(); // command id -> {resolve, reject, timer}
   #channels = new Map(); // channel -> "waiting" or "subscribed"
+  #positions = new Map(); // channel -> {epoch, offset} after which it goes on
   #asking = new Map(); // channel -> the promise of a subscribe that has no reply yet
+  #isOpening = false;
   #attempt = 0;
   #retry = null;
   #silence = null;
@@ -47,19 +51,33 @@ export class Client extends EventTarget {
   #pong = false;
   #open = false;
 
-  constructor(url) {
+  /** `token`, if given, is called for each connection, and gives a promise of what lets it in. */
+  constructor(url, token = null) {
     super();
     this.#url = url;
+    this.#token = token;
   }
 
   /** Connect now, whatever was waited for. */
-  connect() {
+  async connect() {
     clearTimeout(this.#retry);
-    if (this.#socket) return;
+    if (this.#socket || this.#isOpening) return;
     this.#say("connecting", "Connecting");
+    let token = "";
+    if (this.#token) {
+      this.#isOpening = true;
+      try {
+        token = await this.#token();
+      } catch (error) {
+        this.#closed(error.code === "gone" ? 1006 : 3500, error.message.replace(/\.$/, ""));
+        return;
+      } finally {
+        this.#isOpening = false;
+      }
+    }
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    socket.onopen = () => this.#begin(socket);
+    socket.onopen = () => this.#begin(socket, token);
     socket.onmessage = (message) => this.#received(message.data);
     socket.onclose = (close) => {
       if (this.#socket === socket) this.#closed(close.code, close.reason);
@@ -85,6 +103,7 @@ export class Client extends EventTarget {
   async unsubscribe(channel) {
     const state = this.#channels.get(channel);
     this.#channels.delete(channel);
+    this.#positions.delete(channel);
     this.#tell("channels");
     if (this.#open && state === "subscribed") await this.#command("unsubscribe", { channel });
   }
@@ -97,9 +116,10 @@ export class Client extends EventTarget {
 
   // --- The connection ---
 
-  async #begin(socket) {
+  async #begin(socket, token) {
     try {
-      const result = await this.#command("connect", { name: "page" });
+      const params = token ? { name: "console", token } : { name: "console" };
+      const result = await this.#command("connect", params);
       if (this.#socket !== socket) return;
       this.#open = true;
       this.#attempt = 0;
@@ -146,14 +166,14 @@ export class Client extends EventTarget {
 
   // --- Messages ---
 
-  #command(method, params) {
+  #command(method, params, onResult = null) {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
         reject(new CommandError(0, "The server did not answer in time."));
       }, ANSWER_WITHIN * 1000);
-      this.#waiting.set(id, { resolve, reject, timer, method });
+      this.#waiting.set(id, { resolve, reject, timer, method, onResult });
       this.#socket.send(JSON.stringify({ id, [method]: params }));
     });
   }
@@ -179,15 +199,16 @@ export class Client extends EventTarget {
       error.temporary = Boolean(reply.error.temporary);
       command.reject(error);
     } else {
-      command.resolve(reply[command.method] || {});
+      const result = reply[command.method] || {};
+      command.onResult?.(result);
+      command.resolve(result);
     }
   }
 
   #pushed(push) {
     const { channel } = push;
     if (push.pub) {
-      const { data, offset, tags } = push.pub;
-      this.#tell("publication", { channel, event: tags?.event ?? "message", data, offset });
+      this.#heardOf(channel, push.pub);
     } else if (push.unsubscribe && this.#channels.has(channel)) {
       if (push.unsubscribe.code >= 2500) {
         this.#subscribeNow(channel).catch((error) => this.#tell("refused", { channel, error }));
@@ -196,6 +217,19 @@ export class Client extends EventTarget {
         this.#tell("channels");
       }
     }
+  }
+
+  /** Hand a publication on, once, and note where the channel stands. */
+  #heardOf(channel, { data, offset, tags, info }) {
+    const position = this.#positions.get(channel);
+    if (!this.#channels.has(channel)) return;
+    if (position && offset) {
+      if (offset <= position.offset) return;
+      position.offset = offset;
+    }
+    const event = tags?.event ?? "message";
+    const epoch = position?.epoch;
+    this.#tell("publication", { channel, event, data, offset, epoch, tags, info });
   }
 
   /** Ask for a channel; whoever wants it while it is being asked for waits for the same reply. */
@@ -207,10 +241,15 @@ export class Client extends EventTarget {
 
   async #ask(channel) {
     try {
-      await this.#command("subscribe", { channel });
+      const since = this.#positions.get(channel);
+      const params = since ? { channel, recover: true, ...since } : { channel };
+      // At once, not a turn later: what follows in the same message goes on from there.
+      await this.#command("subscribe", params, (result) => {
+        if (this.#channels.has(channel)) this.#subscribed(channel, since, result);
+      });
       this.#asking.delete(channel);
-      if (this.#channels.has(channel)) this.#channels.set(channel, "subscribed");
-      else await this.#command("unsubscribe", { channel }); // nobody wants it any more
+      // Nobody may want it any more.
+      if (!this.#channels.has(channel)) await this.#command("unsubscribe", { channel });
     } catch (error) {
       this.#asking.delete(channel);
       // A refusal is final; where only the connection went, the next one subscribes again.
@@ -219,6 +258,19 @@ export class Client extends EventTarget {
     } finally {
       this.#tell("channels");
     }
+  }
+
+  /** Go on where it stopped: what was missed first, or the word that it is not known. */
+  #subscribed(channel, since, { epoch = "", offset = 0, recovered, publications = [] }) {
+    this.#channels.set(channel, "subscribed");
+    const isWhole = since && recovered;
+    const isSame = since && since.epoch === epoch && since.offset === offset;
+    if (since && !isWhole && !isSame) {
+      this.#tell("gap", { channel, words: "Something was missed: it is not kept" });
+    }
+    this.#positions.set(channel, isWhole ? { ...since } : { epoch, offset });
+    for (const publication of publications) this.#heardOf(channel, publication);
+    if (isWhole && !publications.length) this.#positions.set(channel, { epoch, offset });
   }
 
   /** Something came: start to count the silence again, where the server promised to ping. */

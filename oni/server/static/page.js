@@ -1,171 +1,165 @@
-// The page: what the client hears becomes lines, what a person writes becomes publications.
+// The console: gets in, asks once a second what there is to see, and hands it to the parts.
 
+import { showChannels, onWish, wish } from "./channels.js";
 import { Client } from "./client.js";
+import { Door } from "./door.js";
+import { $, clock, say } from "./dom.js";
+import { showFigures } from "./figures.js";
+import { showHandlers } from "./handlers.js";
+import { beginPublishing } from "./publish.js";
+import { showSlow } from "./slow.js";
+import { beginTail } from "./tail.js";
 
-const KEPT = 500; // lines; older ones go
+const EVERY = 1000; // milliseconds
+const LONGEST = 5000;
 
-const roomy = matchMedia("(min-width: 30rem)");
-
-const $ = (id) => document.getElementById(id);
-
+const door = new Door();
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-const client = new Client(`${scheme}//${location.host}/connection/websocket`);
+const client = new Client(`${scheme}//${location.host}/connection/websocket`, async () => {
+  return (await door.post("pass")).token;
+});
+
+let isOpen = false;
+let timer = null;
+let isAsking = false;
+let asksAgain = false;
+let seenAt = null;
+let failures = 0;
 
 // --- The connection ---
 
 client.addEventListener("state", ({ detail }) => {
   $("state").dataset.state = detail.state;
-  $("state-words").textContent = detail.words;
+  say($("state-words"), detail.words);
   $("connect").hidden = detail.state === "open" || detail.state === "connecting";
 });
 
-$("connect").addEventListener("click", () => client.connect());
-addEventListener("online", () => client.connect());
-
-// --- Channels ---
-
-client.addEventListener("channels", () => {
-  const items = [...client.channels].map(([channel, state]) => {
-    const item = document.createElement("li");
-    item.dataset.state = state;
-    item.append(channel);
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "quiet";
-    button.textContent = "×";
-    button.setAttribute("aria-label", `Unsubscribe from ${channel}`);
-    button.addEventListener("click", () => {
-      client.unsubscribe(channel).catch((error) => complain("subscribe-trouble", error.message));
-      $("channel").focus();
-    });
-    item.append(button);
-    return item;
-  });
-  $("channels").replaceChildren(...items);
+$("connect").addEventListener("click", () => {
+  client.connect();
+  ask();
 });
+addEventListener("online", () => isOpen && client.connect());
 
-client.addEventListener("refused", ({ detail }) => {
-  complain("subscribe-trouble", refusal(`Not subscribed to ${detail.channel}`, detail.error));
-});
+// --- Getting in ---
 
-$("subscribe").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const channel = $("channel").value.trim();
-  complain("subscribe-trouble", "");
+async function begin() {
+  let needs;
   try {
-    await client.subscribe(channel);
-    $("publish-channel").value = channel;
+    needs = await door.needs();
   } catch (error) {
-    complain("subscribe-trouble", refusal(`Not subscribed to ${channel}`, error));
+    lose(error);
+    setTimeout(begin, LONGEST);
+    return;
   }
-});
+  if (needs === "nothing") enter(["news"]);
+  else if (needs === "off") lock("off");
+  else if (door.hasKey) enter([]);
+  else lock("unlock");
+}
 
-// --- Publishing ---
+function lock(what, words = "") {
+  isOpen = false;
+  clearTimeout(timer);
+  $("desk").hidden = true;
+  $("forget").hidden = true;
+  $("connect").hidden = true;
+  $("lock").hidden = false;
+  $("unlock").hidden = what !== "unlock";
+  $("off").hidden = what !== "off";
+  say($("lock-title"), what === "off" ? "The console is off" : "Who is there?");
+  say($("state-words"), what === "off" ? "Off" : "Locked");
+  $("state").dataset.state = "locked";
+  say($("warning"), "");
+  say($("key-trouble"), words);
+  if (what === "unlock") $("key").focus();
+}
 
-$("publish").addEventListener("submit", async (event) => {
+$("unlock").addEventListener("submit", async (event) => {
   event.preventDefault();
-  complain("publish-trouble", "");
-  $("publish-done").textContent = "";
+  say($("key-trouble"), "");
+  door.use($("key").value.trim(), false);
   try {
-    const data = withEvent(JSON.parse($("data").value), $("event").value.trim());
-    await client.publish($("publish-channel").value.trim(), data);
-    $("publish-done").textContent = `Published at ${clock(new Date())}`;
+    await door.get("snapshot");
   } catch (error) {
-    const what = error instanceof SyntaxError ? "The data is not JSON" : "Not published";
-    complain("publish-trouble", refusal(what, error));
+    door.forget();
+    say($("key-trouble"), error.message);
+    $("key").focus();
+    return;
   }
+  door.use($("key").value.trim(), $("keep").checked);
+  $("key").value = "";
+  enter([]);
+  $("main").focus();
 });
 
-$("data").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("publish").requestSubmit();
+$("forget").addEventListener("click", () => {
+  door.forget();
+  location.replace(location.pathname); // what was shown goes, too
 });
 
-/** Name the event where the settings look for it: event_from = "type". */
-function withEvent(data, name) {
-  if (!name || name === "message") return data;
-  if (data === null || typeof data !== "object" || Array.isArray(data)) {
-    throw new Error("only data that is an object, {...}, can carry the event's name.");
+let hasBegun = false;
+
+function enter(channels) {
+  isOpen = true;
+  $("lock").hidden = true;
+  $("desk").hidden = false;
+  $("forget").hidden = !door.hasKey;
+  if (!hasBegun) {
+    hasBegun = true;
+    beginTail(client, channels);
+    beginPublishing(door);
+    onWish(ask);
   }
-  return Object.assign({ type: name }, data, { type: name }); // first in it, whatever was there
+  client.connect();
+  ask();
 }
 
-function refusal(what, error) {
-  const code = error.code ? ` (${error.code})` : "";
-  return `${what}: ${error.message}${code}`;
+// --- Asking ---
+
+async function ask() {
+  clearTimeout(timer);
+  if (!isOpen || document.hidden) return;
+  if (isAsking) {
+    asksAgain = true;
+    return;
+  }
+  isAsking = true;
+  asksAgain = false;
+  try {
+    const told = await door.get(`snapshot?${wish()}`);
+    if (isOpen) show(told);
+  } catch (error) {
+    if (["key", "wrong", "off"].includes(error.code)) {
+      door.forget();
+      lock(error.code === "off" ? "off" : "unlock", error.code === "wrong" ? error.message : "");
+    } else {
+      lose(error);
+    }
+  }
+  isAsking = false;
+  if (isOpen) timer = setTimeout(ask, asksAgain ? 0 : Math.min(EVERY * (failures + 1), LONGEST));
 }
 
-function complain(id, words) {
-  $(id).textContent = words;
+document.addEventListener("visibilitychange", ask);
+
+function show(told) {
+  failures = 0;
+  seenAt = new Date();
+  delete document.body.dataset.stale;
+  say($("warning"), "");
+  showFigures(told);
+  showChannels(told.channels, client.channels);
+  showSlow(told.slow);
+  showHandlers(told.dispatcher, told.rates, told.counters, told.node.uptime);
 }
 
-// --- What arrives ---
-
-let arrived = 0;
-let waiting = [];
-
-client.addEventListener("publication", ({ detail }) => {
-  arrived += 1;
-  waiting.push({ ...detail, at: new Date() });
-  if (waiting.length > KEPT) waiting.shift();
-  if (waiting.length === 1) requestAnimationFrame(show);
-});
-
-/** Put what came since the last frame at the top, newest first. */
-function show() {
-  const lines = waiting.reverse().map(line);
-  waiting = [];
-  $("log").prepend(...lines);
-  while ($("log").childElementCount > KEPT) $("log").lastElementChild.remove();
-  tally();
+/** Say that nothing comes any more, and what that means for what is shown. */
+function lose(error) {
+  failures += 1;
+  const why = error.code === "gone" ? "The daemon does not answer." : error.message;
+  const old = seenAt ? ` The figures are old: they are from ${clock(seenAt)}.` : "";
+  say($("warning"), `${why}${old} Trying again.`);
+  if (seenAt) document.body.dataset.stale = "";
 }
 
-function line({ channel, event, data, at }) {
-  const item = $("entry").content.cloneNode(true).firstElementChild;
-  const time = item.querySelector("time");
-  time.dateTime = at.toISOString();
-  time.textContent = clock(at);
-  item.querySelector(".event").textContent = event;
-  item.querySelector(".channel").textContent = `on ${channel}`;
-  item.querySelector(".data").textContent = pretty(data);
-  return item;
-}
-
-function tally() {
-  $("nothing").hidden = arrived > 0;
-  $("clear").hidden = arrived === 0;
-  $("count").textContent = arrived ? String(arrived) : "";
-}
-
-$("clear").addEventListener("click", () => {
-  arrived = 0;
-  $("log").replaceChildren();
-  tally();
-  $("channel").focus();
-});
-
-/** Write JSON over as few lines as are still easy to read. */
-function pretty(value, room = roomy.matches ? 60 : 34, indent = "") {
-  if (value === null || typeof value !== "object") return JSON.stringify(value);
-  const list = Array.isArray(value);
-  const [open, close] = list ? "[]" : "{}";
-  const parts = (inner, write) =>
-    Object.entries(value).map(([key, part]) =>
-      list ? inner + write(part) : `${inner}${JSON.stringify(key)}: ${write(part)}`,
-    );
-  const short = `${open}${parts("", (part) => pretty(part, Infinity)).join(", ")}${close}`;
-  if (short.length <= room - indent.length) return short;
-  const deeper = `${indent}  `;
-  const lines = parts(deeper, (part) => pretty(part, room, deeper));
-  return `${open}\n${lines.join(",\n")}\n${indent}${close}`;
-}
-
-function clock(date) {
-  const pad = (number, width = 2) => String(number).padStart(width, "0");
-  const parts = [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => pad(part));
-  return `${parts.join(":")}.${pad(date.getMilliseconds(), 3)}`;
-}
-
-// --- Begin ---
-
-client.subscribe($("channel").value);
-client.connect();
+begin();

@@ -346,6 +346,15 @@ class SubscribeTests(AuthCase):
         self.keep_alive(client, 60 + EXPIRY_GRACE + 1)
         self.assertTrue([m for m in client.messages() if m.get("push")])
 
+    def test_refresh_of_the_server_s(self) -> None:
+        """What the server has made, where clients may not subscribe, the application prolongs."""
+        self.oni.answer("sub_refresh", lambda act: Grant(ttl=90))
+        client = self.come()
+        self.successResultOf(self.oni.subscribe("bob", "log:a"))
+        client.messages()
+        told = client.ask("sub_refresh", channel="log:a", token="")
+        self.assertEqual(told["ttl"], 90)
+
     def test_refresh_elsewhere(self) -> None:
         """Where there is no subscription, a token makes none."""
         token = self.token(channel="private:b")

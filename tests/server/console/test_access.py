@@ -137,6 +137,15 @@ class Guessing(AccessTestCase):
         self.assertEqual(429, self.guess(access))
         self.assertIsNone(self.ask(access, INSIDE, x_admin_key=KEY))
 
+    def test_others_behind_a_proxy(self) -> None:
+        """Whoever comes through a proxy of ours is known by the address that it tells."""
+        access = self.access(ServerSettings(trusted_proxies=("127.0.0.1",)), key=KEY)
+        for _ in range(FREE_FAILURES + 1):
+            self.ask(access, INSIDE, x_forwarded_for="192.0.2.9", x_admin_key="w" * 20)
+        for client, status in (("192.0.2.9", 429), ("192.0.2.8", None)):
+            denial = self.ask(access, INSIDE, x_forwarded_for=client, x_admin_key=KEY)
+            self.assertEqual(status, denial and denial.status)
+
     def test_no_key_is_no_guess(self) -> None:
         """Who asks without a key may ask as often as they like."""
         access = self.access(key=KEY)
@@ -178,6 +187,12 @@ class Here(AccessTestCase):
             with self.subTest(header):
                 access = self.access(open_on_loopback=True)
                 self.assertIsNotNone(self.ask(access, INSIDE, **{header: "127.0.0.1"}))
+
+    def test_not_by_another_name(self) -> None:
+        """A page that was led here by a name of its own is not let in, whoever serves us."""
+        access = self.access(open_on_loopback=True)
+        for host in ("evil.example", "evil.example:8000", ""):
+            self.assertIsNotNone(self.ask(access, INSIDE, host=host))
 
     def test_not_with_other_settings(self) -> None:
         """What the settings file would refuse is not open either when it is set in a program."""

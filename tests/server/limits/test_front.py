@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -14,7 +15,7 @@ from oni.server import Oni, make_factory
 from oni.server._settings import ServerSettings, Settings
 from oni.server.limits import Descriptors
 from tests.carriers import wire
-from tests.server.house import Client, HouseTestCase
+from tests.server.house import Client, HouseTestCase, WebSocketClient
 from tests.server.test_listener import GET
 
 SLOW = b"GET /connection/sse/news HTTP/1.1\r\nHost: localhost\r\n"
@@ -271,3 +272,44 @@ class DefaultOptionTests(HouseTestCase):
             ),
             ((262144.0, 524288.0), (10.0, 20.0), 128, ()),
         )
+
+
+class CountingTests(FrontTestCase):
+    """How often somebody was held back."""
+
+    server = ServerSettings(
+        max_connections=3, max_connections_per_address=2, max_handshakes_per_second=20
+    )
+
+    def test_all(self) -> None:
+        """Each limit has a counter of its own, and the figures show them."""
+        for host in ("192.0.2.1", "192.0.2.1", "192.0.2.1"):
+            self.client(host)
+        self.client("192.0.2.2")
+        clients = [self.asked(wire.upgrade(), f"192.0.2.{n}") for n in (3, 4)]
+        self.assertEqual(
+            self.oni.tally.limited, {"address": 1, "connections": 3}, self.oni.tally.limited
+        )
+        self.assertEqual([status_of(client) for client in clients], [503, 503])
+
+
+class CountingMessagesTests(FrontTestCase):
+    """How often a client was."""
+
+    def test_messages(self) -> None:
+        """So have those of messages, and of slow readers."""
+        client = WebSocketClient(self)
+        client.ask("connect")
+        lines = "\n".join(json.dumps({"id": n, "ping": {}}) for n in range(2, 200))
+        client.send(wire.frame(lines))
+        carrier: Any = client.protocol._inner
+        for _ in range(9):
+            carrier.dataReceived(wire.frame(b" " * 65_000))
+        self.assertEqual(self.oni.tally.limited, {"commands": 1, "bytes": 1})
+        other = WebSocketClient(self)
+        other.send(wire.frame(b"", wire.PING) * 21)
+        self.assertEqual(self.oni.tally.limited["pings"], 1)
+        third: Any = WebSocketClient(self).protocol._inner
+        third.pauseProducing()
+        self.reactor.advance(31)
+        self.assertEqual(self.oni.tally.limited["slow"], 1)

@@ -18,6 +18,8 @@ from oni.server.running._drain import SessionDrain
 class SomeSession:
     """A session that notes when it was closed, and with what."""
 
+    is_busy = False
+
     def __init__(self, clock: Clock, number: int) -> None:
         self.number = number
         self.closed: list[tuple[float, CloseCode]] = []
@@ -78,6 +80,23 @@ class DrainTests(SynchronousTestCase):
         self.assertLessEqual(times[-1], 3.0)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_who_waits_for_an_answer(self) -> None:
+        """It is closed when it has it, or when the window is over; nobody else waits for it."""
+        drain = self.drain(3)
+        self.sessions[0].is_busy = self.sessions[1].is_busy = True
+        stopped = drain.stopService()
+        self.assertEqual([0, 0, 1], [len(session.closed) for session in self.sessions])
+        self.clock.pump([0.1] * 5)
+        self.sessions[0].is_busy = False
+        self.clock.pump([0.1] * 24)
+        self.assertNoResult(stopped)
+        self.assertEqual([1, 0, 1], [len(session.closed) for session in self.sessions])
+        self.clock.pump([0.1] * 2)
+        self.successResultOf(stopped)
+        times = [round(session.closed[0][0], 1) for session in self.sessions]
+        self.assertEqual([0.6, 3.0, 0.0], times)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_no_window(self) -> None:
         """Without a window all are closed at once."""
         self.successResultOf(self.drain(500, window=0.0).stopService())
@@ -131,6 +150,7 @@ class StormTests(SynchronousTestCase):
 
         class Client:
             attempts = 0
+            is_busy = False
 
             def close(self, code: CloseCode) -> None:
                 self.retry(0)

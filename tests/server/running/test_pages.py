@@ -96,7 +96,7 @@ class ConditionTests(HouseTestCase):
 
     def test_deaf(self) -> None:
         """A backend that hears nothing of others is no backend."""
-        condition = Condition(Figures(backend_up=1, backend_deaf=1))  # type: ignore[arg-type]
+        condition = Condition(Figures(backend_up=0, deaf=1))  # type: ignore[arg-type]
         condition.started()
         self.assertIn("deaf", condition.problems()[0])
 
