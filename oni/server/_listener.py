@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IProtocol, ISSLTransport
+from twisted.internet.interfaces import IProtocol, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +29,7 @@ from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._settings import ServerSettings
 from oni.server._site import LimitedSite, UpgradeRequired
+from oni.server._timers import Timer, Timers
 
 __all__ = ["WEBSOCKET_PATH", "Front", "FrontFactory", "make_factory"]
 
@@ -46,7 +47,7 @@ class Front(Protocol):
     def __init__(self) -> None:
         self._head = b""
         self._inner: IProtocol | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._refused = False
         self._counted = False
 
@@ -54,7 +55,7 @@ class Front(Protocol):
         """Start the clock: it does not stop for a byte now and then."""
         self._counted = self.factory.count_in()
         if self._counted:
-            self._call_within(self.factory.limits.handshake_timeout, 408)
+            self._timer = self.factory.heads.add(self._is_late)
         else:
             self._refuse(BadHeadError(503, "there are too many connections"))
 
@@ -107,17 +108,15 @@ class Front(Protocol):
         _log.debug("{peer}: {error}", peer=transport.getPeer(), error=error)
         transport.write(refusal_response(error))
         transport.loseConnection()
-        seconds = self.factory.limits.close_timeout
-        self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
+        self._timer = self.factory.closings.add(transport.abortConnection)
 
-    def _call_within(self, seconds: float, status: int) -> None:
-        late = BadHeadError(status, "the head is late")
-        self._timer = self.factory.reactor.callLater(seconds, self._refuse, late)
+    def _is_late(self) -> None:
+        self._refuse(BadHeadError(408, "the head is late"))
 
     def _stop_clock(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
 
 class FrontFactory(Factory[Front]):
@@ -129,6 +128,8 @@ class FrontFactory(Factory[Front]):
         limits: The limits.
         reactor: The reactor.
         connections: How many connections there are.
+        heads: Until requests' heads must be complete.
+        closings: Until refused connections must have ended.
     """
 
     protocol = Front
@@ -146,6 +147,8 @@ class FrontFactory(Factory[Front]):
         self.limits = limits
         self.reactor = reactor
         self.connections = 0
+        self.heads = Timers(reactor, limits.handshake_timeout)
+        self.closings = Timers(reactor, limits.close_timeout)
         self._is_full = False
 
     @property
@@ -183,12 +186,11 @@ class FrontFactory(Factory[Front]):
             raise BadHeadError(400, f"{len(hosts)} headers host")
         if not host_is_allowed(hosts, self.limits.allowed_hosts):
             raise BadHeadError(421, "the host is not ours")
-        peer = transport.getPeer()
         if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
-            websocket: Any = self.websockets.buildProtocol(peer)
+            websocket: Any = self.websockets.buildProtocol(None)
             websocket.accept(request, ISSLTransport(transport, None) is not None)
             return cast(WebSocketCarrier, websocket)
-        return cast(IProtocol, self.site.buildProtocol(peer))
+        return cast(IProtocol, self.site.buildProtocol(transport.getPeer()))
 
 
 def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontFactory:

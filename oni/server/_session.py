@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
+from os import urandom
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -39,12 +39,19 @@ from oni.values import ClientInfo, Position
 if TYPE_CHECKING:
     from oni.server._performer import Performer
 
-__all__ = ["VERSION", "Connection", "Session"]
+__all__ = ["VERSION", "Connection", "Session", "new_client_id"]
 
 _log = Logger()
 
 #: What kind of server it is, as clients are told.
 VERSION = "oni"
+
+
+def new_client_id() -> str:
+    """Make a session's id: a random UUID, RFC 9562 version 4."""
+    digits = urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class Connection(Protocol):
@@ -124,7 +131,7 @@ class Session:
             on_closed: Is called when everything is over.
             is_duplex: See the class.
         """
-        self.client = str(uuid4())
+        self.client = new_client_id()
         self.user = ""
         self.info: Any = None
         self.carrier: Any = carrier

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import RFC_4122, UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import Refused
 from oni.protocol import CLOSES
 from oni.server._intake import MAX_ACTS, MAX_COMMANDS
+from oni.server._session import new_client_id
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase
@@ -66,6 +69,18 @@ COMMANDS = st.one_of(
     ),
     st.just({"connect": {}}),
 )
+
+
+class ClientIdTests(SynchronousTestCase):
+    """Tests of :func:`oni.server._session.new_client_id`."""
+
+    def test_uuid(self) -> None:
+        """Each is another UUID of random digits."""
+        ids = {new_client_id() for _ in range(100)}
+        self.assertEqual(len(ids), 100)
+        for text in ids:
+            found = UUID(text)
+            self.assertEqual((str(found), found.version, found.variant), (text, 4, RFC_4122))
 
 
 class ConnectTests(HouseTestCase):
