@@ -24,7 +24,7 @@ from oni.protocol import (
 )
 from oni.server._api import Api
 from oni.server._event_stream import EventStreams
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._settings import ServerSettings
@@ -149,6 +149,7 @@ class FrontFactory(Factory[Front]):
         self.connections = 0
         self.heads = Timers(reactor, limits.handshake_timeout)
         self.closings = Timers(reactor, limits.close_timeout)
+        self._hosts = own_hosts(limits.allowed_hosts)
         self._is_full = False
 
     @property
@@ -184,7 +185,7 @@ class FrontFactory(Factory[Front]):
         hosts = request.values(b"host")
         if len(hosts) != 1:
             raise BadHeadError(400, f"{len(hosts)} headers host")
-        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+        if not host_is_allowed(hosts, self._hosts):
             raise BadHeadError(421, "the host is not ours")
         if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
             websocket: Any = self.websockets.buildProtocol(None)

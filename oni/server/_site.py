@@ -13,7 +13,7 @@ from twisted.web.pages import errorPage
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._settings import ServerSettings
 
 __all__ = ["LimitedSite", "UpgradeRequired"]
@@ -165,6 +165,7 @@ class LimitedSite(Site):
         super().__init__(root, requestFactory=_LimitedRequest, timeout=_IDLE, reactor=reactor)
         self.limits = limits
         self.last_responses = 0
+        self._hosts = own_hosts(limits.allowed_hosts)
         self.displayTracebacks = False
 
     def getResourceFor(self, request: Any) -> IResource:
@@ -172,7 +173,7 @@ class LimitedSite(Site):
         request.setHeader(b"server", b"Oni")
         request.setHeader(b"x-content-type-options", b"nosniff")
         hosts = request.requestHeaders.getRawHeaders(b"host", [])
-        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+        if not host_is_allowed(hosts, self._hosts):
             return errorPage(421, "Misdirected Request", "This host is not served here.")
         found: IResource = super().getResourceFor(request)
         return found
