@@ -68,11 +68,11 @@ def accept_handshake(
     host = _only(head, b"host")
     if _HOST.fullmatch(host) is None:
         raise BadHeadError(400, "the host's port is no number")
-    if not head.values(b"upgrade"):
+    if b"upgrade" not in head.headers:
         raise BadHeadError(426, "no upgrade", _UPGRADE)
-    if not _lists(head, b"upgrade", b"websocket"):
+    if not head.lists(b"upgrade", b"websocket"):
         raise BadHeadError(400, "an upgrade to something else")
-    if not _lists(head, b"connection", b"upgrade"):
+    if not head.lists(b"connection", b"upgrade"):
         raise BadHeadError(400, "the connection is not to be upgraded")
     version = _only(head, b"sec-websocket-version")
     if version != b"13":
@@ -80,7 +80,7 @@ def accept_handshake(
             raise BadHeadError(400, "the version is no number")
         raise BadHeadError(426, "another version", b"Sec-WebSocket-Version: 13\r\n" + _UPGRADE)
     subprotocol = _choose(head, spoken)
-    if head.values(b"origin"):
+    if b"origin" in head.headers:
         _check_origin(_only(head, b"origin"), host, secure, allowed_origins)
     key = _only(head, b"sec-websocket-key")
     if _KEY.fullmatch(key) is None:
@@ -95,20 +95,15 @@ def accept_handshake(
 
 def _only(head: RequestHead, name: bytes) -> bytes:
     """Give the value of a header that must be there once."""
-    values = head.values(name)
+    values = head.headers.get(name, ())
     if len(values) != 1:
         raise BadHeadError(400, f"{len(values)} headers {name.decode()}")
     return values[0]
 
 
-def _lists(head: RequestHead, name: bytes, wanted: bytes) -> bool:
-    """Say whether headers of this name list something, in whatever case."""
-    return any(item.lower() == wanted for item in head.items(name))
-
-
 def _choose(head: RequestHead, spoken: str) -> str | None:
     """Choose the subprotocol, where the client names any."""
-    if not head.values(b"sec-websocket-protocol"):
+    if b"sec-websocket-protocol" not in head.headers:
         return None
     named = head.items(b"sec-websocket-protocol")
     if len(set(named)) < len(named):

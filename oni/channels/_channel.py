@@ -157,6 +157,12 @@ class Channel:
     ) -> Deferred[Attachment]:
         """See :class:`oni.interfaces.IChannel`."""
         subscription = Subscription(self, carrier, set(), wants, client, join_leave)
+        if since is None and self.ring.epoch and self._audience.of(carrier) is None:
+            # What joining comes to for one who has missed nothing, with nothing to wait for.
+            self._add(subscription)
+            subscription.hear({None})
+            subscription.stand(self.ring.top)
+            return succeed(Attachment(subscription, False, subscription.position, ()))
         return Deferred.fromCoroutine(self._attach(subscription, since))
 
     async def _attach(self, subscription: Subscription, since: Position | None) -> Attachment:
@@ -188,11 +194,11 @@ class Channel:
         recovered = False
         missed: Sequence[Any] = ()
         try:
-            if since is not None or not self.ring.epoch:
-                await self._started()  # what was missed is known only where the feed is trusted
             await joining.turn.acquire()
             try:
                 if subscription.life < 0:
+                    if since is not None or not self.ring.epoch:
+                        await self._started()  # what was missed is known where that is trusted
                     limit = MAX_RECOVERED if attaches else 0
                     recovered, missed = await recover(self, subscription, since, limit)
                 wanted = tuple(entry for entry in missed if subscription.is_wanted(entry))

@@ -194,7 +194,8 @@ class Feed:
         top = ring.top if ring.epoch else -1
         for entry in entries:
             if entry.position.epoch != ring.epoch:
-                ring.begin(Position(entry.position.epoch, entry.prev))
+                # Without a link there may have been others before, which are gone.
+                ring.begin(Position(entry.position.epoch, entry.prev or entry.offset - 1))
             elif entry.offset <= ring.top:
                 continue  # it came before
             elif entry.prev == 0 < ring.top:

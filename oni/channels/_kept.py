@@ -75,6 +75,7 @@ class Kept:
     __slots__ = (
         "_asking",
         "_attempts",
+        "_for_whom",
         "_name",
         "_node",
         "_reading",
@@ -88,6 +89,7 @@ class Kept:
         self._node = node
         self._ring = ring
         self._stretch: Stretch | None = None
+        self._for_whom: frozenset[Subscription] | None = None
         self._waiting: dict[Subscription, None] = {}
         self._asking: Subscription | None = None
         self._reading = False
@@ -101,7 +103,12 @@ class Kept:
     def after(self, subscription: Subscription) -> Stretch | None:
         """Give what comes after a subscription's offset, or None: then it is woken later."""
         stretch = self._stretch
-        if stretch is not None and stretch.covers(subscription.life, subscription.offset):
+        is_for_it = self._for_whom is None or subscription in self._for_whom
+        if (
+            stretch is not None
+            and is_for_it
+            and stretch.covers(subscription.life, subscription.offset)
+        ):
             return stretch
         if not self._reading:
             self._asking = subscription
@@ -118,7 +125,7 @@ class Kept:
 
     def drop_page(self) -> None:
         """Drop the page; it is read again where it is needed."""
-        self._stretch = None
+        self._stretch = self._for_whom = None
         self._node.kept_pages.pop(self, None)
 
     def _read(self, offset: int) -> None:
@@ -137,13 +144,16 @@ class Kept:
         self._node.pages += 1
         if not entries:
             # Nothing is left of what was missed, or it was never known to the backend.
-            self._end(life, asked)
+            self._end(life, asked, page.top.offset if page.top.epoch == since.epoch else None)
             return
         start = asked
         if not is_seamless(page, asked):
             start = page.first_prev or entries[0].offset - 1
             if start <= asked:  # the stream has begun again; so the gap takes in its first one
                 start = entries[0].offset
+            if life == self._ring.life and asked < self._ring.base < start:
+                self._end(life, asked)  # the ring has more than history
+                return
         offsets = [entry.offset for entry in entries]
         self._done(Stretch(life, asked, start, entries, offsets))
 
@@ -157,27 +167,41 @@ class Kept:
             )
             self._node.clock.call_later(_PAUSE, self._again)
             return
+        self._attempts = 0
+        if not self._waiting:
+            self._reading = False  # nobody wants to know any more
+            return
         _log.error(
             "the history of channel {channel} cannot be read, those behind are told of a gap: "
             "{error}",
             channel=self._name,
             error=failure.value,
         )
-        self._attempts = 0
-        self._end(life, since.offset)
+        # Who comes later, when history can be read, shall not be told so.
+        self._end(life, since.offset, for_whom=frozenset(self._waiting))
 
     def _again(self) -> None:
         self._reading = False
         if self._waiting:
             self._read(min(subscription.offset for subscription in self._waiting))
 
-    def _end(self, life: int, asked: int) -> None:
-        """Tell of the gap up to where the ring begins now."""
-        self._done(Stretch(life, asked, max(self._ring.base, asked + 1), (), ()))
+    def _end(
+        self,
+        life: int,
+        asked: int,
+        top: int | None = None,
+        for_whom: frozenset[Subscription] | None = None,
+    ) -> None:
+        """Tell of the gap up to where the ring begins now, or only up to where all is gone."""
+        start = max(self._ring.base, asked + 1)
+        if top is not None and asked < top < start:
+            start = top
+        self._done(Stretch(life, asked, start, (), ()), for_whom)
 
-    def _done(self, stretch: Stretch) -> None:
+    def _done(self, stretch: Stretch, for_whom: frozenset[Subscription] | None = None) -> None:
         self._reading = False
         self._stretch = stretch
+        self._for_whom = for_whom
         self._node.keep_page(self)
         waiting, self._waiting = self._waiting, {}
         for subscription in waiting:

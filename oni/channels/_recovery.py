@@ -30,7 +30,7 @@ async def recover(
         channel: The channel, which is heard.
         subscription: Stands at the newest publication where it cannot go on.
         since: Where the client stands, None for nowhere.
-        limit: How much may be given at once.
+        limit: How much may be given at once, 0 where nobody is told that it is whole.
 
     Returns:
         Whether that is so, and all that was missed if it is no more than the limit: then the
@@ -62,7 +62,7 @@ async def recover(
     if is_whole and sum(len(entry.data) for entry in missed) <= _MAX_RECOVERED_BYTES:
         subscription.stand(missed[-1].offset)
         return True, missed
-    if channel.options.behind == "latest":
+    if limit and channel.options.behind == "latest":
         subscription.stand(ring.top)  # of what follows as pushes only the newest would come
         return _NOTHING
     return True, ()

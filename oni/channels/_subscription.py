@@ -242,8 +242,9 @@ class Subscription:
         """Take what the ring does not have any more."""
         channel = self.channel_object
         ring = channel.ring
-        if self._latest and not channel.options.latest_by and self.life == ring.life and len(ring):
-            self.offset = ring.base  # nobody wants what lies between
+        wants_one = self._latest and not channel.options.latest_by
+        if wants_one and self.life == ring.life and any(map(self.is_wanted, ring.newest())):
+            self.offset = ring.base  # what lies between is superseded
             return self.take(limit)
         while self.life == ring.life and self.offset < ring.base:
             stretch = channel.kept.after(self)

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct
 
 from oni.errors import BadRequestError
 from oni.protocol._commands import Command, NotFound, Pong
-from oni.protocol._envelope import Envelope
+from oni.protocol._envelope import NULL, Envelope
 
 __all__ = ["MAX_DEPTH", "decode_command", "decode_json", "split_frame"]
 
@@ -117,8 +117,8 @@ def _command_of(envelope: Envelope, line: bytes) -> Command:
         return Pong()
     method = named[0]
     fields = getattr(envelope, method)
-    data = getattr(fields, "data", None)
-    if data is not None:
+    data = getattr(fields, "data", NULL)
+    if data is not NULL:  # the command has some
         decode_json(data, f"{method}.data", number)
     if not number and method != "send":
         raise BadRequestError("a command needs an id above 0", "id")

@@ -25,9 +25,10 @@ from oni.protocol._commands import (
 )
 from oni.protocol._filters import FilterNode, compile_filter
 
-__all__ = ["Envelope"]
+__all__ = ["NULL", "Envelope"]
 
-_NULL = Raw(b"null")
+#: The data of a command that has none.
+NULL = Raw(b"null")
 _Uint64 = Annotated[int, Meta(ge=0)]  # msgspec itself refuses more than 64 bits
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 _REJECT_UNRECOVERED = 2  # a bit of a subscription's flag
@@ -46,7 +47,7 @@ class _ConnectSub(Struct):
 
 class _Connect(Struct):
     token: str = ""
-    data: Raw = _NULL
+    data: Raw = NULL
     name: str = ""
     version: str = ""
     headers: dict[str, str] = {}
@@ -67,7 +68,7 @@ class _Subscribe(Struct):
     recover: bool = False
     epoch: str = ""
     offset: _Uint64 = 0
-    data: Raw = _NULL
+    data: Raw = NULL
     positioned: bool = False
     recoverable: bool = False
     join_leave: bool = False
@@ -101,7 +102,7 @@ class _Unsubscribe(Struct):
 
 class _Publish(Struct):
     channel: str
-    data: Raw = _NULL
+    data: Raw = NULL
     type: int = 0
 
     def command(self, number: int) -> Command:
@@ -137,7 +138,7 @@ class _PresenceCount(Struct):
 
 class _Rpc(Struct):
     method: str = ""
-    data: Raw = _NULL
+    data: Raw = NULL
 
     def command(self, number: int) -> Command:
         return Rpc(number, self.method, self.data)
@@ -167,7 +168,7 @@ class _Ping(Struct):
 
 
 class _Send(Struct):
-    data: Raw = _NULL
+    data: Raw = NULL
 
     def command(self, number: int) -> Command:
         return Send(self.data)

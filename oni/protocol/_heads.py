@@ -94,10 +94,17 @@ class RequestHead(Struct, frozen=True):
         """Give what the headers of this name list, with commas between."""
         return [item.strip(b" \t") for item in b",".join(self.values(name)).split(b",")]
 
+    def lists(self, name: bytes, wanted: bytes) -> bool:
+        """Say whether the headers of this name list something, in whatever case."""
+        values = self.headers.get(name, ())
+        if len(values) == 1 and values[0].lower() == wanted:
+            return True
+        return any(item.lower() == wanted for item in self.items(name))
+
     @property
     def asks_for_websocket(self) -> bool:
         """Whether the client wants to leave HTTP for a websocket."""
-        return self.method == b"GET" and b"websocket" in map(bytes.lower, self.items(b"upgrade"))
+        return self.method == b"GET" and self.lists(b"upgrade", b"websocket")
 
 
 def parse_head(data: bytes, max_line: int = MAX_LINE, max_headers: int = 64) -> RequestHead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 from oni.protocol import BadHeadError, RequestHead, parse_head
 from oni.server._application import find_application
 from oni.server._goodbye import Goodbye
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._listener import WEBSOCKET_PATH, FrontFactory, make_factory
 from oni.server._oni import Oni
 from oni.server._ordered import OrderedServices
@@ -76,6 +77,7 @@ class OniResource(Resource):
         whole = Resource()
         self._front = make_factory(oni, reactor, whole)
         self._limits = oni.settings.server
+        self._hosts = own_hosts(self._limits.allowed_hosts)
         # Console, metrics and health tell of a process, and that is not ours here.
         self.putChild(b"api", whole.children[b"api"])
         connection = whole.children[b"connection"]
@@ -97,16 +99,16 @@ class OniResource(Resource):
     def getChildWithDefault(self, path: bytes, request: Any) -> Any:
         """Find what a request is for, if it is for us at all."""
         request.setHeader(b"x-content-type-options", b"nosniff")
-        refusal = _refusal(request, self._limits)
+        refusal = _refusal(request, self._limits, self._hosts)
         if refusal is None:
             return super().getChildWithDefault(path, request)
         return refusal
 
 
-def _refusal(request: Any, limits: ServerSettings) -> IResource | None:
+def _refusal(request: Any, limits: ServerSettings, ours: Set[bytes]) -> IResource | None:
     """Give what answers a request that is not for us, or too large; None for others."""
     hosts = request.requestHeaders.getRawHeaders(b"host", [])
-    if not host_is_allowed(hosts, limits.allowed_hosts):
+    if not host_is_allowed(hosts, ours):
         return errorPage(421, "Misdirected Request", "This host is not served here.")
     content = request.content
     if content is not None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 
-__all__ = ["host_is_allowed"]
-
-_PORT = re.compile(r":[0-9]*\Z")
+__all__ = ["host_is_allowed", "own_hosts"]
 
 
-def host_is_allowed(hosts: Iterable[bytes], allowed: Iterable[str]) -> bool:
+def own_hosts(names: Iterable[str]) -> frozenset[bytes]:
+    """Prepare the names that are ours, for :func:`host_is_allowed`."""
+    return frozenset(name.lower().encode("latin-1") for name in names)
+
+
+def host_is_allowed(hosts: Sequence[bytes], allowed: Set[bytes]) -> bool:
     """Say whether a request is meant for us: a page of another name may have been led here.
 
     Args:
         hosts: The request's Host headers; there must be exactly one.
         allowed: The names, without port, that are ours.
     """
-    given = list(hosts)
-    if len(given) != 1:
+    if len(hosts) != 1:
         return False
-    name = _PORT.sub("", given[0].decode("latin-1")).lower()
-    return any(name == host.lower() for host in allowed)
+    host = hosts[0].lower()
+    if host in allowed:
+        return True
+    name, colon, port = host.rpartition(b":")
+    return bool(colon) and name in allowed and (not port or port.isdigit())

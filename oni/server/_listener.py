@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IProtocol, ISSLTransport
+from twisted.internet.interfaces import IProtocol, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,12 +24,13 @@ from oni.protocol import (
 )
 from oni.server._api import Api
 from oni.server._event_stream import EventStreams
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._oni import Oni
 from oni.server._page import put_page
 from oni.server._running_pages import put_running_pages
 from oni.server._settings import ServerSettings
 from oni.server._site import LimitedSite, UpgradeRequired
+from oni.server._timers import Timer, Timers
 from oni.server.console import Admin
 from oni.server.limits import Admission, Descriptors, Proxies
 
@@ -49,7 +50,7 @@ class Front(Protocol):
     def __init__(self) -> None:
         self._head = b""
         self._inner: IProtocol | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._refused = False
         self._counted = False
         self._address: str | None = None
@@ -72,7 +73,7 @@ class Front(Protocol):
         ):
             self._refuse(_too_many())
             return
-        self._timer = factory.reactor.callLater(factory.limits.handshake_timeout, self._is_late)
+        self._timer = factory.heads.add(self._is_late)
 
     def dataReceived(self, data: bytes) -> None:
         """Collect the head."""
@@ -153,13 +154,12 @@ class Front(Protocol):
         _log.debug("{peer}: {error}", peer=transport.getPeer(), error=error)
         transport.write(refusal_response(error))
         transport.loseConnection()
-        seconds = self.factory.limits.close_timeout
-        self._timer = self.factory.reactor.callLater(seconds, transport.abortConnection)
+        self._timer = self.factory.closings.add(transport.abortConnection)
 
     def _stop_clock(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
 
 def _too_many() -> BadHeadError:
@@ -180,6 +180,8 @@ class FrontFactory(Factory[Front]):
         admission: Bounds how many websockets are opened in a second.
         descriptors: Stops the ports when the process can open no more.
         limited: Counts how often somebody was refused, by the limit.
+        heads: Until requests' heads must be complete.
+        closings: Until refused connections must have ended.
     """
 
     protocol = Front
@@ -202,6 +204,9 @@ class FrontFactory(Factory[Front]):
         self.admission = Admission(limits.max_handshakes_per_second, reactor.seconds)
         self.descriptors = Descriptors(reactor)
         self.limited = self.addresses.limited
+        self.heads = Timers(reactor, limits.handshake_timeout)
+        self.closings = Timers(reactor, limits.close_timeout)
+        self._hosts = own_hosts(limits.allowed_hosts)
         self._is_full = False
 
     @property
@@ -242,19 +247,18 @@ class FrontFactory(Factory[Front]):
         hosts = request.values(b"host")
         if len(hosts) != 1:
             raise BadHeadError(400, f"{len(hosts)} headers host")
-        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+        if not host_is_allowed(hosts, self._hosts):
             raise BadHeadError(421, "the host is not ours")
-        peer = transport.getPeer()
         if request.path == WEBSOCKET_PATH and request.asks_for_websocket:
             seconds = self.admission.admit()
             if seconds:
                 self.limited["handshakes"] += 1
                 after = b"Retry-After: %d\r\n" % seconds
                 raise BadHeadError(503, "too many come at once", after)
-            websocket: Any = self.websockets.buildProtocol(peer)
+            websocket: Any = self.websockets.buildProtocol(None)
             websocket.accept(request, ISSLTransport(transport, None) is not None)
             return cast(WebSocketCarrier, websocket)
-        return cast(IProtocol, self.site.buildProtocol(peer))
+        return cast(IProtocol, self.site.buildProtocol(transport.getPeer()))
 
 
 def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontFactory:

@@ -96,8 +96,7 @@ class Performer:
         reply = reply_to(act)
         fired = self._dispatcher.fire_event(act, **act.details, **details)
         reply.cancel_act = fired.cancel
-        fired.addCallbacks(self._ended, self._failed, (act,), errbackArgs=(act,))
-        fired.addErrback(lambda failure: _log.failure("an act ended badly", failure))
+        fired.addBoth(self._over, act)
 
     # --- The handlers -------------------------------------------------------------------------
 
@@ -105,12 +104,9 @@ class Performer:
         if isinstance(act, Act) and not self._passes.admits(act):
             check_act(act, self._settings)
 
-    def _carry_out(self, act: Any) -> Deferred[None] | None:
+    async def _carry_out(self, act: Any) -> None:
         if not isinstance(act, Act):
-            return None
-        return Deferred.fromCoroutine(self._do(act))
-
-    async def _do(self, act: Act) -> None:
+            return
         try:
             seal(act)
             result = await self._effects.carry_out(act)
@@ -133,6 +129,15 @@ class Performer:
             reply_to(act).fail(error)
 
     # --- The end of the event -----------------------------------------------------------------
+
+    def _over(self, result: EventResult | Failure, act: Act) -> None:
+        try:
+            if isinstance(result, Failure):
+                self._failed(result, act)
+            else:
+                self._ended(result, act)
+        except Exception:  # noqa: BLE001 - there is nobody above who could do more
+            _log.failure("an act ended badly")
 
     def _ended(self, result: EventResult, act: Act) -> None:
         if not result.dispatched:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Callable
 from math import ceil
+from os import urandom
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -41,12 +42,22 @@ from oni.values import ClientInfo, Position
 if TYPE_CHECKING:
     from oni.server._performer import Performer
 
-__all__ = ["VERSION", "Connection", "Session"]
+__all__ = ["VERSION", "Connection", "Session", "new_client_id"]
 
 _log = Logger()
 
 #: What kind of server it is, as clients are told.
 VERSION = "oni"
+
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
+
+
+def new_client_id() -> str:
+    """Make a session's id: 128 random bits in 22 characters, fit for an URL.
+
+    Short, since everything that the client publishes carries it to every subscriber.
+    """
+    return b2a_base64(urandom(16), newline=False)[:22].translate(_FOR_URLS).decode("ascii")
 
 
 class Connection(Protocol):
@@ -134,7 +145,7 @@ class Session:
             is_duplex: See the class.
             tally: Counts what happens.
         """
-        self.client = str(uuid4())
+        self.client = new_client_id()
         self.user = ""
         self.info: Any = None
         self.meta: Any = None

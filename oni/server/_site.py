@@ -13,7 +13,7 @@ from twisted.web.pages import errorPage
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._settings import ServerSettings
 from oni.server.limits import Addresses, Proxies
 
@@ -170,6 +170,7 @@ class LimitedSite(Site):
         )
         self.limits = limits
         self.last_responses = 0
+        self._hosts = own_hosts(limits.allowed_hosts)
         self.displayTracebacks = False
         self.addresses = Addresses(limits.max_connections_per_address)
         self._proxies = Proxies(limits.trusted_proxies)
@@ -179,7 +180,7 @@ class LimitedSite(Site):
         request.setHeader(b"server", b"Oni")
         request.setHeader(b"x-content-type-options", b"nosniff")
         hosts = request.requestHeaders.getRawHeaders(b"host", [])
-        if not host_is_allowed(hosts, self.limits.allowed_hosts):
+        if not host_is_allowed(hosts, self._hosts):
             return errorPage(421, "Misdirected Request", "This host is not served here.")
         if not self._counts_in(request):
             return errorPage(429, "Too Many Requests", "Too many come from this address at once.")

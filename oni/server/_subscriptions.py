@@ -18,8 +18,8 @@ from oni.server._acts import refusal
 from oni.server._expiries import Expiries, Expiry
 from oni.server._grants import EXPIRY_GRACE, Grant
 from oni.server._recent import RecentChannels
-from oni.server._settings import ChannelRules, Settings
-from oni.values import Attachment, ClientInfo, Position
+from oni.server._settings import Settings
+from oni.values import ClientInfo, Position
 
 if TYPE_CHECKING:
     from oni.server._session import Session
@@ -133,8 +133,15 @@ class Subscriptions:
             raise refusal(ErrorCode.UNKNOWN_CHANNEL)
         self.check_room(name)
         held = self._held[name] = Held(self._channels.get(name), wish.by_server)
+        session, recovers = self._session, rules.recovers
         try:
-            attached = await self._attach(held, rules, wish)
+            attached = await held.channel.attach(
+                session.carrier,
+                wish.since if recovers else None,
+                wants=None if wish.filter is None else wants_tags(wish.filter),
+                client=session.client,
+                join_leave=wish.join_leave and rules.join_leave,
+            )
             held.cursor = attached.subscription
             self._check_held(name, held)
             if wish.since is not None and wish.rejects_gap and not attached.recovered:
@@ -144,16 +151,18 @@ class Subscriptions:
                 await held.channel.enter(self._info(wish.grant))
                 held.is_present = True  # also where it had to leave before it was there
                 self._check_held(name, held)
-        except BaseException:
+        except BaseException as error:
             if self._held.get(name) is held:
                 del self._held[name]
             self._let_go(held)
+            if isinstance(error, AlreadySubscribedError):
+                raise refusal(ErrorCode.ALREADY_SUBSCRIBED) from error
             raise
         ttl = self._expire(name, held, wish.grant.ttl)
         return SubscribeResult(
             expires=ttl > 0,
             ttl=ttl,
-            recoverable=rules.recovers,
+            recoverable=recovers,
             positioned=True,
             epoch=attached.position.epoch,
             offset=attached.position.offset,
@@ -199,19 +208,6 @@ class Subscriptions:
         if held is None:
             raise refusal(ErrorCode.PERMISSION_DENIED)
         return self._expire(name, held, ttl)
-
-    async def _attach(self, held: Held, rules: ChannelRules, wish: Wish) -> Attachment:
-        session = self._session
-        try:
-            return await held.channel.attach(
-                session.carrier,
-                wish.since if rules.recovers else None,
-                wants=None if wish.filter is None else wants_tags(wish.filter),
-                client=session.client,
-                join_leave=wish.join_leave and rules.join_leave,
-            )
-        except AlreadySubscribedError as error:
-            raise refusal(ErrorCode.ALREADY_SUBSCRIBED) from error
 
     def _check_held(self, name: str, held: Held) -> None:
         """Go on only if nobody has ended the subscription meanwhile."""

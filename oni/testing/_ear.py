@@ -97,6 +97,11 @@ class Ear:
                 if not subscription.asleep and not subscription.closed:
                     self._behind.append(subscription)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to take, as far as it was told."""
+        return bool(self._behind)
+
     def drain(self) -> None:
         """Take all that there is, if not paused."""
         while self._behind and not self.is_paused:

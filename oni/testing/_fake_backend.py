@@ -62,6 +62,7 @@ class FakeBackend:
         self.reads = self.follows = self.probes = 0
         self.holds = holds
         self._choose = choose
+        self._lives = 0
         self._sink: IBackendSink | None = None
         self._answers: list[tuple[Deferred[Any], Any]] = []
         self._feed: deque[Callable[[IBackendSink], None]] = deque()
@@ -131,6 +132,21 @@ class FakeBackend:
         self.memory.trim(channel)
         stream: Any = self.memory.hold(channel)
         stream.link = 0
+
+    def begin_anew(self, channel: str) -> None:
+        """Lose a channel's stream as a whole, as a server does that is emptied.
+
+        What it goes on with is another life: it has another epoch, and begins at 0.
+        """
+        self.memory.trim(channel)
+        stream: Any = self.memory.hold(channel)
+        self._lives += 1
+        stream.epoch = f"{stream.epoch}+{self._lives}"
+        stream.top = stream.link = 0
+
+    def hears(self, channel: str) -> bool:
+        """Say whether what is published on a channel now gets into this node's feed."""
+        return not self.is_deaf and self._streams.is_followed(self, channel)
 
     def settle(self) -> None:
         """Let everything come that is held, and what it causes."""

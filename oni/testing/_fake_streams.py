@@ -51,6 +51,10 @@ class Streams:
         self._nodes[node].add(channel)
         return self.memory.follow(channel)
 
+    def is_followed(self, node: FakeBackend, channel: str) -> bool:
+        """Say whether a node hears a channel."""
+        return channel in self._nodes.get(node, ())
+
     def unfollow(self, node: FakeBackend, channel: str) -> Deferred[None]:
         """Let a node hear a channel no more."""
         self._nodes[node].discard(channel)

@@ -44,6 +44,36 @@ class GapTests(NodeTestCase):
         self.publish(501)
         self.assertEqual(len(self.node.kept_pages), 0)
 
+    def test_ring_has_more_than_history(self) -> None:
+        """Where the ring goes back further than history, the gap ends at the ring."""
+        self.options = StreamOptions(ring_entries=10, history_size=5, history_ttl=60.0)
+        self.channel = self.node.get("short")
+        self.hear()
+        self.publish(*range(1, 26))
+        self.assertEqual(self.ear.offsets, [-15, *range(16, 26)])
+
+    def test_history_has_more_than_was_there(self) -> None:
+        """What was published while history, which was empty, was read is no part of the gap."""
+        self.options = StreamOptions(ring_entries=2, history_size=50, history_ttl=60.0)
+        backend = FakeBackend(self.clock)
+        node = self.make_node(backend)
+        channel = node.get("late")
+        channel.subscribe(None, self.ear)
+        backend.settle()
+        for number in range(1, 6):
+            channel.publish("message", number)
+        backend.settle()
+        backend.memory.trim("late")
+        self.ear.take()  # asks for a page, which is empty
+        for number in range(6, 12):
+            channel.publish("message", number)
+        while backend.deliver():
+            pass
+        for _ in range(4):
+            backend.settle()
+            self.ear.drain()
+        self.assertEqual(self.ear.offsets, [-5, *range(6, 12)])
+
     def test_stuck_readers_cost_nothing(self) -> None:
         """Whatever is published, a reader that takes nothing keeps nothing."""
         ears = [Ear() for _ in range(100)]
@@ -98,6 +128,20 @@ class LatestTests(NodeTestCase):
             self.assertEqual(len(attached.entries), 20 if missing == 20 else 0)
             self.assertEqual(ear.offsets, [])
         self.assertEqual(self.node.statistics()["passed_over"], 0)
+
+    def test_carrier_goes_on(self) -> None:
+        """A carrier that comes back hears the newest of what it missed."""
+        self.options = StreamOptions(
+            ring_entries=10, behind="latest", history_size=1000, history_ttl=600.0
+        )
+        self.channel = self.node.get("kept")
+        first = self.publish(1)
+        self.publish(*range(2, 30))
+        near = Position(first.epoch, 25)
+        for since in (first, near):
+            ear = Ear()
+            self.assertEqual(self.hear(ear, since), since)
+            self.assertEqual((self.numbers(ear), ear.gaps), ([29], []))
 
     def test_turns(self) -> None:
         """The newest of many values come in turns, too, each once."""
@@ -272,7 +316,7 @@ class FeedTests(NodeTestCase):
         entry = type(self.channel.ring.newest()[0])("news", draft, Position("new", 7), 0)
         self.node.received("news", (entry,))
         self.assertEqual(
-            self.ear.lines[2:], [["news", "new", 0, None, None], ["news", "new", 7, "message", 9]]
+            self.ear.lines[2:], [["news", "new", 6, None, None], ["news", "new", 7, "message", 9]]
         )
 
     def test_began_again(self) -> None:
@@ -322,6 +366,45 @@ class FeedTests(NodeTestCase):
             self.backend.settle()
             self.clock.advance(1)
         self.assertEqual(self.ear.offsets, [-15, *range(16, 21)])
+
+    def test_given_up_for_whom(self) -> None:
+        """That history was given up is told to those who waited for it, and to no others."""
+        self.options = StreamOptions(ring_entries=5, history_size=100, history_ttl=600.0)
+        channel = self.node.get("short")
+        gone, told, later = Ear(), self.ear, Ear()
+        for ear in (gone, told, later):
+            channel.subscribe(None, ear)
+        later.is_paused = True
+        self.backend.settle()
+        for number in range(20):
+            channel.publish("message", number)
+        self.backend.settle()
+        self.backend.go_down()
+        gone.drain()
+        channel.unsubscribe(None, gone)
+        self.backend.settle()  # it fails, and nobody waits for it any more
+        self.backend.come_up()
+        self.backend.settle()
+        told.drain()
+        self.backend.settle()
+        self.assertEqual(told.offsets, list(range(1, 21)))
+        told.is_paused = True
+        for number in range(20, 40):
+            channel.publish("message", number)
+        self.backend.settle()
+        told.is_paused = False
+        self.backend.go_down()
+        told.drain()
+        for _ in range(6):
+            self.backend.settle()
+            self.clock.advance(1)
+        self.assertEqual(told.offsets[20:], [-35, *range(36, 41)])
+        self.backend.come_up()
+        later.is_paused = False
+        for _ in range(4):
+            self.backend.settle()
+            later.drain()
+        self.assertEqual(later.offsets, list(range(1, 41)))
 
     def test_start_fails(self) -> None:
         """A subscription fails while the backend is down, and works afterwards."""

@@ -125,6 +125,20 @@ class FilteredTests(NodeTestCase):
         heard = [self.numbers(ear) for ear in (by_event, by_filter, excluded, plain)]
         self.assertEqual(heard, [[2], [4], [4], [5]])
 
+    def test_off_the_ring(self) -> None:
+        """What a reader wants is not superseded by what it does not want."""
+        self.options = StreamOptions(
+            ring_entries=3, behind="latest", history_size=100, history_ttl=60.0
+        )
+        channel = self.node.get("kept")
+        by_event, plain = Ear(), Ear()
+        channel.subscribe("a", by_event)
+        channel.subscribe(None, plain)
+        for number in range(1, 10):
+            channel.publish("a" if number < 4 else "b", number)
+        heard = [self.numbers(ear) for ear in (by_event, plain)]
+        self.assertEqual((heard, by_event.gaps), ([[3], [9]], []))
+
 
 class LatestTests(SynchronousTestCase):
     """The index beside the ring."""

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.protocol import BadHeadError, parse_head
-from oni.server._hosts import host_is_allowed
 
 
 class HeadTests(SynchronousTestCase):
@@ -71,30 +70,3 @@ class HeadTests(SynchronousTestCase):
         if value.count(b"\r\n") == 0:
             self.assertEqual(lines, [value.strip(b" \t")])
             self.assertLessEqual(len(value.decode("latin-1").splitlines()), 1)
-
-
-class HostTests(SynchronousTestCase):
-    """Tests of :func:`oni.server._hosts.host_is_allowed`."""
-
-    ours = ("localhost", "127.0.0.1", "[::1]", "Example.org")
-
-    def test_ours(self) -> None:
-        """A name of ours is accepted, with and without a port."""
-        for host in (b"localhost", b"LOCALHOST:8000", b"[::1]:8000", b"[::1]", b"example.org:1"):
-            self.assertTrue(host_is_allowed([host], self.ours), host)
-
-    def test_others(self) -> None:
-        """Any other is not, nor none, nor two."""
-        for hosts in (
-            [],
-            [b""],
-            [b"evil.example"],
-            [b"localhost.evil.example"],
-            [b"localhost:8000.evil.example"],
-            [b"localhost:80:80"],
-            [b"localhost."],
-            [b"::1"],
-            [b"localhost", b"localhost"],
-            [b"\xff"],
-        ):
-            self.assertFalse(host_is_allowed(hosts, self.ours), hosts)

@@ -8,10 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import Refused
 from oni.protocol import CLOSES
 from oni.server._intake import MAX_ACTS, MAX_COMMANDS
+from oni.server._session import new_client_id
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase
@@ -66,6 +68,18 @@ COMMANDS = st.one_of(
     ),
     st.just({"connect": {}}),
 )
+
+
+class ClientIdTests(SynchronousTestCase):
+    """Tests of :func:`oni.server._session.new_client_id`."""
+
+    def test_short(self) -> None:
+        """All differ, and consist of 22 characters that mean nothing in an URL."""
+        ids = [new_client_id() for _ in range(2000)]
+        self.assertEqual(len(set(ids)), len(ids))
+        for one in ids:
+            self.assertRegex(one, r"\A[A-Za-z0-9_-]{22}\Z")
+        self.assertGreaterEqual(set("".join(ids)), set("-_09azAZ"))
 
 
 class ConnectTests(HouseTestCase):

@@ -16,13 +16,15 @@ from twisted.logger import Logger
 
 from oni.carriers import origin_is_allowed
 from oni.server._admin_settings import LOOPBACK_HOSTS
-from oni.server._heads import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._settings import Settings
 from oni.server.limits import Proxies
 
 __all__ = ["FREE_FAILURES", "LONGEST_WAIT", "MAX_ADDRESSES", "Access", "Denial"]
 
 _log = Logger()
+
+_LOOPBACK = own_hosts(LOOPBACK_HOSTS)
 
 #: So many wrong keys an address may send before it has to wait.
 FREE_FAILURES = 3
@@ -146,7 +148,7 @@ def _is_from_here(request: Any) -> bool:
     headers = request.requestHeaders
     if any(headers.hasHeader(name) for name in _OF_PROXIES):
         return False
-    if not host_is_allowed(headers.getRawHeaders(b"host", []), LOOPBACK_HOSTS):
+    if not host_is_allowed(headers.getRawHeaders(b"host", []), _LOOPBACK):
         return False
     try:
         address = ip_address(getattr(request.getClientAddress(), "host", ""))

@@ -12,13 +12,13 @@ from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 
 from oni.errors import MissingExtraError
-from oni.server._hosts import host_is_allowed
+from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._running_settings import MetricsSettings
 
 __all__ = ["Metrics", "make_metrics_page"]
 
 _MODULE = "oni.server.metrics.prometheus_client"
-_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK_HOSTS = own_hosts(("localhost", "127.0.0.1", "[::1]"))
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 # What proxies add. One on this machine has a loopback address, whoever sits behind it.
 _OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
