@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from array import array
@@ -32,13 +33,14 @@ from oni.command._conversation import (
 )
 from oni.command._failures import FAILED, INTERRUPTED, UNREACHABLE
 from oni.command._http import why_not_reached
-from oni.command._link import Link, open_link
+from oni.command._link import BUSY, Link, open_link
 from oni.command._show import note
 from oni.command._target import Target
 
 __all__ = ["Bench", "Load"]
 
 _AT_ONCE = 20  # subscribers that are connecting at the same time
+_AGAIN = (0.1, 0.5)  # seconds until one comes again that the daemon was too busy for
 _LAST_ONES = 5.0  # seconds that the last deliveries may take after the last publication
 _REDRAW = 0.1  # seconds between two looks of the progress bar
 _GOODBYE = 1.0  # seconds for all connections to close
@@ -117,7 +119,10 @@ class _Subscriber:
     def closed(self, link: Link, code: int, reason: str) -> None:
         """A subscriber is missing now."""
         self.link = None
-        self._bench.left(reason)
+        if reason == BUSY:
+            self._bench.connect_later(self)
+        else:
+            self._bench.left(reason)
 
 
 @implementer(IAgentEndpointFactory)
@@ -278,7 +283,16 @@ class Bench:
     def _add_subscriber(self) -> None:
         subscriber = _Subscriber(self)
         self._subscribers.append(subscriber)
+        self._connect(subscriber)
+
+    def _connect(self, subscriber: _Subscriber) -> None:
         open_link(self._target, subscriber, self._reactor).addErrback(self._not_connected)
+
+    def connect_later(self, subscriber: _Subscriber) -> None:
+        """Come again after a while: the daemon greets only so many in a second."""
+        if not self._over:
+            wait = random.uniform(*_AGAIN)
+            self._timers.append(self._reactor.callLater(wait, self._connect, subscriber))
 
     def _not_connected(self, failure: Failure) -> None:
         self.fail(why_not_reached(self._target, failure.value), UNREACHABLE)

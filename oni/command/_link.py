@@ -15,13 +15,16 @@ from twisted.python.failure import Failure
 from oni.command._failures import NoAnswerError
 from oni.command._target import Target
 
-__all__ = ["Link", "LinkOwner", "open_link"]
+__all__ = ["BUSY", "Link", "LinkOwner", "open_link"]
+
+BUSY = "it takes no more connections for now"
+"""The reason of a link that was refused only because others came just before."""
 
 _STATUS = re.compile(r"upgrade failed \[([0-9]{3})")
 _STATUSES = {
     "403": "this origin may not connect: see server.allowed_origins",
     "421": "it does not answer under this name: see server.allowed_hosts, or use --config",
-    "503": "it takes no more connections for now",
+    "503": BUSY,
 }
 # How service_identity says that a certificate is for another name.
 _OTHER_NAME = ("VerificationError", "CertificateError")

@@ -13,7 +13,7 @@ from oni.server._settings_file import parse_settings
 
 TEXT = r"""
 [server]
-listen = ["tcp:8000", "unix:/tmp/\u007f\"x"]
+listen = ["tcp:8000", "unix:/run/\u007f\"x"]
 max_connections = 7
 pong_timeout = 2.5
 [auth]

@@ -469,6 +469,16 @@ def test_bench(running: RunningDaemon) -> None:
     assert found["deliveries_per_second"] > 0
 
 
+def test_bench_of_many(tmp_path: Path) -> None:
+    """More subscribers than the daemon greets in a second come one after the other."""
+    limits = "max_handshakes_per_second = 10.0\nmax_connections_per_address = 50\n"
+    settings = KEPT.replace("[auth]", f"{limits}[auth]")
+    with daemon(tmp_path, settings) as few:
+        done = oni(few, "bench", "-s", "12", "-m", "5", "--json")
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert json.loads(done.stdout)["delivered"] == 60
+
+
 def test_bench_that_cannot(running: RunningDaemon) -> None:
     """What makes it impossible is one line."""
     for code, text, done in (

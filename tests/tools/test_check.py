@@ -118,6 +118,7 @@ def test_make_and_tox_run_the_same_commands() -> None:
         "oni.server.quickstart",
         "tools/check.py",
         '"$$script";',
+        "tests.fuzz",
         "tools/conformance.py",
         "tools/check.py",
     ]

@@ -93,7 +93,7 @@ def signed_by(token: str, keys: Iterable[Key]) -> bytes:
             found = library.PyJWS(algorithms=[key.algorithm]).decode_complete(
                 token, key.key, algorithms=[key.algorithm]
             )
-        except library.InvalidTokenError:
+        except library.PyJWTError:
             continue
         return bytes(found["payload"])
     raise BadTokenError("no key proves it")

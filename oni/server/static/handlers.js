@@ -17,8 +17,8 @@ export function showHandlers({ phases, handlers, total, state }, rates, counters
   else return;
   const words = [
     handlers.length < total
-      ? `the first ${count(handlers.length)} of ${count(total)}`
-      : count(total),
+      ? `the first ${count(handlers.length)} of ${count(total)} handlers`
+      : `${count(total)} handlers`,
     `${rate(rates.events)} events per second`,
     `${count(state.events_running)} running`,
     `${count(state.events_queued)} waiting`,

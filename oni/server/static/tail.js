@@ -7,7 +7,7 @@ const KEPT = 500; // lines; older ones go
 const MOST = 16; // channels at once
 const QUIET = 15_000; // milliseconds between two words to who does not see the page
 
-const roomy = matchMedia("(min-width: 30rem)");
+const WIDE = 9.1 / 16; // of one character, as a part of the page's text size
 
 let client = null;
 let arrived = 0;
@@ -191,8 +191,15 @@ function gap({ channel, words, at }) {
   return make("li", "gap", make("p", "when", time), make("p", "what", `${words}${where}`));
 }
 
+/** Say how many characters a line of data has. */
+function roomFor() {
+  const size = parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
+  const width = $("part-tail").clientWidth - size; // the list has a margin, and may scroll
+  return Math.max(24, Math.min(80, Math.floor(width / (size * WIDE))));
+}
+
 /** Write JSON over as few lines as are still easy to read. */
-function pretty(value, room = roomy.matches ? 64 : 31, indent = "") {
+function pretty(value, room = roomFor(), indent = "") {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   const list = Array.isArray(value);
   const [open, close] = list ? "[]" : "{}";

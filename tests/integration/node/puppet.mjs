@@ -18,7 +18,7 @@ const taking = (tokens, kind, members) =>
   };
 
 const commands = {
-  connect({ url, options: { tokens, ...options } }) {
+  connect({ url, options: { tokens, ...options } = {} }) {
     client = new Centrifuge(url, {
       websocket: WebSocket,
       minReconnectDelay: 50,
@@ -38,7 +38,7 @@ const commands = {
     client.on("unsubscribed", ({ channel }) => tell("server_unsubscribed", { channel }));
     client.connect();
   },
-  subscribe({ channel, options: { tokens, ...options } }) {
+  subscribe({ channel, options: { tokens, ...options } = {} }) {
     const subscription = client.newSubscription(channel, {
       minResubscribeDelay: 50,
       maxResubscribeDelay: 200,

@@ -43,6 +43,15 @@ class SignatureTests(SynchronousTestCase):
             self.assertEqual(signed_by(token, keys), b'{"sub":"bob"}')
             self.refused(token, *[key for key in keys if key.algorithm != algorithm])
 
+    def test_wrong_signatures(self) -> None:
+        """A signature that is cut, longer, empty or of another key is none, whatever the kind."""
+        for algorithm in ("RS256", "ES256"):
+            key = load_public_key(algorithm, pair(algorithm)[1])
+            token = sign(b"{}", pair(algorithm)[0], algorithm)
+            signed, _, signature = token.rpartition(".")
+            for wrong in ("", signature[:-4], signature + "AAAA", "A" * len(signature), "AAAA"):
+                self.refused(f"{signed}.{wrong}", key)
+
     def test_another_secret(self) -> None:
         """Who does not know the secret cannot make a token."""
         self.refused(make_token(OTHER))

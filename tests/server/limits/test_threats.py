@@ -280,3 +280,34 @@ class RetryTests(ThreatTestCase):
         answers = {str(self.http(body, X_API_Key="a key of many characters")) for _ in range(1000)}
         self.assertEqual(len(answers), 1)
         self.assertEqual(self.top("kept:1").offset, 1)
+
+
+class EventStreamTests(ThreatTestCase):
+    """Event streams that are not read."""
+
+    def stream(self) -> Client:
+        """Open one."""
+        client = self.request(method="GET", path="/connection/sse/kept:1")
+        self.assertIn(b" 200 ", client.take())
+        return client
+
+    def test_stuck(self) -> None:
+        """One that takes nothing for 30 s is ended, though nobody can tell it so."""
+        client = self.stream()
+        client.transport.producer.pauseProducing()
+        self.reactor.advance(29)
+        self.assertFalse(client.transport.aborted)
+        self.reactor.advance(1.1)
+        self.assertTrue(client.transport.aborted)
+        client.vanish()
+        self.reactor.advance(0)
+        self.assertEqual(self.oni.sessions, {})
+
+    def test_slow(self) -> None:
+        """One that takes what it was sent, late, stays."""
+        client = self.stream()
+        for _ in range(5):
+            client.transport.producer.pauseProducing()
+            self.reactor.advance(29)
+            client.transport.producer.resumeProducing()
+        self.assertFalse(client.transport.aborted)
