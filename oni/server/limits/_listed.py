@@ -9,7 +9,7 @@ from oni.carriers import MAX_FLUSH, MAX_WAITING
 from oni.channels import MAX_NAME
 from oni.protocol import MAX_DEPTH
 from oni.server._effects import MAX_PUBLICATIONS
-from oni.server._session import MAX_ACTS, MAX_COMMANDS
+from oni.server._intake import MAX_ACTS, MAX_COMMANDS
 from oni.server._settings import describe
 
 __all__ = ["Limit", "limits"]
