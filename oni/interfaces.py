@@ -490,7 +490,11 @@ class IChannelBackend(Interface):
     """Where channels keep their data, and how nodes hear of each other's publications.
 
     An epoch names one life of one channel's stream: no other channel ever has the same. Offsets
-    grow within it and may leave numbers out; each entry knows the offset of the one before it.
+    grow within it and may leave numbers out; each entry knows the offset of the one before it. A
+    backend that may forget that there was one says 0 then: who stands above 0 is told of a gap.
+    Who stands at 0 cannot see that; so where a position of offset 0 may have been given, such a
+    backend takes another epoch instead.
+
     Every method may be called between ``start`` and ``stop``. Failures come through Deferreds:
     :class:`oni.errors.BackendError`, of which it is unknown whether the call took effect.
     """

@@ -28,7 +28,12 @@ _PAUSE = 1.0  # seconds after a failed attempt
 
 
 def is_seamless(page: Page, since: int) -> bool:
-    """Say whether nothing is missing between an offset and the page that was read with it."""
+    """Say whether nothing is missing between an offset and the page that was read with it.
+
+    The link says so, or that there is no number in between.
+    """
+    if page.entries and page.entries[0].offset == since + 1:
+        return True
     return page.first_prev <= since and not (page.first_prev == 0 < since)
 
 
@@ -149,8 +154,6 @@ class Kept:
         start = asked
         if not is_seamless(page, asked):
             start = page.first_prev or entries[0].offset - 1
-            if start <= asked:  # the stream has begun again; so the gap takes in its first one
-                start = entries[0].offset
             if life == self._ring.life and asked < self._ring.base < start:
                 self._end(life, asked)  # the ring has more than history
                 return
@@ -184,6 +187,8 @@ class Kept:
         self._reading = False
         if self._waiting:
             self._read(min(subscription.offset for subscription in self._waiting))
+        else:
+            self._attempts = 0
 
     def _end(
         self,

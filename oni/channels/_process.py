@@ -38,6 +38,9 @@ def get(name: str) -> IChannel:
 def MemoryChannel(name: str) -> IChannel:
     """Give the process's channel of this name, which is in memory: what :func:`get` gives.
 
+    A function, though it looks like a class: for another medium not the channel is subclassed, but
+    its backend, and that gets a door like this one.
+
     Raises:
         ChannelNameError: No channel may have this name.
         ChannelBackendError: The process's channels are kept somewhere else.

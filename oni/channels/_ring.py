@@ -75,7 +75,8 @@ class Ring:
         base: The offset of the publication before the oldest one here.
         top: The offset of the newest one, or ``base``.
         epoch: The stream's epoch.
-        life: Grows whenever offsets of before mean nothing any more.
+        life: Grows whenever it begins anew, and who read it before may have missed something.
+        epoch_life: The life with which the epoch began.
         size: Bytes that are kept.
         readers: How many subscriptions have not taken everything.
         excluding: How many of its publications exclude somebody.
@@ -94,6 +95,7 @@ class Ring:
         "_rings",
         "base",
         "epoch",
+        "epoch_life",
         "excluding",
         "hot",
         "life",
@@ -115,7 +117,7 @@ class Ring:
         self.base = 0
         self.top = 0
         self.epoch = ""
-        self.life = 0
+        self.life = self.epoch_life = 0
         self.size = 0
         self.readers = 0
         self.excluding = 0
@@ -133,6 +135,8 @@ class Ring:
         """Begin another life, in which nothing of what was read before has a place."""
         self.clear()
         self.life += 1
+        if position.epoch != self.epoch:
+            self.epoch_life = self.life
         self.epoch = position.epoch
         self.base = self.top = position.offset
 

@@ -242,6 +242,9 @@ class Subscription:
         """Take what the ring does not have any more."""
         channel = self.channel_object
         ring = channel.ring
+        if ring.epoch_life <= self.life < ring.life and self.offset >= ring.base:
+            self.life = ring.life  # what is in doubt lies before
+            return self.take(limit)
         wants_one = self._latest and not channel.options.latest_by
         if wants_one and self.life == ring.life and any(map(self.is_wanted, ring.newest())):
             self.offset = ring.base  # what lies between is superseded

@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.channels import Entry
+from oni.channels._kept import is_seamless
 from oni.interfaces import IChannelBackend
 from oni.testing import Ear, FakeBackend
-from oni.values import Position, StreamOptions
+from oni.values import Draft, Page, Position, StreamOptions
 from tests.channels.node import NodeTestCase
 
 STEPS = (7, 1, 1000, 3, 58)  # over and over
@@ -36,6 +40,27 @@ class SparseTestCase(NodeTestCase):
         attached.subscription.begin()
         attached.subscription.close()
         return attached.recovered, [int(entry.data) for entry in attached.entries]
+
+
+class SeamTests(SynchronousTestCase):
+    """What the link of a page proves."""
+
+    def test_seams(self) -> None:
+        """Nothing is missing where the link says so, or where no number lies in between."""
+
+        def is_whole(since: int, prev: int, offset: int) -> bool:
+            entry = Entry("c", Draft("m", b"1"), Position("e", offset), prev)
+            return is_seamless(Page((entry,), prev, entry.position), since)
+
+        self.assertTrue(is_whole(7, 7, 9))
+        self.assertTrue(is_whole(8, 7, 9))
+        self.assertFalse(is_whole(6, 7, 9))
+        self.assertTrue(is_whole(0, 0, 9))
+        self.assertFalse(is_whole(7, 0, 9))
+        self.assertTrue(is_whole(8, 0, 9))
+        top = Position("e", 9)
+        seams = [is_seamless(Page((), 9, top), since) for since in (8, 9)]
+        self.assertEqual(seams, [False, True])
 
 
 class LiveTests(SparseTestCase):
@@ -99,19 +124,44 @@ class LiveTests(SparseTestCase):
         self.send(3, 4)
         self.assertEqual(self.ear.offsets, [7, 8, -1007, 1008, 1011])
 
+    def test_ahead_of_the_feed(self) -> None:
+        """Who has recovered what the feed brings later, after a break, is not sent back."""
+        self.hear()
+        self.send(1, 2)
+        self.ear.drain()
+        epoch = self.channel.ring.epoch
+        self.backend.forget("news")
+        self.backend.holds = True
+        sent = [self.channel.publish("message", number) for number in (3, 4, 5)]
+        while self.backend.answer():
+            pass
+        places = [self.successResultOf(one).offset for one in sent]
+        ear = Ear()
+        attaching = self.channel.attach(ear, Position(epoch, places[0]))
+        while self.backend.answer():
+            pass
+        attached = self.successResultOf(attaching)
+        self.assertEqual([entry.offset for entry in attached.entries], places[1:])
+        attached.subscription.begin()
+        self.backend.settle()
+        self.backend.holds = False
+        last = self.send(6)
+        self.assertEqual((ear.offsets, ear.gaps), (last, []))
+        self.assertEqual(self.ear.offsets, [7, 8, -(places[0] - 1), *places, *last])
+
     def test_forgotten_behind(self) -> None:
         """The same, read from history by one that is behind."""
         self.options = StreamOptions(ring_entries=2, history_size=8, history_ttl=60.0)
         self.channel = self.node.get("short")
         self.hear()
-        self.send(1)
+        self.send(1, 1)
         self.ear.drain()
         self.backend.is_deaf = True
         self.backend.forget("short")
         offsets = self.send(2, 3, 4)
         self.backend.is_deaf = False
         offsets += self.send(5)
-        self.assertEqual(self.ear.offsets, [7, -offsets[0], *offsets[1:]])
+        self.assertEqual(self.ear.offsets, [7, 8, -1007, *offsets])
 
 
 class RecoveryTests(SparseTestCase):
