@@ -317,15 +317,15 @@ class DaemonTests(SynchronousTestCase):
         daemon = self.daemon(reactor, stop_timeout=4.0, running={"drain_time": 60.0})
         daemon.startService()
         closed: list[float] = []
-        for number in range(200):
+        for number in range(2000):
             self.oni.sessions[str(number)] = SimpleNamespace(
                 close=lambda code: closed.append(reactor.seconds()), is_busy=False
             )
         stopped = daemon.stopService()
         reactor.pump([0.1] * 25)
         self.successResultOf(stopped)
-        self.assertEqual(200, len(closed))
-        self.assertEqual(20, closed.count(0.0))
+        self.assertEqual(2000, len(closed))
+        self.assertEqual(100, closed.count(0.0))
         self.assertLessEqual(max(closed), 2.0)
 
     def test_what_hung_is_named(self) -> None:
