@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 from queue import SimpleQueue
+from time import time
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -145,8 +146,6 @@ class StandardLog:
             self.writer.put(self._lines.write(event))
 
     def _tell_dropped(self, number: int) -> bytes:
-        from time import time
-
         return self._lines.write(
             {
                 "log_format": "{number} log events were dropped: nobody took them",
