@@ -189,7 +189,7 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether it waits for the answer of an act."""
-        return bool(self._running)
+        return self._intake.is_busy
 
     # --- What the connection reports ------------------------------------------------------------
 

@@ -258,17 +258,36 @@ def figure(running: RunningDaemon, name: str) -> float:
     return float(found)
 
 
+def is_blocked(port: int) -> bool:
+    """Say whether the daemon gives no answer for half a second."""
+    with socket.create_connection(("127.0.0.1", port), 10) as probe:
+        probe.settimeout(0.5)
+        probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        try:
+            return not probe.recv(1)
+        except TimeoutError:
+            return True
+
+
 TALKING = """
+import time
+
 def configure(oni):
     def talk(act):
+        if act.channel == "hang":
+            time.sleep(60)
         for number in range(2000):
             print("x" * 100)
     oni.dispatcher.add_event_handler(talk, "before", action="publish", use_weakref=False)
 """
 
 
-def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
-    """F29: with standard output and error full, the daemon answers, counts and ends."""
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_log_that_nobody_reads(tmp_path: Path, hangs: bool) -> None:
+    """F29: with standard output and error full, the daemon answers, counts, and ends in time.
+
+    Also where a handler blocks the reactor, and what hangs can be told to nobody.
+    """
     port = free_port()
     text = timed(stop_timeout=2.0).replace("{port}", str(port)).replace("{key}", KEY)
     (tmp_path / "oni.toml").write_text(f"{text}[log]\nmax_waiting = 50\n{APP}", encoding="utf-8")
@@ -290,7 +309,12 @@ def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
             running.publish("news", 1)
         assert figure(running, "oni_log_dropped_total") > 3000
         assert running.publish("news", 1)
-        assert running.stop() == ENDED
+        if hangs:
+            publish_in_background(running, "hang")
+            wait_until(lambda: is_blocked(port), "the handler")
+        begun = time.monotonic()
+        assert running.stop() == (GIVEN_UP if hangs else ENDED)
+        assert time.monotonic() - begun < 2.0 + 1.0 + 4.0
     finally:
         os.close(reading)
         if process.poll() is None:

@@ -26,6 +26,7 @@ from oni.server._application import Application
 from oni.server._deadline import ExitDeadline, leave
 from oni.server._service import Daemon, OniService, _end
 from oni.server._settings_file import settings_from
+from oni.server.limits import Descriptors
 from oni.server.running import Condition
 
 
@@ -268,6 +269,18 @@ class DaemonTests(SynchronousTestCase):
                 self.assertEqual([81, 82], [server[0] for server in reactor.tcpServers])
                 self.assertEqual(["start"], self.oni.told)
 
+    def test_ports_are_watched(self) -> None:
+        """What listens can be stopped when the process runs out of file descriptors."""
+        reactor = MemoryReactorClock()
+        watched: list[Any] = []
+        factory = Factory()
+        factory.descriptors = Descriptors(reactor)  # type: ignore[attr-defined]
+        self.patch(Descriptors, "watch", lambda _, port: watched.append(port) or port)
+        settings = settings_from({"server": {"listen": ["tcp:81:interface=127.0.0.1"]}})
+        service = OniService(SomeOni(), registry=Components())
+        Daemon(service, factory, lambda: 0, settings, reactor).startService()
+        self.assertEqual([81], [port.getHost().port for port in watched])
+
     def test_taken_port(self) -> None:
         """A taken port fails the start, names itself, and the Oni ends again."""
         for step, told in (
@@ -317,15 +330,15 @@ class DaemonTests(SynchronousTestCase):
         daemon = self.daemon(reactor, stop_timeout=4.0, running={"drain_time": 60.0})
         daemon.startService()
         closed: list[float] = []
-        for number in range(200):
+        for number in range(2000):
             self.oni.sessions[str(number)] = SimpleNamespace(
                 close=lambda code: closed.append(reactor.seconds()), is_busy=False
             )
         stopped = daemon.stopService()
         reactor.pump([0.1] * 25)
         self.successResultOf(stopped)
-        self.assertEqual(200, len(closed))
-        self.assertEqual(20, closed.count(0.0))
+        self.assertEqual(2000, len(closed))
+        self.assertEqual(100, closed.count(0.0))
         self.assertLessEqual(max(closed), 2.0)
 
     def test_what_hung_is_named(self) -> None:

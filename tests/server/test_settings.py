@@ -381,6 +381,20 @@ class Wrong(SettingsCase):
                     f'[server]\nallowed_hosts = ["{text}"]', "server.allowed_hosts", repr(text)
                 )
 
+    def test_proxies(self) -> None:
+        """Proxies are addresses, networks or unix; a network has no bits beyond its length."""
+        for text in ("localhost", "10.0.0.1/8", "*", ""):
+            with self.subTest(text):
+                self.assert_problem(
+                    f'[server]\ntrusted_proxies = ["{text}"]', "server.trusted_proxies", repr(text)
+                )
+        self.assertEqual(
+            ("10.0.0.0/8", "::1", "unix"),
+            parse_settings(
+                '[server]\ntrusted_proxies = ["10.0.0.0/8", "::1", "unix"]'
+            ).server.trusted_proxies,
+        )
+
     def test_api_key(self) -> None:
         """A key that is short or cannot be a header is refused, and never repeated."""
         for text in ("short", "with spaces in the middle", "sixteen-or-more-é"):

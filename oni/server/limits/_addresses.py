@@ -68,6 +68,8 @@ class Proxies:
             A key under which connections are counted: an address, or a network; ``""`` for a
             unix socket.
         """
+        if not self._networks and isinstance(peer, peers.IPv4Address):
+            return peer.host  # nothing to find out
         known = _address_of(peer)
         if not self.are_trusted(peer):
             return _key(known)

@@ -25,8 +25,8 @@ class SessionDrain(Service):
     """Closes all sessions when it stops: in random order, in batches, over a window.
 
     Each is told ``3001 shutdown``: a client then comes back after a while that it draws by lot.
-    A session that has not had its turn works as before. One that waits for an answer is closed when
-    it has it, or when the window is over.
+    A session that has not had its turn works as before. One that waits for an answer is closed
+    when it has it, or when the window is over.
 
     Args:
         sessions: Gives the sessions.

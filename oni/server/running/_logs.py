@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 from queue import SimpleQueue
+from time import time
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -145,8 +146,6 @@ class StandardLog:
             self.writer.put(self._lines.write(event))
 
     def _tell_dropped(self, number: int) -> bytes:
-        from time import time
-
         return self._lines.write(
             {
                 "log_format": "{number} log events were dropped: nobody took them",
@@ -165,13 +164,16 @@ def begin_log(settings: LogSettings, secrets: Collection[str] = ()) -> None:
     """Let the process's log go to standard output through a thread, instead of twistd's way.
 
     Call it before twistd begins to log: what twistd would write is then written nowhere else.
-    Nothing happens the second time.
+    Nothing happens the second time, nor where there is no standard output.
     """
     global _log
     if _log is not None:
         return
-    sys.stdout.flush()
-    number = sys.stdout.fileno()
+    try:
+        sys.stdout.flush()
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # it is closed, or was never opened
+        return
     _log = StandardLog(settings, lambda data: _write_all(number, data), secrets)
     globalLogPublisher.addObserver(_log)
     atexit.register(end_log)

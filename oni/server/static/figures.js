@@ -20,6 +20,7 @@ const DRAWN = 3; // from this one on
 
 const values = FIGURES.map(() => []);
 let shown = null;
+let seen = null;
 
 function build() {
   shown = FIGURES.map(([name], place) => {
@@ -44,11 +45,13 @@ function build() {
 /** Show what was told. */
 export function showFigures(told) {
   if (!shown) build();
+  const isNew = told.node.uptime !== seen; // a search is answered from what was seen already
+  seen = told.node.uptime;
   FIGURES.forEach(([, read, write, more], place) => {
     const value = read(told);
     say(shown[place].number, write(value));
     if (more) say(shown[place].more, more(told));
-    if (shown[place].line) draw(values[place], value ?? 0, shown[place].line);
+    if (shown[place].line && isNew) draw(values[place], value ?? 0, shown[place].line);
   });
   const { node } = told;
   const backend = node.backend_up ? node.backend : `${node.backend} is down`;

@@ -7,14 +7,14 @@ let last = null; // calls by handler, and when they were counted
 /** Show what was told. */
 export function showHandlers({ phases, handlers, total, state }, rates, counters, uptime) {
   const seconds = last ? uptime - last.uptime : 0;
+  if (last && seconds === 0) return; // this has been shown
   const calls = new Map(handlers.map((handler) => [handler.id, handler.calls]));
   const flow = (handler) => {
     const before = last?.calls.get(handler.id);
     return before === undefined || seconds <= 0 ? null : (handler.calls - before) / seconds;
   };
   const shown = handlers.map((handler) => ({ ...handler, rate: flow(handler) }));
-  if (seconds > 0 || !last) last = { calls, uptime };
-  else return;
+  last = { calls, uptime };
   const words = [
     handlers.length < total
       ? `the first ${count(handlers.length)} of ${count(total)} handlers`
@@ -25,25 +25,16 @@ export function showHandlers({ phases, handlers, total, state }, rates, counters
     `${count(counters.failures)} failures`,
   ];
   say($("handlers-count"), words.join(", "));
-  const byPhase = Map.groupBy
-    ? Map.groupBy(shown, (handler) => handler.phase)
-    : group(shown);
+  const byPhase = new Map(phases.map((phase) => [phase.name, []]));
+  for (const handler of shown) byPhase.get(handler.phase)?.push(handler);
   keep($("phases"), phases, (phase) => phase.name, createPhase, (child, phase) => {
-    const mine = byPhase.get(phase.name) ?? [];
+    const mine = byPhase.get(phase.name);
     say(child.querySelector("h3"), phase.name);
     say(child.querySelector("p"), about(phase, mine.length));
     const table = child.querySelector("table");
     table.hidden = mine.length === 0;
     keep(table.tBodies[0], mine, (handler) => handler.id, createHandler, updateHandler);
   });
-}
-
-function group(handlers) {
-  const found = new Map();
-  for (const handler of handlers) {
-    found.set(handler.phase, [...(found.get(handler.phase) ?? []), handler]);
-  }
-  return found;
 }
 
 function about(phase, number) {

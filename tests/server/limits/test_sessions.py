@@ -7,7 +7,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+<<<<<<< HEAD
 from oni.server._intake import MAX_COMMANDS
+=======
+from oni.server._session import MAX_COMMANDS, Session
+>>>>>>> part3
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase, WebSocketClient
@@ -91,12 +95,23 @@ class RateTests(HouseTestCase):
     def test_gone(self) -> None:
         """Nothing waits for who has gone."""
         client = self.connected()
-        before = len(self.reactor.getDelayedCalls())
+        (session,) = self.oni.sessions.values()
         client.send(commands(2, 149, ping={}))
         client.vanish()
         self.reactor.advance(0)
-        self.assertLess(len(self.reactor.getDelayedCalls()), before + 1)
         self.assertEqual(self.oni.sessions, {})
+        calls = [call.func for call in self.reactor.getDelayedCalls()]
+        self.assertNotIn(session._pump, calls)
+
+    def test_a_few_too_many(self) -> None:
+        """Also a few commands, or answers to pings, are followed by a pause."""
+        for lines in (commands(2, 104, ping={}), wire.frame("\n".join(["{}"] * 104))):
+            client = self.connected()
+            client.send(lines)
+            self.assertEqual(client.transport.producerState, "paused")
+            self.reactor.advance(0.12)
+            self.assertEqual(client.transport.producerState, "producing")
+            self.assertIsNone(wire.close_of(client.take()))
 
 
 class UserTests(HouseTestCase):
@@ -111,6 +126,9 @@ class UserTests(HouseTestCase):
         third = self.as_user("bob", expect=106)
         self.assertEqual(wire.close_of(third.last), (3504, "connection limit"))
         self.as_user("eve")
+        third.vanish()
+        self.reactor.advance(0)
+        self.as_user("bob", expect=106)  # who was never let in makes no room
         first.vanish()
         self.reactor.advance(0)
         self.as_user("bob")
@@ -126,6 +144,12 @@ class UserTests(HouseTestCase):
         for client in clients:
             client.vanish()
         self.reactor.advance(0)
+        self.assertEqual(len(self.oni._users), 0)
+
+    def test_gone_meanwhile(self) -> None:
+        """Who has gone when it would have been let in is not counted."""
+        self.patch(Session, "open", lambda session: False)
+        self.as_user("bob", expect=108)
         self.assertEqual(len(self.oni._users), 0)
 
     def as_user(self, user: str, expect: int = 0) -> Any:

@@ -7,12 +7,16 @@ from bisect import bisect_left
 from heapq import heappop, heappush
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.protocol import CloseCode
+from oni.server._settings import ServerSettings
 from oni.server.limits._admission import Admission
 from oni.server.running._drain import SessionDrain
+from tests.carriers import wire
+from tests.server.house import Client, HouseTestCase
 
 
 class SomeSession:
@@ -130,6 +134,46 @@ class DrainTests(SynchronousTestCase):
         """What never started sends nobody away."""
         drain = SessionDrain(self.fail, self.fail, 3.0, Clock())
         self.successResultOf(drain.stopService())
+
+
+class RealSessionTests(HouseTestCase):
+    """The drain of an Oni that clients are connected to."""
+
+    server = ServerSettings(max_handshakes_per_second=1000.0, max_connections_per_address=100)
+
+    def test_in_turn(self) -> None:
+        """Who has not had its turn is served; who comes is sent away; all hear why."""
+        clients = [self.connected() for _ in range(50)]
+        waiting: Deferred[None] = Deferred()
+        self.on("before", lambda act: waiting, action="publish", channel="slow")
+        busy = clients[0].command("publish", channel="slow", data=1)
+        drain = SessionDrain(
+            lambda: tuple(self.oni.sessions.values()), self.oni.turn_away, 1.0, self.reactor
+        )
+        drain.startService()
+        stopped = drain.stopService()
+        self.assertEqual(["draining"], list(self.oni.condition.problems()))
+        closed = [client for client in clients if self.said(client)]
+        self.assertGreaterEqual(len(closed), 19)
+        self.assertLessEqual(len(closed), 20)
+        late = next(client for client in clients[1:] if client not in closed)
+        self.assertEqual({}, late.ask("publish", channel="lobby", data=1))
+        newcomer = Client(self)
+        newcomer.send(wire.upgrade())
+        _, rest = wire.split_response(newcomer.take())
+        self.assertEqual((3001, "shutdown"), wire.close_of(rest))
+        self.reactor.pump([0.1] * 5)
+        self.assertNoResult(stopped)
+        self.assertEqual([clients[0]], [client for client in clients if not self.said(client)])
+        waiting.callback(None)
+        self.reactor.pump([0.1] * 2)
+        self.successResultOf(stopped)
+        self.assertIn(b'"id":%d' % busy, clients[0].transport.value())
+        self.assertTrue(self.said(clients[0]))
+
+    def said(self, client: Client) -> bool:
+        """Tell whether a client was told to come back."""
+        return wire.close_of(client.transport.value()) == (3001, "shutdown")
 
 
 class StormTests(SynchronousTestCase):
