@@ -7,11 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-<<<<<<< HEAD
 from oni.server._intake import MAX_COMMANDS
-=======
-from oni.server._session import MAX_COMMANDS, Session
->>>>>>> part3
+from oni.server._session import Session
 from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import HouseTestCase, WebSocketClient
