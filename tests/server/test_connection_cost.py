@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from types import FrameType
 
+from oni.server._settings import ServerSettings
 from tests.carriers import wire
 from tests.server.house import Client, HouseTestCase
 
@@ -16,6 +17,8 @@ MOST_CALLS = 470
 
 class ConnectionCostTests(HouseTestCase):
     """A websocket that connects and subscribes."""
+
+    server = ServerSettings(max_connections_per_address=1000, max_handshakes_per_second=1e6)
 
     def calls(self) -> Counter[str]:
         """Count the calls of Python functions, by their file, but those of clock and transport."""

@@ -98,7 +98,7 @@ class RateTests(HouseTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.oni.sessions, {})
         calls = [call.func for call in self.reactor.getDelayedCalls()]
-        self.assertNotIn(session._pump, calls)
+        self.assertNotIn(session._intake._pump, calls)
 
     def test_a_few_too_many(self) -> None:
         """Also a few commands, or answers to pings, are followed by a pause."""
