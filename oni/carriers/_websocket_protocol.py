@@ -200,8 +200,6 @@ class LeanServerProtocol(WebSocketServerProtocol):
                 break
             at = end
             self.onMessage(payload, is_binary)
-            if self.state != self.STATE_OPEN:
-                break
         return data[at:]
 
     def onMessageEnd(self) -> None:

@@ -222,6 +222,22 @@ class ReceiveTests(SynchronousTestCase):
         parts = pieces(data, cuts)
         self.assertEqual(outcome(parts, careful=False), outcome(parts, careful=True))
 
+    def test_no_short_way(self) -> None:
+        """What only looks like a whole message is none: each guard for itself."""
+        more = frame("and more to come")
+        alike = frame("not a message", mask=b"abcd")
+        for parts in (
+            [b"\x82", b"\x82\x85\x01\x02\x03ab" + more],  # the rest of a head
+            [frame(alike + more, wire.PING, mask=b"\0" * 4)[:6], alike + more],  # of a payload
+            [frame("a", fin=False), frame("b"), more],  # within another message
+            [frame("unmasked", mask=b"") + more],
+            [frame("x" * (LIMIT + 1)) + more],
+            [frame("short", width=2) + more],
+            [frame("x" * 200)[:-1]],
+            [frame(b"\xff") + more],
+        ):
+            self.assertEqual(outcome(parts, careful=False), outcome(parts, careful=True), parts)
+
     def test_short_way(self) -> None:
         """A whole message takes the short way, one in pieces the other."""
         for parts, expected in (

@@ -388,7 +388,9 @@ class FeedTests(NodeTestCase):
         told.drain()
         self.backend.settle()
         self.assertEqual(told.offsets, list(range(1, 21)))
-        told.is_paused = True
+        later.is_paused = False
+        self.assertEqual(later.offsets, list(range(1, 21)))
+        told.is_paused = later.is_paused = True
         for number in range(20, 40):
             channel.publish("message", number)
         self.backend.settle()

@@ -19,11 +19,14 @@ from zope.component import getUtility, queryUtility
 from zope.interface import implementer
 from zope.interface.registry import Components
 
+from oni.channels import Channels
 from oni.dispatcher import EventDispatcher
 from oni.errors import ListenError
 from oni.interfaces import IChannels, IEventDispatcher
+from oni.server import Oni
 from oni.server._application import Application
 from oni.server._deadline import ExitDeadline, leave
+from oni.server._goodbye import Goodbye
 from oni.server._service import Daemon, OniService, _end
 from oni.server._settings_file import settings_from
 from oni.server.limits import Descriptors
@@ -300,6 +303,18 @@ class DaemonTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             daemon.privilegedStartService()
         self.assertIn("127.0.0.1:81", str(caught.exception.code))
+
+    def test_waits_for_all(self) -> None:
+        """At its end it waits for whatever ends in time, websocket or stream of events."""
+        reactor = MemoryReactorClock()
+        settings = settings_from({"server": {"listen": ["tcp:81:interface=127.0.0.1"]}})
+        oni = Oni(settings, reactor, channels=Channels(reactor=reactor))
+        daemon = Daemon.build(settings, Application(), reactor, oni=oni)
+        daemon.privilegedStartService()
+        factory: Any = reactor.tcpServers[0][1]
+        factory.site.last_responses, factory.websockets.countConnections = 1, 2
+        (goodbye,) = (part for part in daemon._parts if isinstance(part, Goodbye))
+        self.assertEqual(goodbye._count(), 3)
 
     def test_stops_listening_first(self) -> None:
         """Nobody comes in any more when the Oni stops."""
