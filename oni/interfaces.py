@@ -34,9 +34,11 @@ __all__ = [
     "IChannel",
     "IChannelBackend",
     "IChannels",
+    "IDirectCarrier",
     "IEntry",
     "IEventDispatcher",
     "ISubscription",
+    "ITurns",
 ]
 
 
