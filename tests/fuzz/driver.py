@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.targets import Target
 
-__all__ = ["Report", "drive"]
+__all__ = ["Report", "drive", "objects"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Report:
     growth: int
 
 
-def _objects() -> int:
+def objects() -> int:
+    """Count what Python holds, garbage left out."""
     gc.collect()
     return len(gc.get_objects())
 
@@ -55,7 +56,7 @@ def drive(target: Target, seed: int, inputs: int, until: float | None = None) ->
                 f"{data!r}"
             ) from error
         if done == inputs // 4:
-            before = _objects()
+            before = objects()
         if until is not None and done % 256 == 0 and time.monotonic() > until:
             break
-    return Report(done, _objects() - before if before else 0)
+    return Report(done, objects() - before if before else 0)

@@ -40,7 +40,7 @@ _SETTINGS = {
     "Who comes in": {
         "server.max_connections": "status 503, and the connection is closed",
         "server.max_connections_per_address": "status 429, and the connection is closed",
-        "server.max_connections_per_user": "error 106, close code 3504: the client stays away",
+        "server.max_connections_per_user": "error 106, and close code 3504: the client stays away",
         "server.max_handshakes_per_second": "status 503 with Retry-After",
         "server.trusted_proxies": "the header of anybody else is ignored",
         "server.allowed_hosts": "status 421",

@@ -219,14 +219,11 @@ export class Client extends EventTarget {
     }
   }
 
-  /** Hand a publication on, once, and note where the channel stands. */
+  /** Hand a publication on, and note where the channel stands. */
   #heardOf(channel, { data, offset, tags, info }) {
     const position = this.#positions.get(channel);
     if (!this.#channels.has(channel)) return;
-    if (position && offset) {
-      if (offset <= position.offset) return;
-      position.offset = offset;
-    }
+    if (position && offset) position.offset = offset;
     const event = tags?.event ?? "message";
     const epoch = position?.epoch;
     this.#tell("publication", { channel, event, data, offset, epoch, tags, info });

@@ -126,21 +126,13 @@ function arrive(detail) {
     waiting.shift();
     skipped += 1;
   }
-  if (isPaused) {
-    schedule(tally);
-  } else {
-    schedule(show);
-  }
-}
-
-/** Do something before the next picture, once for all that comes until then. */
-function schedule(call) {
   if (isDue) return;
   isDue = true;
+  // Before the next picture, once for all that comes until then.
   requestAnimationFrame(() => {
     isDue = false;
     if (isPaused) tally();
-    else call();
+    else show();
   });
 }
 
