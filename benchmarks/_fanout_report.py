@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from _fanout_above import ABOVE, BARE, PRODUCT
 from _fanout_contenders import (
     CEILING,
     NODE,
@@ -37,12 +38,14 @@ class Outcome:
         plan: What was to be measured.
         trials: What came of it.
         publishing: Nanoseconds of one publish without subscribers, ``best`` and ``median``.
+        above: Nanoseconds of one delivery, and of the ``send`` alone, one and sixteen at once.
     """
 
     runners: Sequence[Contender]
     plan: Plan
     trials: Sequence[Trial]
     publishing: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    above: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def values(self, name: str, size: int, figure: str) -> dict[int, float]:
         """Give a figure of each round in which it was measured."""
@@ -88,6 +91,8 @@ def tables(outcome: Outcome) -> Iterator[Table]:
     yield _ceiling_table(outcome)
     if outcome.publishing:
         yield _publish_table(outcome)
+    if outcome.above:
+        yield _above_table(outcome)
 
 
 def _rows(
@@ -199,6 +204,23 @@ def _publish_table(outcome: Outcome) -> Table:
     )  # fmt: skip
 
 
+def _above_table(outcome: Outcome) -> Table:
+    rows = []
+    for window, words in ((1, "one"), (16, "sixteen")):
+        cells = [
+            f"{outcome.above[f'{name}, {window}'][which] / 1000:.2f}"
+            for name in (PRODUCT, BARE, ABOVE)
+            for which in ("best", "median")
+        ]
+        rows.append([f"{words} at once", *cells])
+    head = ["published", "Oni", "median", "send alone", "median", "above it", "median"]
+    return Table(
+        f"Python per delivery above the send, us of processor time, {MAIN_SIZE:,} subscribers",
+        head,
+        rows,
+    )
+
+
 def _count(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
@@ -272,6 +294,10 @@ def targets(outcome: Outcome) -> list[Target]:
             "one publish without subscribers, to defer.succeed", 30.0,
             outcome.publish_ratio(FIRE), besides=_act_words(outcome),
         ),
+        Target(
+            "Python per delivery above the send, us", 0.8, _above(outcome),
+            besides="the best rounds are compared",
+        ),
     ]  # fmt: skip
 
 
@@ -312,6 +338,11 @@ def _stall_target(outcome: Outcome) -> Target:
         outcome.worst(ONI, STALL_SIZE, "stall_cpu"),
         besides="" if wall is None else f"{wall:.1f} by the clock",
     )
+
+
+def _above(outcome: Outcome) -> float | None:
+    found = outcome.above.get(f"{ABOVE}, 1")
+    return None if found is None else found["best"] / 1000
 
 
 def _act_words(outcome: Outcome) -> str:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from _fanout_above import PATIENCE as _ABOVE_WITHIN
 from _fanout_contenders import (
     CEILING,
     HERE,
@@ -109,6 +110,8 @@ def run(
             compile_c(PROGRAMS / source, folder)
         say("one publish without subscribers")
         publishing = _publishing(runners, plan, cores, folder)
+        say("Python above the send")
+        above = _above(runners, cores, folder)
         for turn in range(plan.runs):
             for size in plan.subscribers:
                 for runner in runners if turn % 2 == 0 else reversed(runners):
@@ -117,7 +120,18 @@ def run(
                     if trials[-1].problem:
                         say(f"{runner.name}: {trials[-1].problem}")
     say("")
-    return Outcome(runners, plan, trials, publishing)
+    return Outcome(runners, plan, trials, publishing, above)
+
+
+def _above(
+    runners: Sequence[Contender], cores: Cores, folder: Path
+) -> dict[str, dict[str, float]]:
+    """Time a delivery beside a bare send, in a process on the server's core."""
+    if all(runner.name != ONI for runner in runners):
+        return {}
+    program = [sys.executable, str(HERE / "_fanout_above.py"), str(folder / "load")]
+    program += [str(cores.client)]
+    return _printed(program, cores, folder / "above.log", _ABOVE_WITHIN)
 
 
 def _publishing(
@@ -128,10 +142,16 @@ def _publishing(
     program = [sys.executable, str(HERE / "_fanout_publish.py")]
     if plan.runs == 1:
         program.append("--quick")
-    log = folder / "publish.log"
+    return _printed(program, cores, folder / "publish.log", _PUBLISH_WITHIN)
+
+
+def _printed(
+    program: list[str], cores: Cores, log: Path, within: float
+) -> dict[str, dict[str, float]]:
+    """Run a program on the server's core; give the JSON that it prints, nothing if it fails."""
     with running(program, cores.settle(cores.server), log, stdout=subprocess.PIPE) as process:
         try:
-            printed = process.communicate(timeout=_PUBLISH_WITHIN)[0]
+            printed = process.communicate(timeout=within)[0]
         except subprocess.TimeoutExpired:
             return {}
     if process.returncode:
@@ -194,6 +214,7 @@ def as_json(outcome: Outcome, said: Sequence[str]) -> dict[str, Any]:
     return {
         "notes": list(said),
         "publishing": dict(outcome.publishing),
+        "above": dict(outcome.above),
         "trials": [
             {"contender": trial.contender, "subscribers": trial.subscribers, "round": trial.turn,
              "figures": trial.figures, "problem": trial.problem}

@@ -282,8 +282,7 @@ class Publication:
     info: ClientInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A publication that has no position yet.
 
     Attributes:
@@ -296,7 +295,7 @@ class Draft:
 
     event: str
     data: bytes
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = {}
     info: ClientInfo | None = None
     exclude: str = ""
 

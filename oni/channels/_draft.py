@@ -14,6 +14,9 @@ from oni.values import ClientInfo, Draft
 __all__ = ["draft_of"]
 
 
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+
+
 def draft_of(
     event: str,
     data: Any,
@@ -29,7 +32,7 @@ def draft_of(
     """
     check_event(event)
     encoded = bytes(data) if isinstance(data, msgspec.Raw) else _encode(data)
-    return Draft(event, encoded, _checked(tags or {}), info, exclude)
+    return Draft(event, encoded, _checked(tags) if tags else _NO_TAGS, info, exclude)
 
 
 def _encode(data: Any) -> bytes:

@@ -37,6 +37,8 @@ def check_event(event: object) -> str:
     Raises:
         EventNameError: It is none.
     """
+    if type(event) is str and 0 < len(event) <= MAX_NAME and event.isprintable():
+        return event
     if not isinstance(event, str):
         raise EventNameError(event, "it is not a string")
     if not event:

@@ -172,14 +172,17 @@ class Engine:
         Beyond the bound of events that go on so, the event keeps its turn.
         """
         lane = run.lane
-        full = self._max_trailing is not None and self.trailing >= self._max_trailing
-        if lane is None or (bounded and full):
+        if lane is None or (bounded and not self.may_trail()):
             return None
         lane.active = None
         run.lane = None
         run.trailing = True
         self.trailing += 1
         return lane
+
+    def may_trail(self) -> bool:
+        """Say whether one more event may go on after it gave its turn away."""
+        return self._max_trailing is None or self.trailing < self._max_trailing
 
     def leave_queue(self, run: EventRun) -> None:
         """Note that an event waits for its turn no more, and will not have one."""
@@ -202,7 +205,10 @@ class Engine:
         if run.trailing:
             run.trailing = False
             self.trailing -= 1
+        around = frame.outer
         frame.empty()
+        if self.active is frame:  # what starts now is not called from it, but from what is around
+            self.active = around
         self.consider()
 
     def break_off(self, frame: Frame, lane: Lane | None) -> Deferred[EventResult]:

@@ -15,7 +15,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from oni.dispatcher._engine import Engine
 from oni.dispatcher._frames import Frame, current_frame, new_frame
 from oni.dispatcher._index import HandlerIndex
+from oni.dispatcher._kinds import settle
 from oni.dispatcher._plan import NO_PLAN, PLAIN_TYPES, Plan
+from oni.dispatcher._short import Short
 from oni.dispatcher._turns import Lane
 from oni.errors import UnknownKeywordError
 from oni.values import EventResult
@@ -91,7 +93,7 @@ class Firing:
         token = _set_frame(frame)
         try:
             kept = loop(plan.slots, event)
-            if kept and not _all_plain(map(type, kept)):
+            if kept and not _all_plain(map(type, kept)) and not settle(kept):
                 frame.parts = [(plan.phases[0].head, kept)]
                 run = engine.new_run(EventResult(event, details, frame.parts), lane)
                 return run.take_over(frame, plan, 0, kept)
@@ -127,16 +129,25 @@ class Firing:
         parts: Any = ()
         token = _set_frame(frame)
         try:
-            if not plan.simple:
+            if not plan.is_short:
                 frame.parts = []
                 result = EventResult(event, details, frame.parts)
                 return engine.new_run(result, lane).begin(frame, plan)
-            for part in plan.phases:
+            if not plan.simple:
+                short = Short(engine, frame, plan, lane)
+                try:
+                    parts, answer = short.go(event, details)
+                finally:
+                    short.end()
+                    lane = short.lane
+                if answer is not None:
+                    return answer
+            for part in plan.phases if plan.simple else ():
                 frame.parts = parts
                 kept = part.loop(part.slots, event)
                 if not kept:
                     parts += part.silent
-                elif _all_plain(map(type, kept)):
+                elif _all_plain(map(type, kept)) or settle(kept):
                     parts += ((part.head, kept),)
                 else:
                     number = len(parts)

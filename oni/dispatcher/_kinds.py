@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from oni.dispatcher._plan import PLAIN_TYPES, start_coroutine
+from oni.dispatcher._twisted_private import has_result
 from oni.values import SKIPPED
 
-__all__ = ["settled"]
+__all__ = ["settle", "settled"]
 
 _MAX_TYPES = 10_000
 _MADE_AT_RUN_TIME = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE
@@ -44,6 +45,24 @@ def settled(value: Any) -> Any:
     if len(PLAIN_TYPES) < _MAX_TYPES and _stays(kind):
         PLAIN_TYPES.add(kind)
     return value
+
+
+def settle(kept: list[Any], start: int = 0) -> bool:
+    """Put the results of Deferreds that have fired in their places, from this one on.
+
+    Returns:
+        Whether all is done then. If not, nothing is changed: something has to be waited for,
+        failed, or must be looked at with care.
+    """
+    results = []
+    for value in kept[start:]:
+        if type(value) not in PLAIN_TYPES:
+            if type(value) is not Deferred or not has_result(value):
+                return False
+            value = value.result
+        results.append(value)
+    kept[start:] = results
+    return True
 
 
 def _stays(kind: type) -> bool:

@@ -70,9 +70,11 @@ class PhaseRun:
             self._place = 0
             self.run.parts.append(((phase.name, ()), self._kept))
 
-    def take_over(self, kept: list[Any]) -> None:
+    def take_over(self, kept: list[Any], called: int | None = None) -> None:
         """Take what handlers returned that were called already: a list that the result holds."""
-        self._news = kept.copy()
+        if called is not None:
+            self._place = called
+        self._news = kept[:called]
         kept[:] = self._kept
         self._kept = kept
 

@@ -102,15 +102,17 @@ class Plan:
         phases: Those phases.
         loop, slots, silent: Those of the phase, if it is one alone and simple; else None. They are
             here too, for among very many handlers each object looked at is a wait for memory.
+        is_short: Whether no phase has a time limit.
         simple: Whether no phase has an order, a time limit or an end of its own to watch over.
         runs: How many events ran it since the calls were last counted.
     """
 
-    __slots__ = ("__weakref__", "loop", "phases", "runs", "silent", "simple", "slots")
+    __slots__ = ("__weakref__", "is_short", "loop", "phases", "runs", "silent", "simple", "slots")
 
     def __init__(self, phases: Sequence[PhasePlan], simple: bool) -> None:
         self.phases = tuple(phases)
         self.simple = simple
+        self.is_short = all(part.phase.timeout is None for part in phases)
         only = self.phases[0] if simple and len(self.phases) == 1 else None
         self.loop: Any = only and only.loop
         self.slots: Any = only and only.slots

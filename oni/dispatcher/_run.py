@@ -76,12 +76,34 @@ class EventRun:
         return self.deferred
 
     def take_over(
-        self, frame: Frame, plan: Plan, number: int, kept: list[Any]
+        self,
+        frame: Frame,
+        plan: Plan,
+        number: int,
+        kept: list[Any],
+        called: int | None = None,
+        free: Lane | None = None,
     ) -> Deferred[EventResult]:
-        """Go on with a plan whose phase of this number has been called and kept these results."""
+        """Go on with a plan whose phase of this number has been called and kept these results.
+
+        Args:
+            frame: The event's frame.
+            plan: The plan.
+            number: The phase.
+            kept: What its handlers returned: the list that the result holds.
+            called: How many of its handlers have been called; all of them if None.
+            free: The lane whose turn it gave away, where nobody has it yet.
+        """
         self._number = number
         self._phase = PhaseRun(self, plan.phases[number])
-        self._phase.take_over(kept)
+        self._phase.take_over(kept, called)
+        if free is not None:
+            self.frame = frame
+            frame.run = self
+            self._plan = plan
+            self._advancing = True
+            self.engine.enter(frame)
+            self.engine.next_turn(free)
         return self.begin(frame, plan)
 
     def _advance(self, entering: Frame | None = None) -> None:

@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
-__all__ = ["AVAILABLE", "LIST", "undecided", "waiters"]
+__all__ = ["AVAILABLE", "LIST", "has_result", "undecided", "waiters"]
 
 # To a type checker DeferredList is a function.
 LIST: type[Any] = cast("type[Any]", defer.DeferredList)
@@ -21,6 +22,16 @@ LIST: type[Any] = cast("type[Any]", defer.DeferredList)
 _CONTINUE: Any = getattr(defer, "_CONTINUE", None)
 _RESUME: Any = getattr(defer, "_gotResultInlineCallbacks", None)
 _FIRES = frozenset({Deferred.callback, Deferred.errback})
+
+
+def has_result(deferred: Deferred[Any]) -> bool:
+    """Say whether a Deferred has a result that a callback added now would be called with."""
+    return (
+        deferred.called
+        and not deferred.paused
+        and not getattr(deferred, "_runningCallbacks", True)
+        and not isinstance(deferred.result, Failure)
+    )
 
 
 def waiters(deferred: Deferred[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:

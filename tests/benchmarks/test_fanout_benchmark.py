@@ -25,6 +25,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 PROGRAMS = BENCHMARKS / "fanout"
 
 with mock.patch.object(sys, "path", [str(BENCHMARKS), str(PROGRAMS), *sys.path]):
+    import _fanout_above as above
     import _fanout_contenders as servers
     import _fanout_processes as processes
     import _fanout_publish as publishing
@@ -145,6 +146,21 @@ class Targets(SynchronousTestCase):
             publishing.ACT: {"best": 9000.0, "median": 9000.0},
         }
         self.assertEqual(("reached", 29.0), mark(outcome({}, times), "one publish"))
+
+    def test_python_above_the_send(self) -> None:
+        """The best rounds are compared, with one publication at a time."""
+        found = outcome({})
+        row = "Python per delivery above the send"
+        figures = {
+            f"{name}, {window}": {"best": best * window, "median": best * window + 100.0}
+            for name, best in ((above.PRODUCT, 5000.0), (above.BARE, 4400.0), (above.ABOVE, 600.0))
+            for window in (1, 16)
+        }
+        found = report.Outcome(found.runners, found.plan, [], {}, figures)
+        self.assertEqual(("reached", 0.6), mark(found, row))
+        [table] = [table for table in report.tables(found) if table.title.startswith(row)]
+        self.assertEqual(["one at once", "5.00", "5.10", "4.40", "4.50", "0.60", "0.70"],
+                         table.rows[0])  # fmt: skip
 
     def test_what_was_not_measured_is_not_reached(self) -> None:
         """Nothing is said to be reached without a figure."""
@@ -454,7 +470,7 @@ class Printing(SynchronousTestCase):
         data = json.loads(json.dumps(fanout.as_json(self.outcome, ["a note"])))
         self.assertEqual(3, len(data["trials"]))
         self.assertEqual("it ended", data["trials"][2]["problem"])
-        self.assertEqual(8, len(data["targets"]))
+        self.assertEqual(9, len(data["targets"]))
 
     def test_the_list(self) -> None:
         """``--list`` starts nothing and needs nothing."""
