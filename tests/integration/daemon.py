@@ -40,6 +40,7 @@ event_from = "type"
 """Settings that let everyone on this machine do everything, as fast as tests do it."""
 
 MANY = """\
+max_connections = 10000
 max_connections_per_address = 10000
 drain_timeout = 300.0
 [auth]
