@@ -191,7 +191,7 @@ class Feed:
             return
         ring = self._ring
         self._has_heard = self._was_heard = True
-        top = ring.top if ring.epoch else -1
+        stood = (ring.life, ring.top) if ring.epoch else None
         for entry in entries:
             if entry.position.epoch != ring.epoch:
                 # Without a link there may have been others before, which are gone.
@@ -206,7 +206,7 @@ class Feed:
             ring.append(entry)
             self.heard += 1
             self._node.deliveries += len(self._audience)
-        if ring.top != top:
+        if (ring.life, ring.top) != stood:
             self._audience.wake_sleepers()
 
     def compare(self, top: Position) -> None:

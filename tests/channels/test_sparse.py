@@ -66,6 +66,16 @@ class SeamTests(SynchronousTestCase):
 class LiveTests(SparseTestCase):
     """Readers that are there."""
 
+    def test_same_offset_in_another_epoch(self) -> None:
+        """A new life that begins with the offset at which the last one ended is told of."""
+        self.hear()
+        for epoch, data in (("e", b"1"), ("f", b"2")):
+            entry = Entry("news", Draft("m", data), Position(epoch, 7), 0)
+            self.channel.feed.received([entry])
+            self.ear.drain()
+        self.assertEqual([line[1:3] for line in self.ear.lines][-1], ["f", 7])
+        self.assertEqual(self.ear.heard[-1], ("m", 2))
+
     def test_everything_in_order(self) -> None:
         """Steps are no gaps, and repair nothing."""
         self.hear()
