@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import weakref
 from typing import Any
 
@@ -129,6 +130,18 @@ class EmbeddedResource(SiteTestCase):
         """Event streams are where they are in a daemon."""
         client = self.request(b"", "GET", "/events/connection/sse/lobby")
         self.assertIn(b"text/event-stream", client.take())
+
+    def test_access_log(self) -> None:
+        """The site's access log has no queries of ours: tokens may be in them."""
+        lines = io.StringIO()
+        self.patch(self.factory, "_logFile", lines)
+        for path in ("connection/sse/lobby", "connection/websocket", "nothing"):
+            self.request(b"", "GET", f"/events/{path}?token=hidden").vanish()
+        self.request(b"", "GET", "/events/api/info?token=hidden", Host="elsewhere").take()
+        self.request(b"", "GET", "/?shown=yes").take()
+        self.assertNotIn("hidden", lines.getvalue())
+        self.assertIn('"GET /events/connection/sse/lobby HTTP/1.1" 401', lines.getvalue())
+        self.assertIn("/?shown=yes", lines.getvalue())
 
     def test_memory(self) -> None:
         """When a websocket has ended, nothing of it is kept."""
