@@ -85,6 +85,8 @@ class EventStreams(Resource):
             request.setResponseCode(403)
             return False
         request.setHeader(b"access-control-allow-origin", origin)
+        # As over a websocket: with `withCredentials` the page's cookies say who it is.
+        request.setHeader(b"access-control-allow-credentials", b"true")
         request.setHeader(b"vary", b"origin")
         return True
 

@@ -167,6 +167,7 @@ class EventStreamTests(HouseTestCase):
         self.assertEqual(self.oni.sessions, {})
         head = self.open("chat", Origin="https://good.example").take()
         self.assertIn(b"Access-Control-Allow-Origin: https://good.example", head)
+        self.assertIn(b"Access-Control-Allow-Credentials: true", head)  # with its cookies
         head = self.open("chat", Origin="http://localhost:8000").take()
         self.assertIn(b"200 OK", head)
 
