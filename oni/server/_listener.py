@@ -24,6 +24,7 @@ from oni.protocol import (
 )
 from oni.server._api import Api
 from oni.server._event_stream import EventStreams
+from oni.server._guesses import Guesses
 from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._oni import Oni
 from oni.server._page import put_page
@@ -276,7 +277,8 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     limits = oni.settings.server
     root = _page() if page is None else page
     root.putChild(b"api", Api(oni))
-    root.putChild(b"admin", Admin(oni, reactor))
+    guesses = Guesses(limits.trusted_proxies, reactor.seconds)
+    root.putChild(b"admin", Admin(oni, reactor, guesses))
     connection = _Branch()
     connection.putChild(b"websocket", UpgradeRequired())
     connection.putChild(b"sse", EventStreams(oni, reactor))
@@ -300,7 +302,7 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     site = LimitedSite(root, limits, reactor)
     site.addresses.limited = oni.tally.limited
     front = FrontFactory(site, websockets, limits, reactor)
-    put_running_pages(root, oni, front)
+    put_running_pages(root, oni, front, guesses)
     return front
 
 

@@ -17,6 +17,7 @@ from oni.channels import check_event, check_name
 from oni.errors import BadRequestError, ChannelNameError, EventNameError, Refused
 from oni.protocol import ErrorCode, decode_json
 from oni.server._acts import DEFAULT_EVENT, refusal
+from oni.server._guesses import Guesses
 from oni.server._oni import Oni
 from oni.server.console._access import Access, Denial
 from oni.server.console._snapshot import SORTS, Snapshot
@@ -54,16 +55,19 @@ class Admin(Resource):
     "message", "field"}}``.
     """
 
-    def __init__(self, oni: Oni, reactor: Any) -> None:
+    def __init__(self, oni: Oni, reactor: Any, guesses: Guesses | None = None) -> None:
         """Serve an Oni.
 
         Args:
             oni: What is looked at.
             reactor: The clock.
+            guesses: Knows who has sent wrong keys elsewhere; None for nobody.
         """
         super().__init__()
         self._oni = oni
-        self.access = Access(oni.settings, reactor.seconds)
+        if guesses is None:
+            guesses = Guesses(oni.settings.server.trusted_proxies, reactor.seconds)
+        self.access = Access(oni.settings, guesses)
         self.watcher = Watcher(oni, reactor)
         self.putChild(b"door", _Door(self.access))
         for name, method, ask in (

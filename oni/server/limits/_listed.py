@@ -9,6 +9,7 @@ from oni.carriers import MAX_FLUSH, MAX_WAITING
 from oni.channels import MAX_NAME
 from oni.protocol import MAX_DEPTH
 from oni.server._effects import MAX_PUBLICATIONS
+from oni.server._guesses import FREE_FAILURES, LONGEST_WAIT
 from oni.server._intake import MAX_ACTS, MAX_COMMANDS
 from oni.server._settings import describe
 
@@ -138,6 +139,14 @@ _FIXED = {
             "90 %",
             "Of those that the process may open (``ulimit -n``).",
             "nobody is let in, until fewer than 80 % are open; who comes waits in the kernel",
+        ),
+        (
+            "wrong keys",
+            f"{FREE_FAILURES}",
+            "Wrong keys from one address, for the console and the figures together.",
+            f"status 429 with Retry-After, for 1 s, then 2 s and so on, {LONGEST_WAIT:g} s at "
+            "most; meanwhile a right key is not looked at. The key of [api] has no such limit: "
+            "whoever shares an address with a publisher could keep it from publishing",
         ),
     ),
 }

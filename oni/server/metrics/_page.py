@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 
 from oni.errors import MissingExtraError
-from oni.server._hosts import host_is_allowed, own_hosts
+from oni.server._guesses import Guesses, Key
+from oni.server._nearness import is_from_here
 from oni.server._running_settings import MetricsSettings
 
 __all__ = ["Metrics", "make_metrics_page"]
 
 _MODULE = "oni.server.metrics.prometheus_client"
-_LOOPBACK_HOSTS = own_hosts(("localhost", "127.0.0.1", "[::1]"))
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
-# What proxies add. One on this machine has a loopback address, whoever sits behind it.
-_OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 
 def make_metrics_page(
-    settings: MetricsSettings, admin_key: str | None, read: Callable[[], Mapping[str, Any]]
+    settings: MetricsSettings,
+    admin_key: str | None,
+    guesses: Guesses,
+    read: Callable[[], Mapping[str, Any]],
 ) -> IResource:
     """Make what is at ``/metrics``: nothing, where nobody may read it.
 
     Args:
         settings: Who may.
         admin_key: The key of ``[admin]``, which may read it, too.
+        guesses: Knows who has sent wrong keys.
         read: Gives the figures.
     """
-    return notFound() if settings.readers == "nobody" else Metrics(settings, admin_key, read)
+    if settings.readers == "nobody":
+        return notFound()
+    return Metrics(settings, admin_key, guesses, read)
 
 
 class Metrics(Resource):
@@ -46,19 +47,23 @@ class Metrics(Resource):
         self,
         settings: MetricsSettings,
         admin_key: str | None,
+        guesses: Guesses,
         read: Callable[[], Mapping[str, Any]],
     ) -> None:
         super().__init__()
         self._readers = settings.readers
-        self._keys = [key.encode() for key in (settings.key, admin_key) if key is not None]
+        # The administrator's first: it is worth more, and so it alone forgives wrong ones.
+        self._keys = [Key(key) for key in (admin_key, settings.key) if key is not None]
+        self._guesses = guesses
         self._read = read
         self._exposition: Any = None
 
     def render_GET(self, request: Any) -> bytes:
         """Check who asks, then tell."""
-        if not self._may_read(request):
-            request.setHeader(b"www-authenticate", b'Bearer realm="metrics"')
-            return self._refuse(request, 401, "[metrics] in the settings says who may read this.")
+        if not self._is_open_to(request):
+            refusal = self._check_key(request)
+            if refusal is not None:
+                return refusal
         try:
             exposition = self._exposition or self._make_exposition()
         except MissingExtraError as error:
@@ -78,23 +83,24 @@ class Metrics(Resource):
         self._exposition = module.Exposition(self._read)
         return self._exposition
 
-    def _may_read(self, request: Any) -> bool:
-        if self._readers == "everyone" or self._has_key(request.requestHeaders):
+    def _is_open_to(self, request: Any) -> bool:
+        """Say whether no key is needed; then none is looked at, and none can be guessed."""
+        if self._readers == "everyone":
             return True
-        return self._readers == "loopback" and _is_of_this_machine(request)
+        return self._readers == "loopback" and is_from_here(request, unix=True)
 
-    def _has_key(self, headers: Any) -> bool:
-        given = [
-            *headers.getRawHeaders(b"x-api-key", []),
-            *headers.getRawHeaders(b"x-admin-key", []),
-        ]
-        for value in headers.getRawHeaders(b"authorization", []):
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                given.append(token.strip())
-        # Each is compared, so that the time tells nothing.
-        found = [hmac.compare_digest(one, key) for one in given for key in self._keys]
-        return any(found)
+    def _check_key(self, request: Any) -> bytes | None:
+        """Refuse a request without a right key; None for one that has it."""
+        address = self._guesses.address(request)
+        wait = self._guesses.wait(address)
+        if wait:
+            request.setHeader(b"retry-after", b"%d" % wait)
+            return self._refuse(request, 429, f"Too many wrong keys. Try again in {wait} s.")
+        given = _keys_of(request.requestHeaders)
+        if given and self._keys and self._guesses.admits(address, given, *self._keys):
+            return None
+        request.setHeader(b"www-authenticate", b'Bearer realm="metrics"')
+        return self._refuse(request, 401, "[metrics] in the settings says who may read this.")
 
     def _refuse(self, request: Any, status: int, why: str) -> bytes:
         request.setResponseCode(status)
@@ -102,16 +108,14 @@ class Metrics(Resource):
         return why.encode() + b"\n"
 
 
-def _is_of_this_machine(request: Any) -> bool:
-    """Say whether a program on this machine asks, by itself and by a name of this machine."""
-    peer = request.getClientAddress()
-    if isinstance(peer, IPv4Address | IPv6Address):
-        is_near = peer.host.startswith(_LOOPBACK)
-    else:
-        is_near = isinstance(peer, UNIXAddress)
-    headers = request.requestHeaders
-    return (
-        is_near
-        and not any(headers.hasHeader(name) for name in _OF_PROXIES)
-        and host_is_allowed(headers.getRawHeaders(b"host", []), _LOOPBACK_HOSTS)
-    )
+def _keys_of(headers: Any) -> list[bytes]:
+    """Give every key that a request shows."""
+    given = [
+        *headers.getRawHeaders(b"x-api-key", []),
+        *headers.getRawHeaders(b"x-admin-key", []),
+    ]
+    for value in headers.getRawHeaders(b"authorization", []):
+        scheme, _, token = value.partition(b" ")
+        if scheme.lower() == b"bearer":
+            given.append(token.strip())
+    return given

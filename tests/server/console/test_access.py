@@ -9,10 +9,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
+from oni.server import _guesses as module
 from oni.server._admin_settings import AdminSettings
+from oni.server._guesses import FREE_FAILURES, LONGEST_WAIT, MAX_ADDRESSES, Guesses
 from oni.server._settings import ServerSettings, Settings
-from oni.server.console import _access as module
-from oni.server.console._access import FREE_FAILURES, LONGEST_WAIT, MAX_ADDRESSES, Access, Denial
+from oni.server.console._access import Access, Denial
 
 KEY = "k" * 20
 OUTSIDE = IPv4Address("TCP", "192.0.2.7", 40000)
@@ -29,7 +30,8 @@ class AccessTestCase(SynchronousTestCase):
     def access(self, server: ServerSettings | None = None, **admin: Any) -> Access:
         """Make one with these settings."""
         settings = Settings(server=server or ServerSettings(), admin=AdminSettings(**admin))
-        return Access(settings, self.clock.seconds)
+        self.guesses = Guesses(settings.server.trusted_proxies, self.clock.seconds)
+        return Access(settings, self.guesses)
 
     def request(self, address: Any = INSIDE, **headers: str) -> Any:
         """Make a request."""
@@ -158,7 +160,7 @@ class Guessing(AccessTestCase):
         access = self.access(key=KEY)
         for number in range(MAX_ADDRESSES + 50):
             self.guess(access, IPv4Address("TCP", f"10.0.{number // 256}.{number % 256}", 1))
-        self.assertEqual(MAX_ADDRESSES, len(access._failures))
+        self.assertEqual(MAX_ADDRESSES, len(self.guesses))
 
 
 class Here(AccessTestCase):

@@ -18,6 +18,7 @@ from oni.channels import Channels
 from oni.errors import MissingExtraError
 from oni.server import Oni, make_factory
 from oni.server._admin_settings import AdminSettings
+from oni.server._guesses import FREE_FAILURES, Guesses
 from oni.server._running_settings import MetricsSettings
 from oni.server.metrics import FIGURES, NOT_COUNTED
 from oni.server.metrics._page import _MODULE, Metrics
@@ -44,14 +45,18 @@ class MetricsTestCase(HouseTestCase):
         self.factory = make_factory(self.oni, self.reactor)
 
     def ask(
-        self, peer: Any = NEAR, host: str = "localhost:8000", **headers: str
+        self,
+        peer: Any = NEAR,
+        host: str = "localhost:8000",
+        path: str = "/metrics",
+        **headers: str,
     ) -> tuple[int, dict[str, str], str]:
-        """Read the page; give status, headers and text."""
+        """Read a page; give status, headers and text."""
         client = Client(self)
         client.transport.peerAddr = peer
         given = {"Host": host, **{name.replace("_", "-"): v for name, v in headers.items()}}
         lines = [f"{name}: {value}" for name, value in given.items()]
-        client.send("\r\n".join(["GET /metrics HTTP/1.1", *lines, "", ""]).encode())
+        client.send("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
         head, body = wire.split_response(client.take())
         status, *rest = head.decode().split("\r\n")
         client.vanish()
@@ -138,6 +143,58 @@ class KeyTests(MetricsTestCase):
         self.assertEqual(401, self.ask()[0])
         self.assertEqual(200, self.ask(X_API_Key=KEY)[0])
         self.assertEqual(200, self.ask(Authorization=f"bearer  {KEY}")[0])
+
+
+class GuessingTests(MetricsTestCase):
+    """Who sends wrong keys."""
+
+    metrics = MetricsSettings(readers="loopback", key=KEY)
+    far = IPv4Address("TCP", "192.0.2.7", 1)
+
+    def guess(self, *, metrics: bool = True) -> int:
+        """Send a wrong key, here or to the console; give the status."""
+        if metrics:
+            return self.ask(self.far, X_Admin_Key="w" * 20)[0]
+        return self.ask(self.far, path="/admin/snapshot", X_Admin_Key="w" * 20)[0]
+
+    def test_waits(self) -> None:
+        """After some wrong keys a right one is not looked at, for a while that is told."""
+        self.assertEqual([401] * FREE_FAILURES, [self.guess() for _ in range(FREE_FAILURES)])
+        status, headers, text = self.ask(self.far, X_Admin_Key=ADMIN)
+        self.assertEqual((429, "1"), (status, headers["retry-after"]))
+        self.assertIn("Try again in 1 s", text)
+        self.reactor.advance(1)
+        self.assertEqual(200, self.ask(self.far, X_Admin_Key=ADMIN)[0])
+        self.assertEqual(401, self.guess())
+
+    def test_counted_with_the_console(self) -> None:
+        """Who guesses the administrator's key there waits here, and the other way round."""
+        for guessed_here in (True, False):
+            with self.subTest(guessed_here):
+                for _ in range(FREE_FAILURES):
+                    self.assertEqual(401, self.guess(metrics=guessed_here))
+                self.assertEqual(429, self.guess(metrics=not guessed_here))
+                self.reactor.advance(1)
+                self.assertEqual(200, self.ask(self.far, X_Admin_Key=ADMIN)[0])
+
+    def test_the_lesser_key_forgives_nothing(self) -> None:
+        """Who may read the figures cannot use that to guess the administrator's key."""
+        statuses = []
+        for _ in range(FREE_FAILURES):
+            statuses += [self.guess(), self.ask(self.far, X_API_Key=KEY)[0]]
+        self.assertEqual([401, 200, 401, 200, 401, 429], statuses)
+
+    def test_several_at_once(self) -> None:
+        """One request is one guess: with two keys both are wrong."""
+        self.assertEqual(401, self.ask(self.far, X_API_Key=KEY, X_Admin_Key="w" * 20)[0])
+        self.assertEqual(401, self.ask(self.far, X_API_Key=KEY, Authorization="Bearer x")[0])
+
+    def test_none_is_no_guess(self) -> None:
+        """Who shows no key may ask as often as they like; so may who needs none."""
+        for _ in range(FREE_FAILURES + 1):
+            self.assertEqual(401, self.ask(self.far)[0])
+            self.assertEqual(200, self.ask(NEAR, X_Admin_Key="w" * 20)[0])
+        self.assertEqual(200, self.ask(self.far, X_API_Key=KEY)[0])
 
 
 class EveryoneTests(MetricsTestCase):
@@ -257,7 +314,9 @@ class FigureTests(MetricsTestCase):
     def test_nothing_is_paid_before_it_is_read(self) -> None:
         """What writes the figures is loaded for the first reader, not before."""
         read: list[int] = []
-        page = Metrics(MetricsSettings(), None, lambda: read.append(1) or {})
+        page = Metrics(
+            MetricsSettings(), None, Guesses((), lambda: 0.0), lambda: read.append(1) or {}
+        )
         self.assertIsNone(page._exposition)
         self.assertEqual([], read)
 
