@@ -579,4 +579,8 @@ class IChannelBackend(Interface):
         """
 
     def statistics() -> Mapping[str, int]:
-        """Give counters and gauges by name."""
+        """Give counters and gauges by name.
+
+        A backend that knows how many publications by this node it did not store, because their
+        idempotency key had been used, says so as ``suppressed``.
+        """

@@ -34,6 +34,7 @@ _log = Logger()
 _MAX_PAGES = 32
 _DEFAULTS = StreamOptions()
 _MAX_NAMESPACES = 1000  # whose publications are counted apart
+_GAP_CAUSES = ("history", "backend", "feed", "epoch")
 _OTHERS = ":others"  # no namespace has this name
 
 
@@ -55,7 +56,11 @@ class Channels:
         leases: Who is present through this node.
         kept_pages: Who has a page of history.
         published: Counts publications by this node, by namespace.
-        deliveries, gaps, passed_over, pages, repairs, overdue, recoveries: Counters, see
+        gap_causes: Counts the gaps that subscribers were told of, by what had happened:
+            ``history`` did not keep it (any more); ``backend``, history could not be read;
+            ``feed``, the backend could not say what came before; ``epoch``, the stream began
+            anew.
+        deliveries, passed_over, pages, repairs, overdue, recoveries: Counters, see
             :meth:`statistics`.
     """
 
@@ -83,7 +88,8 @@ class Channels:
         self.rings = Rings(ring_bytes)
         self.leases = Leases(backend, self.clock)
         self.published: Counter[str] = Counter()
-        self.deliveries = self.gaps = self.passed_over = 0
+        self.gap_causes = Counter(dict.fromkeys(_GAP_CAUSES, 0))
+        self.deliveries = self.passed_over = 0
         self.pages = self.repairs = self.overdue = 0
         self.kept_pages: OrderedDict[Kept, None] = OrderedDict()
         self.recoveries = {True: 0, False: 0}
@@ -175,6 +181,11 @@ class Channels:
             "evicted": self.rings.evicted,
         }
         return own | {f"backend_{name}": n for name, n in self.backend.statistics().items()}
+
+    @property
+    def gaps(self) -> int:
+        """How many gaps subscribers were told of."""
+        return self.gap_causes.total()
 
     def lags(self) -> Counter[int]:
         """Count the subscriptions by how many publications of the ring they have not taken.

@@ -47,6 +47,7 @@ class Stretch:
         start: After which offset it begins; where it is above ``asked``, there is a gap.
         entries: The publications, oldest first.
         offsets: Their offsets.
+        cause: Why there is a gap, where there is one.
     """
 
     life: int
@@ -54,6 +55,7 @@ class Stretch:
     start: int
     entries: Sequence[Any]
     offsets: Sequence[int]
+    cause: str = "history"
 
     @property
     def end(self) -> int:
@@ -181,7 +183,7 @@ class Kept:
             error=failure.value,
         )
         # Who comes later, when history can be read, shall not be told so.
-        self._end(life, since.offset, for_whom=frozenset(self._waiting))
+        self._end(life, since.offset, None, "backend", frozenset(self._waiting))
 
     def _again(self) -> None:
         self._reading = False
@@ -195,13 +197,14 @@ class Kept:
         life: int,
         asked: int,
         top: int | None = None,
+        cause: str = "history",
         for_whom: frozenset[Subscription] | None = None,
     ) -> None:
         """Tell of the gap up to where the ring begins now, or only up to where all is gone."""
         start = max(self._ring.base, asked + 1)
         if top is not None and asked < top < start:
             start = top
-        self._done(Stretch(life, asked, start, (), ()), for_whom)
+        self._done(Stretch(life, asked, start, (), (), cause), for_whom)
 
     def _done(self, stretch: Stretch, for_whom: frozenset[Subscription] | None = None) -> None:
         self._reading = False

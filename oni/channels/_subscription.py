@@ -254,17 +254,17 @@ class Subscription:
             if stretch is None:
                 return b""
             if self.offset < stretch.start:
-                return self._lose(stretch.start, limit)
+                return self._lose(stretch.start, limit, stretch.cause)
             data = self._take_wanted(iter(stretch.after(self.offset)), limit)
             if data:
                 return data
         if self.life == ring.life:
             return self.take(limit)
-        return self._lose(ring.base, limit)
+        return self._lose(ring.base, limit, "epoch" if self.life < ring.epoch_life else "feed")
 
-    def _lose(self, offset: int, limit: int) -> bytes:
+    def _lose(self, offset: int, limit: int, cause: str) -> bytes:
         """Go on after a gap, and tell of it."""
         self.stand(offset)
-        self.channel_object.node.gaps += 1
+        self.channel_object.node.gap_causes[cause] += 1
         told = self.carrier.lost(self, self.position)
         return told if told or self.closed else self.take(limit)

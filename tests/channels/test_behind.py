@@ -26,6 +26,7 @@ class GapTests(NodeTestCase):
         ((_, position),) = self.ear.gaps
         self.assertEqual(position.offset, 15)
         self.assertEqual(self.node.statistics()["gaps"], 1)
+        self.assertEqual(+self.node.gap_causes, {"history": 1})
 
     def test_history_bridges(self) -> None:
         """Where history has it, nothing is missing; all who are behind share its pages."""
@@ -318,6 +319,7 @@ class FeedTests(NodeTestCase):
         self.assertEqual(
             self.ear.lines[2:], [["news", "new", 6, None, None], ["news", "new", 7, "message", 9]]
         )
+        self.assertEqual(+self.node.gap_causes, {"epoch": 1})
 
     def test_began_again(self) -> None:
         """An entry that has none before it, though others were heard, is a gap."""
@@ -329,6 +331,7 @@ class FeedTests(NodeTestCase):
         entry = type(ring.newest()[0])("news", draft, Position(ring.epoch, 9), 0)
         self.node.received("news", (entry,))
         self.assertEqual(self.ear.offsets, [1, 2, -8, 9])
+        self.assertEqual(+self.node.gap_causes, {"feed": 1})
 
     def test_reading_fails(self) -> None:
         """History that cannot be read is tried again."""
@@ -366,6 +369,7 @@ class FeedTests(NodeTestCase):
             self.backend.settle()
             self.clock.advance(1)
         self.assertEqual(self.ear.offsets, [-15, *range(16, 21)])
+        self.assertEqual(+self.node.gap_causes, {"backend": 1})
 
     def test_given_up_for_whom(self) -> None:
         """That history was given up is told to those who waited for it, and to no others."""

@@ -63,7 +63,7 @@ class MemoryBackend:
         self._kept: OrderedDict[str, Stream] = OrderedDict()
         self._present: dict[str, Stream] = {}
         self._bytes = 0
-        self._trimmed = 0
+        self._trimmed = self._suppressed = 0
         self._keys = Keys(self._clock)
         self._agenda = Agenda(self._clock, self._look)
 
@@ -92,12 +92,17 @@ class MemoryBackend:
         return succeed(None)
 
     def statistics(self) -> Mapping[str, int]:
-        """Give the gauges ``streams``, ``history_bytes``, ``keys``, the counter ``trimmed``."""
+        """Give the gauges ``streams``, ``history_bytes``, ``keys``, and counters.
+
+        ``trimmed`` for want of memory, and ``suppressed``, see
+        :meth:`oni.interfaces.IChannelBackend.statistics`.
+        """
         return {
             "streams": len(self._streams),
             "history_bytes": self._bytes,
             "keys": len(self._keys),
             "trimmed": self._trimmed,
+            "suppressed": self._suppressed,
         }
 
     # --- The feed -------------------------------------------------------------------------------
@@ -127,6 +132,7 @@ class MemoryBackend:
         if idempotency_key is not None:
             known = self._keys.position(channel, idempotency_key)
             if known is not None:
+                self._suppressed += 1
                 return succeed(known)
         stream = self._stream(channel)
         following = self._next_offset

@@ -79,8 +79,16 @@ FIGURES = (
     Figure(
         "oni_publications_total",
         "counter",
-        "Publications by this node, by namespace ('' without; ':others' beyond 1,000).",
+        "Publications by this node, by namespace ('' without; ':others' beyond 1,000). Those that "
+        "were suppressed are in it.",
         ("ns",),
+    ),
+    Figure(
+        "oni_publish_suppressed_total",
+        "counter",
+        "Publications by this node that were not stored: their idempotency key had been used "
+        "(reason: idempotency). Where the backend does not know, this is not there.",
+        ("reason",),
     ),
     Figure(
         "oni_deliveries_total",
@@ -95,7 +103,14 @@ FIGURES = (
         "subscription that there is now: what it shows goes up and down.",
     ),
     Figure("oni_cursor_lag_messages_max", "gauge", "The largest of them."),
-    Figure("oni_gaps_total", "counter", "Gaps that subscribers were told of."),
+    Figure(
+        "oni_gaps_total",
+        "counter",
+        "Gaps that subscribers were told of: what was missed was not kept any "
+        "more (history), history could not be read (backend), the backend could not say what came "
+        "before (feed), the stream began anew (epoch).",
+        ("cause",),
+    ),
     Figure(
         "oni_conflated_total",
         "counter",
@@ -146,9 +161,8 @@ NOT_COUNTED: Mapping[str, str] = MappingProxyType(
         "oni_cursor_lag_messages",
         "oni_frames_out_bytes_total": "every delivery would be counted. The kernel counts what "
         "leaves a network interface",
-        "oni_backend_lag_seconds": "the memory backend has no feed that could lag",
-        "oni_publish_suppressed_total": "a backend answers a repeated idempotency key as it "
-        "answers the first, and tells nobody",
+        "oni_backend_lag_seconds": "the memory backend has no feed that could lag: what is "
+        "published is in the ring before the publisher has its answer",
     }
 )
 """Figures that one may look for, and why they are not there."""

@@ -19,7 +19,6 @@ _OF_CHANNELS = {
     "oni_channels": "channels",
     "oni_subscriptions": "subscriptions",
     "oni_deliveries_total": "deliveries",
-    "oni_gaps_total": "gaps",
     "oni_conflated_total": "passed_over",
     "oni_overdue_total": "overdue",
     "oni_history_pages_total": "pages",
@@ -29,6 +28,7 @@ _OF_CHANNELS = {
     "oni_backend_repairs_total": "repairs",
     "oni_backend_reconnects_total": "reconnects",
 }
+_SUPPRESSED = "backend_suppressed"
 _OF_DISPATCHER = {
     "oni_events_total": "events_fired",
     "oni_events_refused_total": "events_refused",
@@ -123,6 +123,12 @@ class Readings:
             largest = max(largest, lag)
         return [
             *((name, figures[key]) for name, key in _OF_CHANNELS.items()),
+            ("oni_gaps_total", {(key,): n for key, n in channels.gap_causes.items()}),
+            # A backend that does not know says nothing, and so do we.
+            (
+                "oni_publish_suppressed_total",
+                {("idempotency",): figures[_SUPPRESSED]} if _SUPPRESSED in figures else {},
+            ),
             ("oni_publications_total", {(key,): n for key, n in channels.published.items()}),
             ("oni_cursor_lag_messages", lags),
             ("oni_cursor_lag_messages_max", largest),

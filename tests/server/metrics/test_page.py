@@ -263,6 +263,9 @@ class FigureTests(MetricsTestCase):
         one.ask("publish", channel="kept:a", data="x")
         one.ask("publish", channel="lobby", data="x")
         one.ask("publish", channel="news:a", data="x")
+        for _ in range(3):
+            channel = self.oni.channels.get("lobby")
+            self.successResultOf(channel.publish("message", "x", idempotency_key="k"))
         two.vanish()
         told = self.figures()
         expected = {
@@ -274,7 +277,10 @@ class FigureTests(MetricsTestCase):
             ("oni_command_errors_total", "103", "publish"): 1,
             ("oni_command_seconds_count",): 7,
             ("oni_publications_total", "kept"): 1,
-            ("oni_publications_total", ""): 1,
+            ("oni_publications_total", ""): 4,
+            ("oni_publish_suppressed_total", "idempotency"): 2,
+            ("oni_gaps_total", "history"): 0,
+            ("oni_gaps_total", "epoch"): 0,
             ("oni_deliveries_total",): 2,
             ("oni_subscriptions",): 1,
             ("oni_ready",): 1,
@@ -304,6 +310,18 @@ class FigureTests(MetricsTestCase):
         self.assertEqual(3, told[("oni_cursor_lag_messages_max",)])
         self.assertEqual(1, told[("oni_cursor_lag_messages_bucket", "5")])
         self.assertEqual(0, told[("oni_cursor_lag_messages_bucket", "2")])
+
+    def test_gaps(self) -> None:
+        """Each gap is told with its cause."""
+        self.oni.channels.gap_causes["feed"] += 2
+        told = self.figures()
+        causes = {key[1]: value for key, value in told.items() if key[0] == "oni_gaps_total"}
+        self.assertEqual({"history": 0, "backend": 0, "feed": 2, "epoch": 0}, causes)
+
+    def test_a_backend_that_does_not_count(self) -> None:
+        """What a backend does not know is not there: 0 would be a lie."""
+        self.patch(self.oni.channels.backend, "statistics", dict)
+        self.assertNotIn("oni_publish_suppressed_total", {key[0] for key in self.figures()})
 
     def test_draining(self) -> None:
         """The end is seen."""
