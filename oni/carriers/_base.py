@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -14,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oni.carriers._drain import Drain
+from oni.carriers._drain import Drain, drain_on
 from oni.interfaces import ICarrier, IEntry, ISubscription
 from oni.protocol import CloseCode
 from oni.values import ClientInfo, Position
@@ -24,7 +23,6 @@ __all__ = ["Carrier", "envelope", "gap_envelope"]
 _log = Logger()
 
 _TURN = 16 * 1024  # bytes that are taken of one channel at once
-_drains: WeakKeyDictionary[Any, Drain] = WeakKeyDictionary()
 
 
 def envelope(entry: IEntry) -> bytes:
@@ -194,10 +192,7 @@ class Carrier:
             from twisted.internet import reactor as global_reactor
 
             reactor = self._reactor = IReactorTime(global_reactor)
-        drain = _drains.get(reactor)
-        if drain is None:
-            drain = _drains[reactor] = Drain(reactor)
-        return drain
+        return drain_on(reactor)
 
     def flush(self) -> None:
         """Take what one turn allows, and send it. The drain calls it."""

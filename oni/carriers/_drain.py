@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -11,7 +12,7 @@ from zope.interface import implementer
 
 from oni.interfaces import ITurns
 
-__all__ = ["MAX_CARRIERS", "MAX_SECONDS", "TURN", "Drain"]
+__all__ = ["MAX_CARRIERS", "MAX_SECONDS", "TURN", "Drain", "drain_on"]
 
 _log = Logger()
 
@@ -25,6 +26,7 @@ MAX_SECONDS = 0.005
 TURN = 16 * 1024
 
 _CHECK = 16  # the clock is read once for so many connections
+_drains: WeakKeyDictionary[Any, Drain] = WeakKeyDictionary()
 
 
 class _Drained(Protocol):
@@ -141,3 +143,11 @@ class Drain:
                 carrier.abort()
             if number % _CHECK == 0 and seconds() > end:
                 break
+
+
+def drain_on(reactor: IReactorTime) -> Drain:
+    """Give the drain of those that do not send directly: one for each reactor."""
+    drain = _drains.get(reactor)
+    if drain is None:
+        drain = _drains[reactor] = Drain(reactor)
+    return drain

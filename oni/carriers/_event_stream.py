@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from oni.carriers._drain import drain_on
 from oni.carriers._stuck import StuckReaders
 from oni.interfaces import ICarrier, IEntry, ISubscription
 from oni.values import ClientInfo, Position
@@ -26,7 +27,7 @@ __all__ = [
     "position_of",
 ]
 
-_CHUNK = 64 * 1024  # bytes that are written in one reactor turn
+_CHUNK = 64 * 1024  # bytes that are written in one turn
 _COMMENT = b":\n\n"
 _MAX_OFFSET = 2**63 - 1
 
@@ -94,9 +95,9 @@ class EventStreamCarrier:
     def __init__(self, request: Any, reactor: Any, stuck: StuckReaders | None = None) -> None:
         self._request = request
         self._stuck = stuck
-        self._reactor = reactor
+        self._drain = drain_on(reactor)
         self._subscription: ISubscription | None = None
-        self._drain_is_due: IDelayedCall | None = None
+        self._is_due = False
         self._paused = False
         self._is_open = False
 
@@ -149,15 +150,13 @@ class EventStreamCarrier:
         self._subscription = None
         if self._stuck is not None:
             self._stuck.remove(self)
-        if self._drain_is_due is not None and self._drain_is_due.active():
-            self._drain_is_due.cancel()
 
     # --- What the channel calls -----------------------------------------------------------------
 
     def wake(self, subscription: ISubscription) -> None:
         """See :class:`oni.interfaces.ICarrier`."""
         self._subscription = subscription
-        self._drain_soon()
+        self._ask_for_turn()
 
     def lost(self, subscription: ISubscription, position: Position) -> bytes:
         """See :class:`oni.interfaces.ICarrier`."""
@@ -165,12 +164,14 @@ class EventStreamCarrier:
 
     def overdue(self, subscription: ISubscription) -> None:
         """See :class:`oni.interfaces.ICarrier`."""
-        if self._is_open:
-            self.gone()
-            self._request.transport.abortConnection()
+        self.abort()
 
     def is_stuck(self) -> None:
         """End: the client takes too little of what it was sent."""
+        self.abort()
+
+    def abort(self) -> None:
+        """End at once. The drain calls it where writing has failed."""
         if self._is_open:
             self.gone()
             self._request.transport.abortConnection()
@@ -194,21 +195,25 @@ class EventStreamCarrier:
         self._paused = False
         if self._stuck is not None:
             self._stuck.remove(self)
-        self._drain_soon()
+        self._ask_for_turn()
 
     def stopProducing(self) -> None:
         """Take no more at all."""
         self.gone()
 
-    def _drain_soon(self) -> None:
-        if self._drain_is_due is None and self._is_open and not self._paused:
-            self._drain_is_due = self._reactor.callLater(0, self._drain)
+    # --- Turns ----------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        self._drain_is_due = None
+    def _ask_for_turn(self) -> None:
+        if not self._is_due and self._is_open and not self._paused:
+            self._is_due = True
+            self._drain.add(self)
+
+    def flush(self) -> None:
+        """Write what one turn allows. The drain calls it."""
+        self._is_due = False
         if self._subscription is None or self._paused or not self._is_open:
             return
         data = self._subscription.take(_CHUNK)
         if data:
             self.write(data)
-            self._drain_soon()
+            self._ask_for_turn()

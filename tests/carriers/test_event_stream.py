@@ -18,6 +18,7 @@ from oni.carriers import (
     position_frame,
     position_of,
 )
+from oni.carriers._drain import MAX_CARRIERS, drain_on
 from oni.channels import Channels
 from oni.interfaces import ICarrier
 from oni.values import Position, StreamOptions
@@ -178,6 +179,44 @@ class CarrierTests(SynchronousTestCase):
         self.assertEqual(self.publish(1), b"")
         self.carrier.end_response()
         self.assertFalse(self.request.finished)
+
+    def test_turns(self) -> None:
+        """Of very many some are written to in a turn of the reactor, the others in the next."""
+        drain = drain_on(self.clock)
+        turns: list[int] = []
+        for _ in range(MAX_CARRIERS + 10):
+            request = Request()
+            request.write = lambda data: turns.append(drain.turns)  # type: ignore[method-assign]
+            carrier = EventStreamCarrier(request, self.clock)
+            carrier.begin_response()
+            self.successResultOf(self.channel.subscribe(None, carrier))
+        self.run_turns()
+        turns.clear()
+        self.publish(1)
+        first = min(turns)
+        self.assertEqual(turns.count(first), MAX_CARRIERS - 1)  # one is the test's own
+        self.assertEqual(turns.count(first + 1), 11)
+        self.assertEqual(len(turns), MAX_CARRIERS + 10)
+
+    def test_fault(self) -> None:
+        """What cannot be written to is cut off, and holds up nobody."""
+        other = Request()
+        carrier = EventStreamCarrier(other, self.clock)
+        carrier.begin_response()
+        self.successResultOf(self.channel.subscribe(None, carrier))
+        self.run_turns()
+        other.take()
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("no")
+
+        self.request.write = fail  # type: ignore[method-assign]
+        self.successResultOf(self.channel.publish("message", 1))
+        self.run_turns()
+        self.assertTrue(self.request.aborted)
+        self.assertFalse(self.carrier.is_open)
+        self.assertIn(b"event: message", other.take())
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_overdue(self) -> None:
         """A client that lags too far behind is cut off."""
