@@ -248,7 +248,7 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         )
     problems += settings.admin.problems(settings.listens_on_loopback, server.allowed_hosts)
     problems += running_problems(settings.running, settings.metrics)
-    problems += key_problems(settings.auth, settings.folder)
+    problems += key_problems(settings.auth, settings.folder, wrong)
     problems += _channels_problems(settings.channels)
     try:
         backend_for(settings.backend.url)

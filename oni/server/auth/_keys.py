@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -37,10 +38,18 @@ def keys_of(settings: AuthSettings, folder: str | None = None) -> tuple[Key, ...
     return found
 
 
-def key_problems(settings: AuthSettings, folder: str | None = None) -> list[str]:
-    """Say which keys cannot be had, and why."""
+def key_problems(
+    settings: AuthSettings, folder: str | None = None, wrong: Collection[str] = ()
+) -> list[str]:
+    """Say which keys cannot be had, and why.
+
+    Args:
+        settings: What they are.
+        folder: Where relative files are.
+        wrong: The paths of which is known already that something is wrong there.
+    """
     problems: list[str] = []
-    _load(settings, folder, problems)
+    _load(settings, folder, problems, {path.rpartition("]")[0] for path in wrong})
     return problems
 
 
@@ -67,10 +76,14 @@ def with_key(table: _T | None, section: str, folder: str | None, problems: list[
     return msgspec.structs.replace(table, key=found.key)  # type: ignore[union-attr]
 
 
-def _load(settings: AuthSettings, folder: str | None, problems: list[str]) -> tuple[Key, ...]:
+def _load(
+    settings: AuthSettings, folder: str | None, problems: list[str], wrong: Collection[str] = ()
+) -> tuple[Key, ...]:
     keys = [_secret(settings, folder, problems)]
     for place, entry in enumerate(settings.public_keys):
-        keys.append(_public(entry, folder, f"auth.public_keys[{place}]", problems))
+        path = f"auth.public_keys[{place}"
+        if path not in wrong:
+            keys.append(_public(entry, folder, f"{path}]", problems))
     found = tuple(key for key in keys if key is not None)
     for (algorithm, kid), number in Counter((key.algorithm, key.kid) for key in found).items():
         if kid is not None and number > 1:

@@ -38,8 +38,7 @@ def _public_keys(value: Any, problems: list[str]) -> tuple[PublicKey, ...]:
         return ()
     found = []
     for place, entry in enumerate(value):
-        count = len(problems)
         key = convert_table(PublicKey, entry, f"{path}[{place}]", problems, secrets=SECRETS)
-        if key is not None and len(problems) == count:
-            found.append(key)
+        # A wrong one keeps its place, by which the others are named; `problems` says so.
+        found.append(PublicKey() if key is None else key)
     return tuple(found)

@@ -132,6 +132,21 @@ class AuthTests(KeysCase):
             self.assertIn(reason, problem)
         self.assertIn("a list of tables", self.problem("[auth]\npublic_keys = 7"))
 
+    def test_many_wrong_public_keys(self) -> None:
+        """Of several wrong entries each is named by its own place, and by one line."""
+        wrong = ["7", '{algorithm = "none"}', '{algorithm = "ES256", pem = "x"}', "{}"]
+        text = f"[auth]\npublic_keys = [{', '.join(wrong)}]"
+        problems = self.assertRaises(SettingsError, self.parse, text).problems
+        self.assertEqual(
+            sorted(problem.partition(":")[0] for problem in problems),
+            [
+                "auth.public_keys[0]",
+                "auth.public_keys[1].algorithm",
+                "auth.public_keys[2].pem",
+                "auth.public_keys[3].algorithm",
+            ],
+        )
+
     def test_one_name_twice(self) -> None:
         """Two keys of one algorithm cannot have one name."""
         entry = '{algorithm = "ES256", file = "es.pem", kid = "k"}'
