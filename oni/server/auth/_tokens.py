@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct
 
+from oni.channels import check_name
+from oni.errors import ChannelNameError
 from oni.server._grants import Grant
 from oni.server.auth._claims import Claims, ConnectionClaims, SubscriptionClaims, read_claims
 from oni.server.auth._identity import Identity
@@ -61,6 +63,11 @@ class Tokens:
         claims = self._claims(token, ConnectionClaims)
         if claims.channel is not UNSET:
             raise BadTokenError("it is a subscription token")
+        try:
+            for name in claims.grants:
+                check_name(name)
+        except ChannelNameError as error:
+            raise BadTokenError(str(error)) from error
         grant = Grant(info=claims.told, subs=claims.grants, ttl=self._ttl(claims))
         return Identity(user=claims.sub, grant=grant, meta=claims.meta)
 

@@ -99,6 +99,12 @@ class ConnectionTokenTests(TokensCase):
             error = self.assertRaises(BadTokenError, self.tokens.identity, token)
             self.assertIn(name, str(error))
 
+    def test_channels_that_cannot_be(self) -> None:
+        """A channel with a name that no channel has makes the token a wrong one."""
+        for name in ("", "a b", "a\n", "x" * 256, "chat:inbox#zo\xeb"):
+            self.assertIn("channel name", self.refused(channels=["news", name]))
+            self.assertIn("channel name", self.refused(subs={name: {}}))
+
     def test_expires(self) -> None:
         """It is taken until it expires, and for the leeway longer; then another one is wanted."""
         token = self.make(ttl=60)
