@@ -27,6 +27,7 @@ __all__ = [
     "UnprovenError",
     "bad_request",
     "proof_of",
+    "proven_for",
     "put_proof",
     "refusal",
     "reply_to",
@@ -76,6 +77,7 @@ class Act:
         "_data",
         "_json",
         "_proof",
+        "_proven_at",
         "_reply",
         "_sealed",
         "_session",
@@ -106,6 +108,7 @@ class Act:
     _data: Any
     _json: bytes | None
     _proof: Proof  # only there where it was looked for one
+    _proven_at: float  # as above, by the clock of the session
     _reply: Reply
     _sealed: bool
     _session: Session | None
@@ -285,10 +288,24 @@ def put_proof(act: Act, proof: Proof) -> None:
     """Note what came of looking at an act's proof, before the act is fired."""
     put = object.__setattr__
     put(act, "_proof", proof)
+    if act._session is not None:
+        put(act, "_proven_at", act._session.clock.seconds())
     if proof.identity is not None:
         put(act, "user", proof.identity.user)
     if proof.grant is not None:
         put(act, "grant", proof.grant)
+
+
+def proven_for(act: Act) -> float | None:
+    """Say how many seconds from now an act's proof still holds, None for ever.
+
+    Handlers may have taken long since it was looked at. It is negative where it holds no more.
+    """
+    proof, session = proof_of(act), act._session
+    ttl = None if proof is None or proof.grant is None else proof.grant.ttl
+    if ttl is None or session is None:
+        return ttl
+    return ttl - (session.clock.seconds() - act._proven_at)
 
 
 def seal(act: Act) -> None:
@@ -318,8 +335,7 @@ def seal(act: Act) -> None:
 
 def _bound(act: Act) -> None:
     """Let nothing last longer than what it was proven with, whatever handlers have granted."""
-    proof = proof_of(act)
-    bound = None if proof is None or proof.grant is None else proof.grant.ttl
+    bound = proven_for(act)
     if bound is not None and (act.grant.ttl is None or act.grant.ttl > bound):
         object.__setattr__(act, "grant", msgspec.structs.replace(act.grant, ttl=bound))
 

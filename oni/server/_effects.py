@@ -28,7 +28,7 @@ from oni.protocol import (
     publication_result,
 )
 from oni.server._act_commands import PublishRequest
-from oni.server._acts import Act, proof_of, refusal, sealed_data, session_of
+from oni.server._acts import Act, proof_of, proven_for, refusal, sealed_data, session_of
 from oni.server._answers import Answers
 from oni.server._grants import EXPIRY_GRACE, Grant
 from oni.server._order_effects import OrderEffects
@@ -192,7 +192,7 @@ class Effects:
             raise refusal(ErrorCode.NOT_AVAILABLE)
         else:
             ttls = []
-        ttls.append(None if granted is None else granted.ttl)
+        ttls.append(proven_for(act))
         return min((ttl for ttl in ttls if ttl is not None), default=None)
 
     async def _rpc(self, act: Act) -> RpcResult:

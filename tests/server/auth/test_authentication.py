@@ -137,6 +137,17 @@ class ConnectTests(AuthCase):
             self.come(ttl=60)
             self.assertEqual((self.told["ttl"], self.told["data"]), (expected, "hello"))
 
+    def test_a_slow_handler(self) -> None:
+        """Time that a handler takes before the client is let in is the token's time, too."""
+        waits: Deferred[None] = Deferred()
+        self.on("before", lambda act: waits, action="connect")
+        client = self.websocket()
+        client.command("connect", token=self.token(ttl=60))
+        self.reactor.advance(8)
+        waits.callback(None)
+        (reply,) = client.messages()
+        self.assertEqual(reply["connect"]["ttl"], 52)
+
     def test_subs(self) -> None:
         """What a token says of a channel is told to the client, and to others."""
         client = self.come(subs={"kept:a": {"info": {"x": 1}, "data": {"y": 2}}})
@@ -292,6 +303,48 @@ class SubscribeTests(AuthCase):
         token = self.token(channel="private:a", ttl=60)
         told = self.come().ask("subscribe", channel="private:a", token=token)
         self.assertEqual((told["ttl"], told["data"]), (60, "hello"))
+
+    def test_a_slow_handler(self) -> None:
+        """Time that a handler takes before the subscription is the token's time, too."""
+        waits: Deferred[None] = Deferred()
+        self.on("before", lambda act: waits, action="subscribe")
+        client = self.come(ttl=None)
+        client.command(
+            "subscribe", channel="private:a", token=self.token(channel="private:a", ttl=60)
+        )
+        self.keep_alive(client, 40)
+        client.take()
+        waits.callback(None)
+        (reply,) = client.messages()
+        self.assertEqual(reply["subscribe"]["ttl"], 20)
+
+    def test_a_too_slow_handler(self) -> None:
+        """What would be over already ends at once, so that the client gets another token."""
+        waits: Deferred[None] = Deferred()
+        self.on("before", lambda act: waits, action="subscribe")
+        client = self.come(ttl=None)
+        token = self.token(channel="private:a", ttl=60)
+        client.command("subscribe", channel="private:a", token=token)
+        self.keep_alive(client, 60 + EXPIRY_GRACE + 1)
+        client.take()
+        waits.callback(None)
+        reply, push = client.messages()
+        self.assertIn("subscribe", reply)
+        self.assertEqual(push["push"]["unsubscribe"]["code"], 2501)
+
+    def test_a_slow_answer(self) -> None:
+        """So is the time that it takes to answer a refresh."""
+        waits: Deferred[Grant] = Deferred()
+        self.oni.answer("sub_refresh", lambda act: waits)
+        client = self.subscribed()
+        client.command(
+            "sub_refresh", channel="private:a", token=self.token(channel="private:a", ttl=60)
+        )
+        self.keep_alive(client, 40)
+        client.take()
+        waits.callback(Grant())
+        (reply,) = client.messages()
+        self.assertEqual(reply["sub_refresh"]["ttl"], 20)
 
     def subscribed(self) -> WebSocketClient:
         """Subscribe with a token for a minute."""
