@@ -188,7 +188,7 @@ class Outbox:
         if self._behind or self._replies:
             self._is_due = True
             self._drain.add(self)
-        else:
+        elif not self._is_over:
             self.direct = self._direct
 
     def flush_replies(self) -> None:

@@ -293,6 +293,9 @@ def all_hear(*script: tuple[str, int, int, int]) -> list[tuple[str, int, int, in
 @example(all_hear(("turn", 0, 0, 0), ("publish", 0, 0, 2), ("close", 0, 0, 0)))
 @example(all_hear(("turn", 0, 0, 0), ("publish", 0, 0, 2), ("subscribe", 0, 1, 0),
                   ("publish", 0, 1, 2)))  # fmt: skip
+@example(all_hear(("turn", 0, 0, 0), ("room", 1, 0, 30), ("publish", 0, 0, 1000),
+                  ("turn", 0, 0, 0), ("close", 1, 0, 0), ("room", 1, 0, 70_000), ("turn", 0, 0, 0),
+                  ("turn", 0, 0, 0), ("publish", 0, 0, 2)))  # fmt: skip
 @example(all_hear(("turn", 0, 0, 0), ("break", 1, 0, 0), ("publish", 0, 0, 2)))
 def test_same_bytes(script: list[tuple[str, int, int, int]]) -> None:
     """Whatever happens, and however little a socket takes: every client gets the same bytes."""
