@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from oni import __version__
 from oni.command._bench import bench
 from oni.command._check_config import check_config
 from oni.command._doctor import doctor
-from oni.command._failures import INTERRUPTED, WRONG_USAGE
+from oni.command._failures import FAILED, INTERRUPTED, WRONG_USAGE
 from oni.command._history import history
 from oni.command._pub import pub
 from oni.command._show import one_line
@@ -25,11 +26,17 @@ from oni.command._token import token
 __all__ = ["cli"]
 
 
+#: What Python makes of bytes that are not UTF-8, in arguments and in the environment.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
 class _OneLine(click.Group):
     """Says what went wrong in one line, never with a traceback for what a user did."""
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Do what the command line says, and exit."""
+        if sys.stdout is None:  # it was closed when we were called
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - till the end
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a locale without these characters is no error
                 stream.reconfigure(errors="backslashreplace")
@@ -53,6 +60,15 @@ class _OneLine(click.Group):
         except BrokenPipeError:  # in the last flush
             _read_no_more()
             return 0
+        except OSError as error:  # of the output: what else they use, commands have looked at
+            _read_no_more()
+            _complain(f"oni: it cannot go on: {error.strerror or error}")
+            return FAILED
+        except UnicodeEncodeError as error:
+            if not _UNDECODED.search(error.object):
+                raise
+            _complain(f"oni: {error.object}: this is not UTF-8")
+            return WRONG_USAGE
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whoever reads its output may have enough before its end."""
@@ -68,9 +84,13 @@ def _complain(text: str) -> None:
 
 
 def _read_no_more() -> None:
-    """Whoever read our output has what they wanted: what is still to be written goes nowhere."""
+    """Let what is still to be written go nowhere: nobody reads it, or it cannot be written."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, output)
     os.close(nowhere)
 
 

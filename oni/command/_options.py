@@ -33,6 +33,7 @@ else:  # it takes a parameter only in newer versions of click
     _ParamType = click.ParamType
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_LONGEST = 86400.0  # seconds to wait for an answer
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)")
 
@@ -156,8 +157,8 @@ def daemon_options(command: _F) -> _F:
     def with_target(ctx: click.Context, /, *arguments: Any, **options: Any) -> Any:
         given = {name: options.pop(name) for name in ("url", "config", "key_file", "key")}
         timeout = options.pop("timeout")
-        if timeout <= 0:
-            raise click.UsageError("--timeout: expected a time above 0")
+        if not 0 < timeout <= _LONGEST:
+            raise click.UsageError("--timeout: expected a time above 0, and at most a day")
         target = replace(_target(ctx, **given), timeout=timeout)
         return ctx.invoke(command, *arguments, target=target, **options)
 

@@ -174,6 +174,8 @@ class Tail:
                     self._tell(happening)
         except BrokenPipeError:  # whoever read has enough
             self._finish()
+        except OSError as error:
+            self._fail(f"what is heard cannot be written: {error.strerror or error}", FAILED)
 
     def closed(self, link: Link, code: int, reason: str) -> None:
         """Come back, unless the daemon has said not to."""

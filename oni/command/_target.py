@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from oni.command._failures import CommandError
 from oni.server import Settings, local_address
@@ -13,6 +14,8 @@ __all__ = ["DEFAULT_URL", "Target", "target_of_settings", "target_of_url"]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _PORTS = {"http": 80, "https": 443}
+_VISIBLE = re.compile(r"[!-~]+")
+_OF_PATHS = "/%!$&'()*+,;=:@"  # what may stand in a path as it is (RFC 3986, 3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,11 @@ def target_of_url(url: str) -> Target:
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
+        if host and ":" not in host:
+            host = host.encode("idna").decode("ascii")  # as it is looked up and sent
     except ValueError as error:
         raise CommandError(f"--url: {url!r} is no address: {error}") from error
-    if parts.scheme not in _PORTS or not host:
+    if parts.scheme not in _PORTS or not host or not _VISIBLE.fullmatch(host):
         raise CommandError(f"--url: expected an address like {DEFAULT_URL}, got {url!r}")
     if parts.username is not None or parts.query or parts.fragment:
         raise CommandError("--url: expected scheme, host, port and path, nothing else")
@@ -78,7 +83,7 @@ def target_of_url(url: str) -> Target:
         host=host,
         port=_PORTS[parts.scheme] if port is None else port,
         name=host,
-        path=parts.path.rstrip("/"),
+        path=quote(parts.path.rstrip("/"), safe=_OF_PATHS),
     )
 
 

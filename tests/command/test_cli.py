@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from unittest.mock import patch
 
 import click
+from msgspec import Raw
 
 from oni import __version__
 from oni.command._cli import cli
+from oni.command._history import _Entry, _Page
+from oni.command._show import Printer
 from tests.command.cases import CommandTestCase
 
 COMMANDS = ("pub", "sub", "history", "token", "check-config", "doctor", "bench")
@@ -48,6 +53,25 @@ class Cli(CommandTestCase):
     def test_nothing_said(self) -> None:
         """Without a command one line says what to do."""
         self.assert_line(self.oni(), 2, "oni: Missing command.")
+
+    def test_not_utf_8(self) -> None:
+        """Bytes that are no text are wrong usage, wherever they stand."""
+        for arguments in (
+            ("pub", "n\udcff", "1"),
+            ("history", "n\udcff"),
+            ("token", "--user", "bob", "--info", "\udcff", "-c", self.config),
+        ):
+            self.assert_line(self.oni(*arguments), 2, "not UTF-8", "\\udcff")
+
+    def test_full_disk(self) -> None:
+        """Output that cannot be written is said in a line."""
+        page = _Page(publications=[_Entry(Raw(b"1"), 1)], epoch="e", offset=1)
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with (
+            patch("oni.command._history.call", return_value=page),
+            patch.object(Printer, "_write", side_effect=full),
+        ):
+            self.assert_line(self.oni("history", "news"), 1, "No space left on device")
 
     def test_interrupted(self) -> None:
         """Ctrl-C is one word and the code that shells give it."""

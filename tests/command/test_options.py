@@ -78,7 +78,18 @@ class Targets(CommandTestCase):
 
     def test_no_address(self) -> None:
         """What is no address is refused, with what one looks like."""
-        for text in ("", "news", "ftp://x", "http://", "http://u:p@x", "http://x?y", "http://x:y"):
+        for text in (
+            "",
+            "news",
+            "ftp://x",
+            "http://",
+            "http://u:p@x",
+            "http://x?y",
+            "http://x:y",
+            "http://a b",
+            "http://..",
+            f"http://{'a' * 64}.example",
+        ):
             error = self.assertRaises(CommandError, target_of_url, text)
             self.assertIn("--url: ", error.format_message())
 
@@ -89,6 +100,12 @@ class Targets(CommandTestCase):
         self.assertEqual("[fd00::7]", found.authority)
         self.assertEqual("wss://[fd00::7]/oni/connection/websocket", found.websocket)
         self.assertEqual("x:81", target_of_url("http://x:81").authority)
+
+    def test_other_alphabets(self) -> None:
+        """What is not ASCII is written as it goes over the wire."""
+        found = target_of_url("https://b\xfccher.example/l\xe4den/%C3%A4/")
+        self.assertEqual("xn--bcher-kva.example", found.host)
+        self.assertEqual("https://xn--bcher-kva.example/l%C3%A4den/%C3%A4", found.address)
 
     def test_name_that_is_allowed(self) -> None:
         """On the daemon's machine it is called by a name that it answers to."""
@@ -119,6 +136,7 @@ class Targets(CommandTestCase):
     def test_timeout(self) -> None:
         """There is always a time limit."""
         self.assert_line(self.oni("history", "x", "--timeout", "0"), 2, "--timeout")
+        self.assert_line(self.oni("history", "x", "--timeout", "999999999d"), 2, "--timeout")
         self.assertEqual(90.0, self.target("--timeout", "1.5m").timeout)
 
 

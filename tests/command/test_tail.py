@@ -182,6 +182,14 @@ class Tails(TailTestCase):
             self.publish(link, 2)
         self.assertEqual((1, 0), (self.ends, self.tail.exit_code))
 
+    def test_full_disk(self) -> None:
+        """When its output cannot be written, it says so, and does not go on without."""
+        link = self.subscribed()
+        with patch.object(self.output, "write", side_effect=OSError(28, "No space left")):
+            self.publish(link, 2)
+        self.assertEqual((1, 1), (self.ends, self.tail.exit_code))
+        self.assertIn("No space left", self.notes.getvalue())
+
 
 class Reconnecting(TailTestCase):
     """When the connection is lost."""
