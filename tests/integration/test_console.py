@@ -107,13 +107,20 @@ def test_channels(tmp_path: Path) -> None:
 
 def test_data_is_only_text(tmp_path: Path) -> None:
     """What arrives is shown as it is, and never becomes part of the page."""
-    nasty = {"<b>": "<img src=x onerror=alert(1)>", "nested": [None, True, 1.5, ["</pre>"]]}
+    nasty = {
+        "<b>": "<img src=x onerror=alert(1)>",
+        "nested": [None, True, 1.5, ["</pre>"]],
+        "turned": "\u202edef\u2028 \N{SMILE} \u0639",
+    }
 
     async def scenario() -> None:
         async with browser_page() as page:
             await page.open(running.address)
             await asyncio.to_thread(running.publish, "news", nasty, "<script>")
             await page.next("<script>", nasty)
+            shown = await page.page.locator("#log .data").first.text_content()
+            # What turns writing around is written out, so that data cannot look like other data.
+            assert '"\\u202edef\\u2028 \N{SMILE} \u0639"' in (shown or "")
             assert await page.page.locator("#log img, #log script").count() == 0
             assert page.troubles == []
 

@@ -173,7 +173,7 @@ function line({ channel, event, data, offset, epoch, tags, info, at }) {
   } else {
     list.remove();
   }
-  item.querySelector(".data").textContent = pretty(data);
+  item.querySelector(".data").textContent = plain(pretty(data));
   return item;
 }
 
@@ -190,6 +190,14 @@ function roomFor() {
   return Math.max(24, Math.min(80, Math.floor(width / (size * WIDE))));
 }
 
+/** Write out what turns writing around or ends a line: in JSON it stands in texts only. */
+function plain(json) {
+  return json.replace(
+    /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 /** Write JSON over as few lines as are still easy to read. */
 function pretty(value, room = roomFor(), indent = "") {
   if (value === null || typeof value !== "object") return JSON.stringify(value);
@@ -200,8 +208,8 @@ function pretty(value, room = roomFor(), indent = "") {
       list ? inner + write(part) : `${inner}${JSON.stringify(key)}: ${write(part)}`,
     );
   if (indent.length > 64) return JSON.stringify(value);
-  const plain = JSON.stringify(value);
-  if (plain.length <= room - indent.length) {
+  const short = JSON.stringify(value);
+  if (short.length <= room - indent.length) {
     return `${open}${parts("", (part) => pretty(part, Infinity)).join(", ")}${close}`;
   }
   const deeper = `${indent}  `;
