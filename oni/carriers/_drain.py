@@ -120,11 +120,12 @@ class Drain:
             crowd = crowds.popleft()
             more = True
             while more and left > 0:
+                number = min(_CHECK, left, len(crowd) or 1)
                 try:
-                    more = crowd.give(min(_CHECK, left), not crowds)
+                    more = crowd.give(number, not crowds)
                 except Exception:  # noqa: BLE001 - the others must not wait for ever
                     _log.failure("some of a crowd were passed over")
-                left -= min(_CHECK, left)
+                left -= number
                 if seconds() > end:
                     most, left = most - left, 0
             if more:

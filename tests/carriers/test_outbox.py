@@ -297,6 +297,13 @@ class CrowdTests(SynchronousTestCase):
         self.assertEqual(short.turns, [2] * 10)
         self.assertEqual((long.alone, short.alone), ({True, False}, {False}))
 
+    def test_many_small_crowds(self) -> None:
+        """A turn is for so many carriers, however few of them are in each crowd."""
+        crowds = [self.crowd(2) for _ in range(MAX_CARRIERS)]
+        self.finish()
+        turns = Counter(turn for crowd in crowds for turn in crowd.turns)
+        self.assertEqual(turns, {1: MAX_CARRIERS, 2: MAX_CARRIERS})
+
     def test_single_ones_beside_a_crowd(self) -> None:
         """Single carriers have their part of each turn, a half at most."""
         crowd = self.crowd(2 * MAX_CARRIERS)
