@@ -184,6 +184,7 @@ def _publication(body: bytes) -> _Publication:
         _Wrong: It cannot be, and in which field that is.
     """
     try:
+        decode_json(body, "data")  # now it is bounded, and UTF-8 all over
         wanted = msgspec.json.decode(body, type=_Publication)
         check_name(wanted.channel)
         check_event(wanted.event or DEFAULT_EVENT)

@@ -68,7 +68,8 @@ class Metrics(Resource):
             exposition = self._exposition or self._make_exposition()
         except MissingExtraError as error:
             return self._refuse(request, 501, str(error))
-        body, kind = exposition.write(request.getHeader("accept") or "")
+        accept = request.getHeader(b"accept") or b""
+        body, kind = exposition.write(accept.decode("latin-1"))
         request.setHeader(b"content-type", kind.encode("ascii"))
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"content-length", b"%d" % len(body))

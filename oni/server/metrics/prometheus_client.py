@@ -46,12 +46,16 @@ class Exposition(Collector):
         """Write all figures.
 
         Args:
-            accept: What the reader understands, as its header says.
+            accept: What the reader understands, as its header says. Where that says nothing that
+                makes sense, it is the text format.
 
         Returns:
             The text and its content type.
         """
-        encode, kind = choose_encoder(accept)
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # it names a version that is none
+            encode, kind = choose_encoder("")
         return encode(self._registry), kind
 
     def collect(self) -> Iterator[Metric]:

@@ -126,8 +126,14 @@ class Publishing(AdminTestCase):
 
     def test_bodies(self) -> None:
         """What is no publication is refused, however it is broken."""
-        for body in (b"", b"[]", b"{", b'{"channel": 1}', b"\xff", b'{"data": {]}'):
-            with self.subTest(body):
+        deep = b"[" * 5000 + b"]" * 5000
+        for body in (
+            *(b"", b"[]", b"{", b'{"channel": 1}', b"\xff", b'{"data": {]}'),
+            b'{"channel": "lobby", "event": "\xff", "data": 1}',
+            b'{"channel": "lobby", "data": ' + deep + b"}",
+            b'{"channel": "lobby", "data": 1, "more": ' + deep + b"}",
+        ):
+            with self.subTest(body[:40]):
                 error = self.ask("publish", "POST", body)["error"]
                 self.assertEqual("data", error["field"])
 

@@ -255,6 +255,18 @@ class FigureTests(MetricsTestCase):
         # Its parser refuses a family that is there twice, as a counter's bare name may be.
         self.assertGreater(len(list(openmetrics_families(text))), len(FIGURES))
 
+    def test_odd_wishes(self) -> None:
+        """A reader whose wish nobody understands gets the text format."""
+        for wish in (
+            *("\xff;q=zzz,,;;", ";;;", "text/plain;q=zzz", ","),
+            "application/openmetrics-text; version=abc",
+            "application/openmetrics-text; version=\xff",
+        ):
+            with self.subTest(wish):
+                status, headers, _ = self.ask(Accept=wish)
+                self.assertEqual(200, status)
+                self.assertIn("text/plain; version=0.0.4", headers["content-type"])
+
     def test_the_truth(self) -> None:
         """What happened is what is told."""
         one, two = self.connected(), self.connected()
