@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
