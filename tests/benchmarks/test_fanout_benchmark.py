@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -213,10 +214,15 @@ class Selecting(SynchronousTestCase):
 class Servers(SynchronousTestCase):
     """Each contender is one that can be started."""
 
+    def folder(self) -> Path:
+        """Make a folder that goes with the test; ``mktemp`` makes one that stays, in ours."""
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name)
+
     def test_each_program_is_there(self) -> None:
         """Every file that a command names exists."""
-        place = servers.Place(1, Path(self.mktemp()), Path("compiled"))
-        place.folder.mkdir(parents=True)
+        place = servers.Place(1, self.folder(), Path("compiled"))
         for runner in servers.contenders():
             for word in runner.command(place):
                 if word.startswith(str(PROGRAMS)):
@@ -239,8 +245,7 @@ class Servers(SynchronousTestCase):
     def test_the_pinged_daemon_pings_before_it_is_weighed(self) -> None:
         """Every client has been pinged when memory is looked at."""
         [runner] = [r for r in servers.contenders() if r.name == servers.ONI_PINGED]
-        folder = Path(self.mktemp())
-        folder.mkdir(parents=True)
+        folder = self.folder()
         runner.command(servers.Place(8000, folder, folder))
         settings = parse_settings((folder / "oni.toml").read_text(encoding="utf-8"))
         self.assertGreater(runner.settle, 2 * settings.server.ping_interval)
