@@ -168,18 +168,19 @@ class _Error(Struct):
     temporary: bool = False
 
 
-class _Connect(Struct):
-    ping: float = 0
-    expires: bool = False
-    ttl: float = 0
-
-
 class _Subscribe(Struct):
     epoch: str = ""
     offset: int = 0
     publications: list[_Pub] = []
     was_recovering: bool = False
     recovered: bool = False
+
+
+class _Connect(Struct):
+    ping: float = 0
+    expires: bool = False
+    ttl: float = 0
+    subs: dict[str, _Subscribe] = {}
 
 
 class _Message(Struct):
@@ -217,6 +218,9 @@ class Conversation:
         """Begin on a new connection; give what to send."""
         self._open.clear()
         connect: dict[str, Any] = {"name": self._name}
+        # It counts where the daemon subscribes by itself, as a token may want it.
+        if since := {name: self._since(name) for name, at in self.positions.items() if at}:
+            connect["subs"] = since
         if token is not None:
             connect["token"] = token
         return msgspec.json.encode({"id": _CONNECT, "connect": connect})
@@ -258,8 +262,11 @@ class Conversation:
         elif message.connect is not None:
             told = message.connect
             happened.append(Connected(told.ping, told.ttl if told.expires else 0))
-            if self.positions:
-                answers.append(self.subscribe(tuple(self.positions)))
+            subs = {name: sub for name, sub in told.subs.items() if name in self.positions}
+            for name, sub in subs.items():
+                self._subscribed(name, sub, happened)
+            if missing := [name for name in self.positions if name not in subs]:
+                answers.append(self.subscribe(missing))
         elif message.refresh is not None:
             told = message.refresh
             happened.append(Refreshed(told.ttl if told.expires else 0))
@@ -306,17 +313,22 @@ class Conversation:
             return
         position = Position(stood.epoch, told.offset)
         self.positions[channel] = position
-        happened.append(Published(channel, position, told.tags, told.data))
+        if self._event is None or told.tags.get("event", "message") == self._event:
+            happened.append(Published(channel, position, told.tags, told.data))
 
     def forget(self, channel: str) -> None:
         """Want a channel no more."""
         del self.positions[channel]
 
-    def _subscribe_to(self, channel: str) -> bytes:
-        wanted: dict[str, Any] = {"channel": channel}
+    def _since(self, channel: str) -> dict[str, Any]:
+        """Say from where on a channel is wanted; nothing for now."""
         stood = self.positions[channel]
-        if stood is not None:
-            wanted.update(recover=True, epoch=stood.epoch, offset=stood.offset)
+        if stood is None:
+            return {}
+        return {"recover": True, "epoch": stood.epoch, "offset": stood.offset}
+
+    def _subscribe_to(self, channel: str) -> bytes:
+        wanted: dict[str, Any] = {"channel": channel, **self._since(channel)}
         if self._event is not None:
             wanted["tf"] = {"key": "event", "cmp": "eq", "val": self._event}
         return msgspec.json.encode({"id": self._ids[channel], "subscribe": wanted})

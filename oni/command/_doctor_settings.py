@@ -27,7 +27,13 @@ _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 def look_at_settings(settings: Settings, path: str) -> Iterator[Row]:
     """Look at settings, and at the file that they come from."""
     secrets = _secrets(settings)
-    yield permissions_row(path, os.stat(path), bool(secrets))
+    files = _files(settings)
+    yield permissions_row(
+        path, os.stat(path), any(f"{name}_file" not in files for name in secrets)
+    )
+    for name, file in files.items():
+        if os.path.exists(file):  # else it is said below, or was when the settings were read
+            yield permissions_row(file, os.stat(file), True, name)
     try:
         found = secret_of(settings)
         secrets |= {} if found is None else {"auth.hmac_secret": found}
@@ -54,10 +60,24 @@ def _secrets(settings: Settings) -> dict[str, str]:
     return found
 
 
-def permissions_row(path: str, found: os.stat_result, has_secrets: bool) -> Row:
+def _files(settings: Settings) -> dict[str, str]:
+    """Give the files that hold secrets instead of the settings file, by their settings."""
+    found = {}
+    for section in msgspec.structs.fields(settings):
+        table = getattr(settings, section.name)
+        for name in table.__struct_fields__ if isinstance(table, msgspec.Struct) else ():
+            value = getattr(table, name)
+            if is_secret(name.removesuffix("_file")) and name.endswith("_file") and value:
+                path = os.path.join(settings.folder or "", value)
+                found[f"{section.name}.{name}"] = path
+    return found
+
+
+def permissions_row(
+    path: str, found: os.stat_result, has_secrets: bool, what: str = "settings file"
+) -> Row:
     """Judge who may read and write the file."""
     mode = stat.S_IMODE(found.st_mode)
-    what = "settings file"
     if mode & 0o022:
         return error(what, f"others may write {path} (mode {mode:04o})", f"chmod 600 {path}")
     if has_secrets and mode & 0o004:

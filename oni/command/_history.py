@@ -16,6 +16,7 @@ from oni.values import Position
 
 __all__ = ["history"]
 
+_HINTS = {108: "; nothing is kept there: see history_size and history_ttl of its namespace"}
 _PAGE = 300  # publications that are asked for at once
 
 
@@ -87,7 +88,7 @@ def _read(
         body: dict[str, Any] = {"channel": channel, "limit": wanted, "reverse": reverse}
         if at is not None:
             body["since"] = {"epoch": at.epoch, "offset": at.offset}
-        page = call(target, "history", body, _Page)
+        page = call(target, "history", body, _Page, _HINTS)
         if top is None:
             top = Position(page.epoch, page.offset)
         if page.epoch != top.epoch:

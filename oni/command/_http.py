@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -44,7 +45,13 @@ class _Told(msgspec.Struct):
     error: _Error | None = None
 
 
-def call(target: Target, method: str, body: Mapping[str, Any], kind: Any = Any) -> Any:
+def call(
+    target: Target,
+    method: str,
+    body: Mapping[str, Any],
+    kind: Any = Any,
+    hints: Mapping[int, str] = MappingProxyType({}),
+) -> Any:
     """Make one call of the API.
 
     Args:
@@ -52,6 +59,7 @@ def call(target: Target, method: str, body: Mapping[str, Any], kind: Any = Any) 
         method: The call.
         body: What it takes.
         kind: What the result is decoded into.
+        hints: What to say besides, by the code of an error.
 
     Returns:
         The result.
@@ -68,9 +76,8 @@ def call(target: Target, method: str, body: Mapping[str, Any], kind: Any = Any) 
     try:
         told = msgspec.json.decode(answer.body, type=_Told)
         if told.error is not None:
-            raise CommandError(
-                f"the daemon refuses: {one_line(told.error.message)} ({told.error.code})"
-            )
+            code, text = told.error.code, one_line(told.error.message)
+            raise CommandError(f"the daemon refuses: {text} ({code}){hints.get(code, '')}")
         return msgspec.json.decode(told.result, type=kind)
     except msgspec.DecodeError as error:
         raise NoAnswerError(f"{target.address}: what answers there is no Oni") from error
@@ -143,6 +150,8 @@ def _check_status(target: Target, answer: Answer) -> None:
         NoAnswerError: That is no daemon.
     """
     if answer.status == 401:
+        if target.key is None and target.settings is not None:
+            raise CommandError("these settings have no [api] key, so the API is off")
         if target.key is None:
             raise CommandError(
                 "the API needs a key: --config FILE, --key-file FILE or ONI_API_KEY"

@@ -12,6 +12,7 @@ from msgspec import Raw
 from oni import __version__
 from oni.command._cli import cli
 from oni.command._history import _Entry, _Page
+from oni.command._http import Answer
 from oni.command._show import Printer
 from tests.command.cases import CommandTestCase
 
@@ -72,6 +73,17 @@ class Cli(CommandTestCase):
             patch.object(Printer, "_write", side_effect=full),
         ):
             self.assert_line(self.oni("history", "news"), 1, "No space left on device")
+
+    def test_what_is_off(self) -> None:
+        """What the daemon does not offer is said in the words of its settings."""
+        path = self.file("no_key.toml", "[auth]\nanonymous = true\n")
+        off = Answer(401, {}, b"")
+        with patch("oni.command._http.request", return_value=off):
+            self.assert_line(self.oni("pub", "news", "1", "-c", path), 1, "no [api] key")
+            self.assert_line(self.oni("pub", "news", "1"), 1, "needs a key: --config FILE")
+        refused = b'{"error": {"code": 108, "message": "not available"}}'
+        with patch("oni.command._http.request", return_value=Answer(200, {}, refused)):
+            self.assert_line(self.oni("history", "news"), 1, "not available (108)", "history_size")
 
     def test_interrupted(self) -> None:
         """Ctrl-C is one word and the code that shells give it."""

@@ -132,6 +132,37 @@ class Talks(SynchronousTestCase):
         self.subscribed(epoch="e")
         self.assertEqual({"key": "event", "cmp": "eq", "val": "hired"}, self.asked["tf"])
 
+    def test_subscribed_by_the_daemon(self) -> None:
+        """A channel to which a token subscribes is not asked for, also after a loss."""
+        self.talk.opened()
+        told = {"client": "c", "subs": {"news": {"epoch": "e", "offset": 3}, "more": {}}}
+        answers, happened = self.hear({"id": 1, "connect": told})
+        self.assertEqual([], answers)
+        self.assertEqual(Subscribed("news", Position("e", 3), False), happened[1])
+        self.hear(pub(4))
+        first = json.loads(self.talk.opened())
+        wanted = {"news": {"recover": True, "epoch": "e", "offset": 4}}
+        self.assertEqual(wanted, first["connect"]["subs"])
+        missed = {"epoch": "e", "offset": 5, "was_recovering": True, "recovered": True}
+        missed["publications"] = [{"data": 5, "offset": 5}]
+        answers, happened = self.hear(
+            {"id": 1, "connect": {"client": "c", "subs": {"news": missed}}}
+        )
+        self.assertEqual([], answers)
+        self.assertEqual([Connected, Subscribed, Published], list(map(type, happened)))
+
+    def test_event_of_the_daemon_s(self) -> None:
+        """Where the daemon subscribes by itself it filters nothing: the event still counts."""
+        self.talk = Conversation({"news": None}, event="x")
+        self.talk.opened()
+        self.hear({"id": 1, "connect": {"client": "c", "subs": {"news": {"epoch": "e"}}}})
+        other, this = pub(1), pub(2)
+        this["push"]["pub"]["tags"] = {"event": "x"}
+        _, happened = self.hear(other, this)
+        self.assertEqual([2], [found.position.offset for found in happened])  # type: ignore[union-attr]
+        self.hear(pub(3))
+        self.assertEqual(Position("e", 3), self.talk.positions["news"])
+
     def test_insufficient_state(self) -> None:
         """Unsubscribed with the wish to come back, it does, from where it stood."""
         self.subscribed(epoch="e", offset=3)

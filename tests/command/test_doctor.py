@@ -88,6 +88,21 @@ class Settings(CommandTestCase):
             row = permissions_row(self.config, os.stat(self.config), has_secrets)
             self.assertIs(level, row.level, oct(mode))
 
+    def test_files_of_secrets(self) -> None:
+        """Where secrets are in files of their own, these are what others must not read."""
+        key = self.file("key", "Zq81mWc5RtLx0vNbYp7K")
+        secret = self.file("secret", SECRET)
+        text = '[auth]\nhmac_secret_file = "secret"\n[api]\nkey_file = "key"\n'
+        path = self.file("files.toml", text)
+        Path(path).chmod(0o644)
+        Path(secret).chmod(0o644)
+        found = {row.what: row for row in look_at_settings(load_settings(path), path)}
+        self.assertIs(Level.OK, found["settings file"].level)
+        self.assertIs(Level.OK, found["api.key_file"].level)
+        row = found["auth.hmac_secret_file"]
+        self.assertEqual((Level.ERROR, f"chmod 600 {secret}"), (row.level, row.todo))
+        self.assertIn(key, found["api.key_file"].found)
+
     def test_strength(self) -> None:
         """A secret that can be guessed is an error; it is never repeated."""
         for secret, level in (
