@@ -28,7 +28,7 @@ from oni.command._http import why_not_reached
 from oni.command._link import Link, open_link
 from oni.command._show import Printer, note, one_line, position_text
 from oni.command._target import Target
-from oni.protocol import CLOSES, CloseCode
+from oni.protocol import CLOSES, CloseCode, ErrorCode
 from oni.values import Position
 
 __all__ = ["Tail"]
@@ -36,6 +36,7 @@ __all__ = ["Tail"]
 _FIRST_WAIT = 0.5  # seconds before the second try to connect; each further one waits twice as long
 _LONGEST_WAIT = 20.0
 _GRACE = 10.0  # seconds after which a missing ping means that nobody is there
+_TOKEN_EXPIRED = ErrorCode.TOKEN_EXPIRED.code
 _GOODBYE = 3.0  # seconds for a close in order
 
 
@@ -82,6 +83,7 @@ class Tail:
         self._end: Callable[[], None] | None = None
         self._link: Link | None = None
         self._timers: dict[str, IDelayedCall] = {}
+        self._shown: str | None = None
         self._tries = 0
         self._was_connected = False
         self._printed = 0
@@ -149,7 +151,8 @@ class Tail:
     def opened(self, link: Link) -> None:
         """Begin to talk."""
         self._link = link
-        link.send(self._talk.opened(self._token() if self._token is not None else None))
+        self._shown = None if self._token is None else self._token()
+        link.send(self._talk.opened(self._shown))
         self._expect_sign(self._target.timeout)
 
     def received(self, link: Link, frame: bytes) -> None:
@@ -242,6 +245,8 @@ class Tail:
             self._refresh_after(happening.ttl)
         elif isinstance(happening, Ended):
             self._refused(happening.channel, f"{happening.reason} ({happening.code})")
+        elif not happening.channel and happening.code == _TOKEN_EXPIRED and self._has_no_other():
+            self._fail("the token has expired: make another one", FAILED)
         elif not happening.temporary:
             self._refused(happening.channel, f"{happening.message} ({happening.code})")
         else:
@@ -268,6 +273,10 @@ class Tail:
         """Refresh the session before its time is over."""
         if ttl and self._token is not None:
             self._set_timer("refresh", max(ttl * 0.8, 1.0), self._refresh)
+
+    def _has_no_other(self) -> bool:
+        """Say whether the token is always the same."""
+        return self._token is not None and self._token() == self._shown
 
     def _refresh(self) -> None:
         if self._link is not None and self._token is not None:

@@ -301,6 +301,30 @@ class Refusals(TailTestCase):
         self.assertEqual((1, 3), (self.ends, self.tail.exit_code))
         self.assertIn("http://127.0.0.1:8000: there is no websocket", self.notes.getvalue())
 
+    def test_expired_token(self) -> None:
+        """With a token that has expired, and no other, it does not come back for ever."""
+        self.make(token=lambda: "old")
+        self.welcome().close(3005, "connection expired")
+        self.clock.advance(1)
+        link = self.links[1]
+        self.tail.opened(link)  # type: ignore[arg-type]
+        link.tell({"id": 1, "error": {"code": 109, "message": "token expired"}})
+        link.close(3005, "connection expired")
+        self.assertEqual((1, 1), (self.ends, self.tail.exit_code))
+        self.assertIn("the token has expired", self.notes.getvalue())
+
+    def test_another_token(self) -> None:
+        """Where another token is made each time, it comes back."""
+        self.make(token=lambda: f"token {len(self.links)}")
+        self.welcome().close(3005, "connection expired")
+        self.clock.advance(1)
+        link = self.links[1]
+        self.tail.opened(link)  # type: ignore[arg-type]
+        self.links.append(link)  # time passes
+        link.tell({"id": 1, "error": {"code": 109, "message": "token expired"}})
+        link.close(3005, "connection expired")
+        self.assertEqual((0, 0), (self.ends, self.tail.exit_code))
+
     def test_closed_for_good(self) -> None:
         """A close code that says so ends it, with the way out."""
         link = self.subscribed()
