@@ -109,6 +109,8 @@ class Authentication:
         for function in self._functions:
             answer = await maybeDeferred(function, act)
             if isinstance(answer, Identity):
+                if not isinstance(answer.user, str):
+                    raise TypeError(f"{function!r} gave a user that is no str: {answer.user!r}")
                 return Proof(identity=answer)
             if answer is not None:
                 raise TypeError(f"{function!r} gave no Identity, and not None, but {answer!r}")

@@ -645,10 +645,11 @@ class ApplicationTests(AuthCase):
         self.assertEqual(self.refused(), (1000, (3507, "permission denied")))
         self.oni._authentication._functions[:] = [fault]
         self.assertEqual(self.refused(), (100, (3000, "connection closed")))
-        self.oni._authentication._functions[:] = [lambda act: "bob"]
-        self.assertEqual(self.refused(), (100, (3000, "connection closed")))
+        for wrong in ("bob", Identity(user=5)):  # type: ignore[arg-type]
+            self.oni._authentication._functions[:] = [lambda act, wrong=wrong: wrong]
+            self.assertEqual(self.refused(), (100, (3000, "connection closed")))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 2)
 
     def test_refresh(self) -> None:
         """It is asked again when the client refreshes, and bounds how long that lasts."""
