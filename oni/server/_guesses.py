@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from typing import Any
@@ -51,12 +51,16 @@ class Guesses:
     Args:
         trusted: The proxies that are believed when they say who sends a request.
         seconds: Gives the time.
+
+    Attributes:
+        limited: Counts how often one had to wait, as ``keys``.
     """
 
     def __init__(self, trusted: Iterable[str], seconds: Callable[[], float]) -> None:
         self._proxies = Proxies(trusted)
         self._seconds = seconds
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self.limited: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Count the addresses that have sent wrong keys."""
@@ -70,7 +74,10 @@ class Guesses:
     def wait(self, address: str) -> int:
         """Give the seconds for which this address is not listened to, 0 if it is."""
         _, until = self._failures.get(address, (0, 0.0))
-        return max(ceil(until - self._seconds()), 0)
+        left = max(ceil(until - self._seconds()), 0)
+        if left:
+            self.limited["keys"] += 1
+        return left
 
     def admits(self, address: str, given: Sequence[bytes], key: Key, *others: Key) -> bool:
         """Say whether a request has a right key, and remember it where not.

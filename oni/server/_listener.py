@@ -278,6 +278,7 @@ def make_factory(oni: Oni, reactor: Any, page: Resource | None = None) -> FrontF
     root = _page() if page is None else page
     root.putChild(b"api", Api(oni))
     guesses = Guesses(limits.trusted_proxies, reactor.seconds)
+    guesses.limited = oni.tally.limited
     root.putChild(b"admin", Admin(oni, reactor, guesses))
     connection = _Branch()
     connection.putChild(b"websocket", UpgradeRequired())

@@ -59,7 +59,7 @@ FIGURES = (
         "oni_rate_limited_total",
         "counter",
         "How often somebody was refused (limit: connections, address, user, handshakes, "
-        "descriptors), not read from for a while (commands, bytes), or disconnected (pings, "
+        "descriptors, keys), not read from for a while (commands, bytes), or disconnected (pings, "
         "fragments, slow).",
         ("limit",),
     ),

@@ -163,6 +163,7 @@ class GuessingTests(MetricsTestCase):
         status, headers, text = self.ask(self.far, X_Admin_Key=ADMIN)
         self.assertEqual((429, "1"), (status, headers["retry-after"]))
         self.assertIn("Try again in 1 s", text)
+        self.assertEqual(1, self.figures()[("oni_rate_limited_total", "keys")])
         self.reactor.advance(1)
         self.assertEqual(200, self.ask(self.far, X_Admin_Key=ADMIN)[0])
         self.assertEqual(401, self.guess())
