@@ -250,13 +250,13 @@ class Session:
         Returns:
             The seconds, as clients are told: 0 for ever.
         """
+        told = 0 if ttl is None else max(ceil(ttl), 1)  # first: where it is no number, it fails
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = None
-        if ttl is None:
-            return 0
-        self._expiry = self._timers.expiries.add(ttl + grace, self._has_expired)
-        return max(ceil(ttl), 1)
+        if ttl is not None:
+            self._expiry = self._timers.expiries.add(ttl + grace, self._has_expired)
+        return told
 
     def close(self, code: CloseCode | Farewell) -> None:
         """Close the connection, saying why, and begin to end."""

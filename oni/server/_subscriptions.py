@@ -231,14 +231,14 @@ class Subscriptions:
             _log_failure(held.channel.leave(self._session.client), held.channel.name)
 
     def _expire(self, name: str, held: Held, ttl: float | None) -> int:
+        told = 0 if ttl is None else max(ceil(ttl), 1)  # first: where it is no number, it fails
         if held.expiry is not None:
             held.expiry.cancel()
         held.expiry = None
-        if ttl is None:
-            return 0
-        end = partial(self._session.sub_expired, name)
-        held.expiry = self._expiries.add(ttl + EXPIRY_GRACE, end)
-        return max(ceil(ttl), 1)
+        if ttl is not None:
+            end = partial(self._session.sub_expired, name)
+            held.expiry = self._expiries.add(ttl + EXPIRY_GRACE, end)
+        return told
 
 
 def wants_tags(wanted: TagsFilter) -> Callable[[IEntry], bool]:

@@ -246,6 +246,19 @@ class RefreshTests(AuthCase):
             told = client.ask("refresh", token=self.token(ttl=100))
             self.assertEqual(told["ttl"], expected)
 
+    def test_an_answer_without_end(self) -> None:
+        """A time that is no number is a fault: nothing goes on longer by it, for nobody."""
+        ttls: list[Any] = [float("nan"), float("inf"), "5"]
+        self.oni.answer("refresh", lambda act: Grant(ttl=ttls.pop()))
+        while ttls:
+            client, other = self.come(ttl=60), self.come("alice", ttl=60)
+            token = self.token(ttl=None)
+            self.assertEqual(self.code(client, "refresh", token=token), 100)
+            self.reactor.advance(60 + EXPIRY_GRACE + 1)
+            for ended in (client, other):
+                self.assertEqual(wire.close_of(ended.take()), (3005, "connection expired"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError, OverflowError, TypeError)), 3)
+
     def keep_alive(self, client: WebSocketClient, seconds: float) -> None:
         """Let time pass, and answer pings."""
         end = self.reactor.seconds() + seconds
@@ -407,6 +420,16 @@ class SubscribeTests(AuthCase):
         client.messages()
         told = client.ask("sub_refresh", channel="log:a", token="")
         self.assertEqual(told["ttl"], 90)
+
+    def test_an_answer_without_end(self) -> None:
+        """A time that is no number is a fault, and the subscription ends when it did before."""
+        self.oni.answer("sub_refresh", lambda act: Grant(ttl=float("nan")))
+        client = self.subscribed()
+        token = self.token(channel="private:a", ttl=None)
+        self.assertEqual(self.code(client, "sub_refresh", channel="private:a", token=token), 100)
+        self.keep_alive(client, 60 + EXPIRY_GRACE + 1)
+        self.assertTrue([m for m in client.messages() if m.get("push")])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_refresh_elsewhere(self) -> None:
         """Where there is no subscription, a token makes none."""
