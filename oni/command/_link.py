@@ -101,11 +101,13 @@ class Link(WebSocketClientProtocol):
             self._owner.received(self, payload)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Learn what was wrong with TLS before Autobahn makes one text of all."""
+        """Learn what was wrong before Autobahn makes one text of all."""
         if type(reason.value).__name__ in _OTHER_NAME:
             self._trouble = "its certificate is for another name"
         elif "certificate verify failed" in str(reason.value):
             self._trouble = "its certificate is not trusted"
+        elif self.wasOpenHandshakeTimeout:
+            self._trouble = f"it did not answer within {self.factory.target.timeout:g} s"
         super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:

@@ -85,6 +85,14 @@ class Links(SynchronousTestCase):
         self.made().connectionLost(Failure(ConnectionLost()))
         self.assertEqual([(1006, "the connection was lost")], self.closes)
 
+    def test_silence(self) -> None:
+        """Where nobody answers, it is said for how long that was waited for."""
+        protocol = self.made()
+        protocol.factory.reactor.pump([1.0] * 12)
+        self.assertTrue(protocol.transport.disconnecting)
+        protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual([(1006, "it did not answer within 10 s")], self.closes)
+
     def test_nothing_is_sent_unopened(self) -> None:
         """Before the handshake and after the end nothing is sent."""
         protocol = self.made()
