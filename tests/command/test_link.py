@@ -88,7 +88,7 @@ class Links(SynchronousTestCase):
     def test_silence(self) -> None:
         """Where nobody answers, it is said for how long that was waited for."""
         protocol = self.made()
-        protocol.factory.reactor.pump([1.0] * 12)
+        protocol.onOpenHandshakeTimeout()
         self.assertTrue(protocol.transport.disconnecting)
         protocol.connectionLost(Failure(ConnectionLost()))
         self.assertEqual([(1006, "it did not answer within 10 s")], self.closes)
