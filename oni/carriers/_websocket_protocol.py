@@ -22,6 +22,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from oni.carriers._handshake import Accepted, accept_handshake
+from oni.carriers._quiet_log import QuietLog
 from oni.protocol import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
@@ -53,6 +54,7 @@ class LeanServerProtocol(WebSocketServerProtocol):
     """One connection. Its class has what is common to all, see :func:`oni.carriers._slim`."""
 
     is_open = is_closed = _Unheard()
+    log = QuietLog()
     websocket_protocol_in_use: str | None = None
 
     factory: WebSocketCarrierFactory

@@ -12,9 +12,11 @@ from autobahn.websocket.protocol import TrafficStats
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.carriers import CarrierLimits, WebSocketCarrierFactory
+from oni.carriers._websocket_protocol import LeanServerProtocol
 from oni.protocol import BadHeadError, parse_head
 from tests.carriers import wire
 from tests.carriers.test_rfc6455 import Frames, frame
@@ -169,6 +171,37 @@ class StateTests(SynchronousTestCase):
         one, _ = self.handed_over(wire.upgrade())
         self.assertIsInstance(one.trafficStats, TrafficStats)
         self.assertNotIn("trafficStats", vars(one))
+
+
+class LogTests(SynchronousTestCase):
+    """What a client does wrong is counted; it is no line in the log, or clients could fill it."""
+
+    def setUp(self) -> None:
+        """Listen to the log."""
+        self.logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
+
+    def levels(self, data: bytes) -> set[str]:
+        """Give the levels of what is logged of a client that sends this and goes on waiting."""
+        self.logged.clear()
+        carrier: Any = carriers(Frames()).buildProtocol(None)
+        carrier.makeConnection(Wire())
+        carrier.dataReceived(wire.upgrade())
+        carrier.dataReceived(data)
+        carrier.factory.reactor.pump([1.0] * 60)
+        return {event["log_level"].name for event in self.logged}
+
+    def test_what_clients_do(self) -> None:
+        """A frame that is wrong, and a closing that is not answered, are for debugging."""
+        for data in (b"\xc1\x80\0\0\0\0", frame(b"\xff"), frame(b"x" * (LIMIT + 1))):
+            with self.subTest(data[:8]):
+                self.assertEqual({"debug"}, self.levels(data))
+
+    def test_what_we_do(self) -> None:
+        """What is wrong here is heard of."""
+        LeanServerProtocol.log.error("a fault of {whose}", whose="ours")
+        self.assertEqual(["error"], [event["log_level"].name for event in self.logged])
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
