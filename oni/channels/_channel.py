@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from oni.channels._audience import Audience
@@ -123,11 +123,9 @@ class Channel:
         subscription = self._audience.of(carrier)
         if subscription is None:
             subscription = self._add(Subscription(self, carrier, set()))
-        else:
-            if subscription.begun:
-                subscription.hear(subscription.events | {event})
-                return succeed(subscription.position)
-            since = None
+        elif subscription.begun:
+            subscription.hear(subscription.events | {event})
+            return succeed(subscription.position)
         return Deferred.fromCoroutine(self._subscribe(subscription, event, since))
 
     async def _subscribe(
@@ -196,11 +194,17 @@ class Channel:
         try:
             await joining.turn.acquire()
             try:
+                if subscription.closed:
+                    raise CancelledError
                 if subscription.life < 0:
                     if since is not None or not self.ring.epoch:
                         await self._started()  # what was missed is known where that is trusted
                     limit = MAX_RECOVERED if attaches else 0
-                    recovered, missed = await recover(self, subscription, since, limit)
+                    try:
+                        recovered, missed = await recover(self, subscription, since, limit)
+                    except BaseException:
+                        subscription.life = -1  # it stands nowhere: the next call may find where
+                        raise
                 wanted = tuple(entry for entry in missed if subscription.is_wanted(entry))
                 attachment = Attachment(subscription, recovered, subscription.position, wanted)
                 if not attaches:

@@ -265,8 +265,8 @@ class Channels:
         """Keep a channel no more: it has no subscribers."""
         self._in_use.discard(channel)
         if not channel.is_pinned:
+            self._unfollow(channel.name)  # first: what ends with it may follow it anew
             channel.stop()
-            self._unfollow(channel.name)
 
     def _names_followed(self) -> Sequence[str]:
         self._clean()

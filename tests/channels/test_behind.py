@@ -531,6 +531,33 @@ class JoinTests(NodeTestCase):
         self.settle()
         self.assertEqual(self.ear.offsets, [*range(3, 11), 12])
 
+    def test_second_goes_on(self) -> None:
+        """Where the first is cancelled before it knows what was missed, the second finds out."""
+        first = self.channel.subscribe("a", self.ear, self.since)
+        second = self.channel.subscribe(None, self.ear, self.since)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.settle()
+        self.assertEqual(self.successResultOf(second), self.since)
+        self.assertEqual(self.ear.offsets, list(range(3, 11)))
+
+    def test_gone_meanwhile(self) -> None:
+        """Calls of a carrier that has left follow nothing, and whoever comes next is heard."""
+        channel = self.node.get("other")
+        calls = [channel.subscribe(event, self.ear) for event in ("a", "b")]
+        for event in ("a", "b"):
+            channel.unsubscribe(event, self.ear)
+        for call in calls:
+            self.failureResultOf(call, CancelledError)
+        self.assertTrue(channel.feed.is_new)
+        ear = Ear()
+        channel.subscribe(None, ear)
+        self.settle()
+        channel.publish("a", 1)
+        self.settle()
+        self.assertEqual(ear.heard, [("a", 1)])
+        self.assertTrue(self.backend.hears("other"))
+
 
 class RingsTests(SynchronousTestCase):
     """The memory that all rings share."""
