@@ -35,8 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(INTEGRATION_TIMEOUT))
 
 
-def pytest_collection_finish() -> None:
-    """Let the collector look only at what tests make: many of them call it, to see leaks."""
+@pytest.fixture(autouse=True, scope="module")
+def _quick_collections() -> None:
+    """Let the collector look only at what a module's tests make: many call it, to see leaks."""
     gc.collect()
     gc.freeze()
 
