@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import selectors
+import signal
 import socket
 import ssl
 import threading
@@ -261,12 +262,17 @@ def test_reconnect_storm(tmp_path: Path) -> None:
 
 
 def test_descriptors_used_up(tmp_path: Path) -> None:
-    """With 128 file descriptors: nobody is let in at 90 %, nothing spins, and all go on later."""
+    """With 128 file descriptors: nobody is let in at 90 %, nothing spins, and all go on later.
+
+    Who is not let in waits in the kernel and is not closed, though all come at once.
+    """
     settings = CROWDED.replace("[auth]", "handshake_timeout = 60.0\n[auth]")
     with daemon(tmp_path, settings) as running:
         good = RawClient(running)
         resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (128, 128))
+        os.kill(running.process.pid, signal.SIGSTOP)  # so that it finds them all in one turn
         with sockets(running, 140) as found:  # what is not let in has room in the backlog
+            os.kill(running.process.pid, signal.SIGCONT)
             wait_until(lambda: descriptors(running) >= 110, "the descriptors")
             before, begin = cpu(running), time.monotonic()
             time.sleep(1.0)
@@ -274,7 +280,11 @@ def test_descriptors_used_up(tmp_path: Path) -> None:
             assert 110 <= descriptors(running) <= 128
             good.ask("ping")
             assert "nobody is let in" in running.log()
-            assert found
+            assert "EMFILE" not in running.log()
+            for one in found:
+                one.setblocking(False)
+                with pytest.raises(BlockingIOError):  # neither closed nor answered
+                    one.recv(1)
         wait_until(lambda: "clients are let in again" in running.log(), "the end of it")
         late = RawClient(running)
         late.ask("ping")

@@ -17,6 +17,16 @@ class Port:
 
     accepts = True
 
+    def __init__(self) -> None:
+        """Accept as many at once as Twisted's do."""
+        self.numberAccepts = 100
+        self.batches: list[int] = []
+
+    def doRead(self) -> None:
+        """Accept, twice as many the next time."""
+        self.batches.append(self.numberAccepts)
+        self.numberAccepts *= 2
+
     def pauseProducing(self) -> None:
         """Stop."""
         self.accepts = False
@@ -54,7 +64,6 @@ class DescriptorsTests(SynchronousTestCase):
         self.open = 90
         self.assertTrue(self.descriptors.has_room())
         self.assertEqual(self.accepts(), [False, False])
-        self.assertFalse(self.descriptors.has_room())
         self.assertTrue(self.descriptors.is_short)
         for self.open in (120, 90, 81):
             self.clock.advance(0.6)
@@ -64,6 +73,13 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertEqual(self.accepts(), [True, True])
         self.assertTrue(self.descriptors.has_room())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_rest_of_the_batch(self) -> None:
+        """Who was accepted together with the one that was too many stays, up to 95 %."""
+        self.open = 90
+        self.descriptors.has_room()
+        for self.open, stays in ((91, True), (95, True), (96, False), (100, False)):
+            self.assertIs(self.descriptors.has_room(), stays)
 
     def test_late_port(self) -> None:
         """A port that is opened meanwhile waits with the others; one that cannot pause is left."""
@@ -78,6 +94,20 @@ class DescriptorsTests(SynchronousTestCase):
         self.descriptors.has_room()
         self.descriptors.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_batches(self) -> None:
+        """A port accepts no more at once than what is left beyond 95 %, and nobody while short."""
+        port = Port()
+        self.descriptors.watch(port)
+        port.doRead()
+        port.doRead()
+        port.numberAccepts = 3
+        port.doRead()
+        self.assertEqual(port.batches, [5, 5, 3])
+        self.open = 90
+        self.descriptors.has_room()
+        port.doRead()
+        self.assertEqual(port.batches, [5, 5, 3])
 
     def test_counting(self) -> None:
         """The real numbers are this process's own."""

@@ -198,6 +198,7 @@ class DescriptorTests(FrontTestCase):
         taken = 95
         second = self.asked(wire.upgrade())
         self.assertEqual(status_of(second), 101)  # its descriptor was there
+        taken = 96
         third = self.asked(wire.upgrade())
         self.assertTrue(third.transport.aborted)
         self.assertEqual(third.take(), b"")
