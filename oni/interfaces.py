@@ -315,6 +315,13 @@ class IChannel(Interface):
     def start() -> Deferred[None]:
         """Begin consumption. Subscribing does so by itself."""
 
+    def hold() -> object:
+        """Give what keeps the channel's stream, and so its positions, for as long as it is had.
+
+        It takes less than the channel itself, which need not be kept. None where streams live by
+        their own rules anyway.
+        """
+
     def publish(
         event: str,
         data: Any,

@@ -107,6 +107,10 @@ class Channel:
             self.node.follows(self)
         return self.feed.started()
 
+    def hold(self) -> object:
+        """See :class:`oni.interfaces.IChannel`."""
+        return self._stream
+
     def stop(self) -> None:
         """Hear nothing more."""
         self.feed.stop()

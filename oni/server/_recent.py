@@ -10,15 +10,16 @@ from oni.interfaces import IChannel
 
 __all__ = ["MAX_RECENT", "RecentChannels"]
 
-#: So many are kept, at most; then the one that was left first goes.
-MAX_RECENT = 100_000
+#: So many are kept, at most; then the one that was left first goes. One takes less than 1 kB.
+MAX_RECENT = 10_000
 
 
 class RecentChannels:
-    """Keeps channels whose positions clients know, so that these stay valid for a while.
+    """Keeps the streams of channels whose positions clients know: these stay valid for a while.
 
     A channel in memory that nobody hears and that has no history would begin another life; who
-    comes back would be told of a gap, also where nothing is missing.
+    comes back would be told of a gap, also where nothing is missing. The channel itself goes, with
+    its ring and its feed: whoever comes back gets another one, which goes on with the stream.
 
     Args:
         clock: The time.
@@ -26,7 +27,7 @@ class RecentChannels:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[IChannel, float]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[object, float]] = OrderedDict()
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -34,8 +35,14 @@ class RecentChannels:
         return len(self._kept)
 
     def keep(self, channel: IChannel, seconds: float) -> None:
-        """Keep a channel for so many seconds from now, at least."""
-        self._kept[channel.name] = (channel, self._clock.seconds() + seconds)
+        """Keep a channel's stream for so many seconds from now, unless too many come then.
+
+        Where streams live by their own rules, there is nothing to keep.
+        """
+        held = channel.hold()
+        if held is None:
+            return
+        self._kept[channel.name] = (held, self._clock.seconds() + seconds)
         self._kept.move_to_end(channel.name)
         if len(self._kept) > MAX_RECENT:
             self._kept.popitem(last=False)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from itertools import count
+from typing import Any
 from unittest import mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.channels import Channels
+from oni.channels.backends.memory import MemoryBackend
 from oni.server import _recent
 from oni.server._recent import RecentChannels
+from oni.testing import Ear
+from tests.channels.node import KEEPS
 from tests.server.house import HouseTestCase
 
 
@@ -19,8 +26,22 @@ class RecentChannelsTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin without."""
         self.clock = Clock()
-        self.channels = Channels(reactor=self.clock)
+        epochs = (f"e{number}" for number in count(1))
+        self.backend = MemoryBackend(self.clock, new_epoch=lambda: next(epochs))
+        self.channels = Channels(self.backend, options=lambda name: KEEPS, reactor=self.clock)
+        self.channels.start()
         self.recent = RecentChannels(self.clock)
+
+    def epoch(self, name: str) -> str:
+        """Give the epoch of a channel's stream."""
+        return self.successResultOf(self.channels.get(name).history(0)).top.epoch
+
+    def left(self, name: str) -> None:
+        """Let somebody hear a channel, and leave it."""
+        channel, ear = self.channels.get(name), Ear()
+        channel.subscribe(None, ear)
+        channel.unsubscribe(None, ear)
+        self.recent.keep(channel, 10)
 
     def test_keep(self) -> None:
         """Each is kept for its time from when it was left last, and the clock rests then."""
@@ -40,9 +61,45 @@ class RecentChannelsTests(SynchronousTestCase):
         """The one that was left first goes when there are too many."""
         with mock.patch.object(_recent, "MAX_RECENT", 2):
             for name in ("a", "b", "c"):
-                self.recent.keep(self.channels.get(name), 10)
+                self.left(name)
         self.assertEqual(len(self.recent), 2)
-        self.assertNotIn("a", self.channels.names())
+        gc.collect()
+        self.assertEqual(self.backend.statistics()["streams"], 2)
+        self.assertNotEqual(self.epoch("a"), "e1")
+        self.assertEqual([self.epoch(name) for name in "bc"], ["e2", "e3"])
+        self.assertLessEqual(_recent.MAX_RECENT, 10_000)
+
+    def test_little(self) -> None:
+        """The channel itself goes; what is kept of it takes less than 1 kB."""
+        self.left("kept:first")
+        names = [f"kept:{'x' * 200}{number}" for number in range(500)]
+        gc.collect()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for name in names:
+            self.left(name)
+        gc.collect()
+        self.assertEqual(self.channels.names(), [])
+        self.assertLess(tracemalloc.get_traced_memory()[0] / len(names), 1000)
+        self.assertEqual(self.epoch(names[0]), "e2")
+
+    def test_history_gone(self) -> None:
+        """So it is after there was history: what that took is given back."""
+        channel = self.channels.get("a")
+        stream: Any = channel.hold()
+        empty = stream.offsets
+        channel.publish("x", 1)
+        self.assertEqual(list(stream.offsets), [1])
+        self.assertFalse(empty)
+        self.clock.advance(60)
+        self.assertIs(stream.offsets, empty)
+
+    def test_nothing_to_keep(self) -> None:
+        """Where streams live by their own rules, nothing is kept."""
+        channel = self.channels.get("a")
+        self.patch(channel, "_stream", None)
+        self.recent.keep(channel, 10)
+        self.assertEqual((len(self.recent), self.clock.getDelayedCalls()), (0, []))
 
     def test_clear(self) -> None:
         """At the end nothing is kept, and nothing is waited for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from typing import Any
 
 from oni.channels._entry import Entry
 from oni.values import ClientInfo, Draft, Page, Position
@@ -12,6 +13,7 @@ __all__ = ["Stream"]
 
 _PAGE = 1000  # publications in a page, at most
 _PAGE_BYTES = 1024 * 1024  # of data in a page, unless one publication has more
+_NONE: deque[Any] = deque()  # of all streams that keep nothing; an empty one takes 600 bytes
 
 
 class Stream:
@@ -47,11 +49,11 @@ class Stream:
         self.epoch = epoch
         self.top = 0
         self.link = 0
-        self.offsets: deque[int] = deque()
+        self.offsets: deque[int] = _NONE
         self.expires = 0.0
         self.present: dict[str, tuple[ClientInfo, float]] = {}
         self.due: float | None = None
-        self._drafts: deque[Draft] = deque()
+        self._drafts: deque[Draft] = _NONE
         self._base = 0  # what the oldest one that is kept says is before it
 
     @property
@@ -69,13 +71,17 @@ class Stream:
         """Keep the newest publication."""
         if not self.offsets:
             self._base = entry.prev
+            self.offsets, self._drafts = deque(), deque()
         self.offsets.append(entry.offset)
         self._drafts.append(entry.draft)
 
     def drop_oldest(self) -> int:
         """Keep the oldest publication no more; say how many bytes of data it had."""
         self._base = self.offsets.popleft()
-        return len(self._drafts.popleft().data)
+        size = len(self._drafts.popleft().data)
+        if not self.offsets:
+            self.offsets = self._drafts = _NONE
+        return size
 
     def page(self, since: Position | None, limit: int | None, reverse: bool) -> Page:
         """Read what is kept, see :meth:`oni.interfaces.IChannelBackend.read`."""

@@ -11,6 +11,7 @@ from oni.protocol import MAX_DEPTH
 from oni.server._effects import MAX_PUBLICATIONS
 from oni.server._guesses import FREE_FAILURES, LONGEST_WAIT
 from oni.server._intake import MAX_ACTS, MAX_COMMANDS
+from oni.server._recent import MAX_RECENT
 from oni.server._settings import describe
 
 __all__ = ["Limit", "limits"]
@@ -119,6 +120,14 @@ _FIXED = {
             f"{MAX_PUBLICATIONS}",
             "Publications in a client's history reply, or in the reply to a subscribe.",
             "a history is cut there; after a subscribe the rest follows as pushes",
+        ),
+        (
+            "channels just left",
+            f"{MAX_RECENT}",
+            "Channels in memory whose last subscriber has gone, and whose positions stay valid "
+            "for ``history_ttl``: less than 1 kB each.",
+            "the one that was left first goes; who comes back to it is told that nothing was "
+            "recovered",
         ),
         (
             "replies that wait",
