@@ -10,7 +10,7 @@ import time
 from tests.fuzz.driver import drive, objects
 from tests.fuzz.targets import TARGETS
 
-_ROUND = 20_000  # inputs after which a new seed begins
+_ROUND = 20_000  # inputs after which a new seed begins; the time is looked at then
 _GROWTH = 500  # objects
 
 
@@ -27,7 +27,7 @@ def main() -> int:
         end = time.monotonic() + given.seconds / len(chosen)
         total = growth = after_first = 0
         while time.monotonic() < end:
-            report = drive(target, seed, _ROUND, end)
+            report = drive(target, _ROUND, seed)
             total, growth, seed = total + report.inputs, max(growth, report.growth), seed + 1
             after_first = after_first or objects()
         growth = max(growth, objects() - after_first)

@@ -1,15 +1,26 @@
-"""Feeds a target, and looks that nothing grows."""
+"""Lets hypothesis look for an input that a target cannot bear, and looks that nothing grows."""
 
 from __future__ import annotations
 
 import gc
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
-from tests.fuzz.mutation import Mutator
+import hypothesis
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+
+from tests.fuzz.mutation import PROGRAM, mutated
 from tests.fuzz.targets import Target
 
 __all__ = ["Report", "drive", "objects"]
+
+# An example has several inputs, and each that is drawn is some: what hypothesis does takes longer
+# than what most targets do.
+_DRAWN = 10
+_AT_ONCE = 10
+_REPEATED = 4  # of so many inputs one more is made, to see what they leave behind
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,7 @@ class Report:
 
     Attributes:
         inputs: How many inputs there were.
-        growth: How many objects there are more than after the first quarter.
+        growth: How many objects more there are after a quarter as many other inputs.
     """
 
     inputs: int
@@ -31,32 +42,82 @@ def objects() -> int:
     return len(gc.get_objects())
 
 
-def drive(target: Target, seed: int, inputs: int, until: float | None = None) -> Report:
-    """Feed so many inputs.
+def drive(target: Target, inputs: int, seed: int | None = None) -> Report:
+    """Feed so many inputs, or a few more.
 
     Args:
         target: What is fed.
-        seed: Decides the inputs.
         inputs: How many.
-        until: The time after which it is enough, as ``time.monotonic`` counts.
+        seed: Decides the inputs; None: hypothesis does, by its profile.
 
     Raises:
         AssertionError: Something does not hold, or failed in another way than it may; with the
-            input in it.
+            simplest input in it for which that is so.
+        hypothesis.errors.Flaky: The same, but not each time; with what failed in it.
     """
-    mutator, feed = Mutator(target.corpus, seed), target.make()
-    before = done = 0
-    for done in range(1, inputs + 1):
-        data = mutator.next()
+    fed = _Fed(target)
+    _search(fed, -(-inputs // (_DRAWN * _AT_ONCE)), seed)
+    found = fed.inputs
+    # Hypothesis remembers what it has tried, so this is looked at without it.
+    random = Random(seed)
+    before = objects()
+    for _ in range(inputs // _REPEATED):
+        fed.feed(mutated(target.corpus, random.randbytes(PROGRAM)))
+    return Report(found, objects() - before)
+
+
+class _Fed:
+    """A target, and how many inputs it was given.
+
+    Attributes:
+        target: The target.
+        inputs: How many.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.inputs = 0
+        self._feed: Callable[[bytes], None] | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Give it an input. Where that fails, the next one gets a target that is new."""
+        if self._feed is None:
+            self._feed = self.target.make()
+        self.inputs += 1
         try:
-            feed(data)
+            self._feed(data)
         except Exception as error:
+            self._feed = None
             raise AssertionError(
-                f"{target.name}, seed {seed}, input {done}: {type(error).__name__}: {error}: "
-                f"{data!r}"
+                f"{self.target.name}: {type(error).__name__}: {error}: {data!r}"
             ) from error
-        if done == inputs // 4:
-            before = objects()
-        if until is not None and done % 256 == 0 and time.monotonic() > until:
-            break
-    return Report(done, objects() - before if before else 0)
+
+
+def _search(fed: _Fed, examples: int, seed: int | None) -> None:
+    """Try so many examples, each of several inputs.
+
+    An example ends with the first input that fails. So when hypothesis makes it simpler, the ones
+    before that go, and then the changes of the last one.
+    """
+    size = _AT_ONCE * PROGRAM
+    programs = st.binary(min_size=size, max_size=size)
+    corpus = fed.target.corpus
+
+    @hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(st.data())
+    def examine(data: st.DataObject) -> None:
+        for _ in range(_DRAWN):
+            program = data.draw(programs)
+            for start in range(0, size, PROGRAM):
+                fed.feed(mutated(corpus, program[start : start + PROGRAM]))
+
+    if seed is not None:
+        examine = hypothesis.seed(seed)(examine)
+    examine()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 
-__all__ = ["Mutator"]
+__all__ = ["PROGRAM", "mutated"]
+
+#: The bytes of a program that are read, mostly.
+PROGRAM = 16
 
 #: What parsers stumble over.
 _EDGES = (
@@ -47,46 +49,67 @@ _EDGES = (
 _MOST = 6000  # bytes of an input
 
 
-class Mutator:
-    """Gives inputs, the same ones for the same seed.
+def mutated(corpus: Sequence[bytes], program: bytes) -> bytes:
+    """Make an input.
 
     Args:
         corpus: Inputs that are right, or nearly.
-        seed: Decides everything.
+        program: Which of them is taken, how often it is changed, and how. With lower numbers
+            there are fewer changes, and simpler ones; zeros are none. So whoever makes the
+            program smaller makes the input simpler.
     """
+    told = _Program(program)
+    data = bytearray(told.one_of(corpus))
+    for _ in range(told.below(8)):
+        _change(data, corpus, told)
+    return bytes(data[:_MOST])
 
-    def __init__(self, corpus: Sequence[bytes], seed: int) -> None:
-        self._corpus = tuple(corpus)
-        self._random = Random(seed)
 
-    def next(self) -> bytes:
-        """Give the next input: some of them are as they were."""
-        random = self._random
-        data = bytearray(random.choice(self._corpus))
-        for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3, 5, 8))):
-            self._change(data)
-        return bytes(data[:_MOST])
+class _Program:
+    """Bytes, read as one decision after the other; 0 when they are over."""
 
-    def _change(self, data: bytearray) -> None:
-        random = self._random
-        at = random.randrange(len(data) + 1)
-        kind = random.randrange(8)
-        if kind == 0 and data:
-            data[at % len(data)] ^= 1 << random.randrange(8)
-        elif kind == 1 and data:
-            data[at % len(data)] = random.randrange(256)
-        elif kind == 2:
-            del data[at : at + random.choice((1, 1, 2, 4, 16))]
-        elif kind == 3:
-            data[at:at] = random.choice(_EDGES)
-        elif kind == 4:
-            end = at + random.randrange(1, 12)
-            data[at:end] = random.choice(_EDGES)
-        elif kind == 5:
-            data[at:at] = data[at : at + random.randrange(1, 40)] * random.choice((1, 2, 30))
-        elif kind == 6:
-            other = random.choice(self._corpus)
-            cut = random.randrange(len(other) + 1)
-            data[at:] = other[cut:]
-        else:
-            data[at:at] = bytes(random.randrange(256) for _ in range(random.randrange(1, 9)))
+    def __init__(self, program: bytes) -> None:
+        self._program = program
+        self._at = 0
+
+    def below(self, end: int) -> int:
+        """Give a number from 0 on, below this one."""
+        size = 1 if end <= 256 else 2
+        return int.from_bytes(self.take(size), "big") % end
+
+    def one_of(self, choices: Sequence[bytes]) -> bytes:
+        """Give one of these."""
+        return choices[self.below(len(choices))]
+
+    def take(self, size: int) -> bytes:
+        """Give the next bytes as they are, fewer at the end."""
+        taken = self._program[self._at : self._at + size]
+        self._at += size
+        return taken
+
+
+def _change(data: bytearray, corpus: Sequence[bytes], told: _Program) -> None:
+    kind = told.below(9)
+    if kind == 0:
+        return
+    at = told.below(len(data) + 1)
+    if kind == 1:
+        data[at:at] = told.one_of(_EDGES)
+    elif kind == 2:
+        del data[at : at + (1, 1, 2, 4, 16)[told.below(5)]]
+    elif kind == 3:
+        size = told.below(8) + 1
+        data[at:at] = told.take(size)
+    elif kind == 4:
+        end = at + told.below(11) + 1
+        data[at:end] = told.one_of(_EDGES)
+    elif kind == 5:
+        end = at + told.below(39) + 1
+        data[at:at] = data[at:end] * (1, 2, 30)[told.below(3)]
+    elif kind == 6:
+        other = told.one_of(corpus)
+        data[at:] = other[told.below(len(other) + 1) :]
+    elif data and kind == 7:
+        data[at % len(data)] ^= 1 << told.below(8)
+    elif data:
+        data[at % len(data)] = told.below(256)
