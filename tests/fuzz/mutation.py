@@ -21,6 +21,8 @@ _EDGES = (
     b"\xed\xa0\x80",
     b"\xf4\x90\x80\x80",
     "\u2028\ufeff".encode(),
+    "²".encode(),
+    "٣".encode(),
     b"-0",
     b"0.1e-9999",
     b"1e999",

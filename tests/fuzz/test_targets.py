@@ -71,6 +71,7 @@ def test_simple_programs() -> None:
     """A program of zeros, or without an end, changes nothing; other ones come everywhere."""
     corpus = (b"first", b"second")
     assert mutated(corpus, b"") == mutated(corpus, bytes(PROGRAM)) == b"first"
+    assert mutated(corpus, b"\x00\x07") == b"first"
     assert mutated(corpus, b"\x01") == b"second"
     random = Random(1)
     made = [mutated(corpus, random.randbytes(PROGRAM)) for _ in range(2000)]
@@ -87,7 +88,7 @@ def test_what_is_found_is_told() -> None:
     target = weak(lambda data: b"\x0b" in data, (b"abc", b"a long one, and another long one"))
     with pytest.raises(AssertionError, match=r"^weak: ValueError: there it is: ") as caught:
         drive(target, 5000)
-    assert len(told_input(caught.value)) < 12
+    assert len(told_input(caught.value)) < 40
 
 
 @pytest.mark.usefixtures("ci")
@@ -95,11 +96,11 @@ def test_broken_parser() -> None:
     """What takes two changes, of one input of several, is found and made simple, too."""
 
     def fails(data: bytes) -> bool:
-        return data.startswith(b"x=") and len(data) > 100 and b"\x00" in data
+        return data.startswith(b"x=") and b"\x00" in data and b"true" in data
 
     with pytest.raises(AssertionError, match=r"^weak: ") as caught:
         drive(weak(fails, (b"abc", b"def", b"x=" + b"1" * 30)), 20_000)
-    assert 100 < len(told_input(caught.value)) < 300
+    assert len(told_input(caught.value)) < 80
 
 
 def test_what_fails_once() -> None:
