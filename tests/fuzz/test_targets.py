@@ -93,13 +93,18 @@ def test_what_is_found_is_told() -> None:
 
 @pytest.mark.usefixtures("ci")
 def test_broken_parser() -> None:
-    """What takes two changes, of one input of several, is found and made simple, too."""
+    """What one input of several shows, changed in one way, is found and made simple, too."""
+    found: list[bytes] = []
 
     def fails(data: bytes) -> bool:
-        return data.startswith(b"x=") and b"\x00" in data and b"true" in data
+        if data.startswith(b"x=") and b"true" in data:
+            found.append(data)
+            return True
+        return False
 
     with pytest.raises(AssertionError, match=r"^weak: ") as caught:
-        drive(weak(fails, (b"abc", b"def", b"x=" + b"1" * 30)), 20_000)
+        drive(weak(fails, (b"abc", b"def", b"x=" + b"1" * 30)), 10_000)
+    assert len(set(found)) > 1, "nothing simpler than what was found first was tried"
     assert len(told_input(caught.value)) < 80
 
 
