@@ -37,6 +37,7 @@ __all__ = [
     "FrameTooLargeError",
     "HandlerTimeoutError",
     "InvalidHandlerError",
+    "InvalidHandlingError",
     "InvalidKeywordError",
     "InvalidMatchSpecError",
     "InvalidPhaseError",
@@ -662,6 +663,18 @@ class LedgerPayloadError(OniError, ValueError):
         self.key = key
         self.size = size
         self.limit = limit
+
+
+class InvalidHandlingError(OniError, ValueError):
+    """A handling says what cannot be: an unknown ``on_crash``, or no attempt at all.
+
+    Attributes:
+        handler: The handler's name.
+    """
+
+    def __init__(self, handler: str, reason: str) -> None:
+        super().__init__(f"handling by {handler!r}: {reason}")
+        self.handler = handler
 
 
 class StaleClaimError(OniError, RuntimeError):

@@ -693,6 +693,12 @@ class ILedger(Interface):
             :class:`oni.errors.StaleClaimError` if the delivery was taken away meanwhile.
         """
 
+    def release(claims: Sequence[Claim]) -> Deferred[None]:
+        """Give claims back that were never begun, so that others run them at once.
+
+        They do not count as attempts. Those that were taken away meanwhile are left alone.
+        """
+
     def resolve(
         handler: str, key: str, decision: Literal["done", "retry"], who: str
     ) -> Deferred[Delivery]:
@@ -759,6 +765,9 @@ class ILedgerTransaction(Interface):
 
     def fail(claim: Claim, error: str, permanent: bool, delay: float | None) -> Delivery:
         """See :meth:`ILedger.fail`. Raises what the Deferred would fail with."""
+
+    def release(claim: Claim) -> bool:
+        """Give a claim back. Say whether its owner still had it."""
 
     def extend(claim: Claim, lease: float) -> bool:
         """Show that a claim's owner is alive. Say whether it still has the claim."""

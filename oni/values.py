@@ -12,7 +12,7 @@ from msgspec import Struct
 from twisted.python.failure import Failure
 
 from oni._text import few
-from oni.errors import InvalidPhaseError, InvalidTimeoutError
+from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
 
 __all__ = [
     "Admission",
@@ -417,11 +417,27 @@ class Handling:
         handler: The handler's name. It is the same after a restart.
         on_crash: What happens when its process dies while it runs.
         max_attempts: After so many attempts the delivery is dead.
+
+    Raises:
+        InvalidHandlingError: ``on_crash`` is unknown, or ``max_attempts`` no positive integer.
     """
 
     handler: str
     on_crash: OnCrash = "retry"
     max_attempts: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a handling."""
+        if self.on_crash not in ("retry", "park", "transaction"):
+            raise InvalidHandlingError(
+                self.handler,
+                f"on_crash is 'retry', 'park' or 'transaction', not {self.on_crash!r}",
+            )
+        times = self.max_attempts
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise InvalidHandlingError(
+                self.handler, f"max_attempts is a positive integer, not {times!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

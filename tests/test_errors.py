@@ -133,6 +133,7 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "payload of 'k' has 70000 bytes; at most 65536",
         {"key": "k", "size": 70_000, "limit": 65_536},
     ),
+    "InvalidHandlingError": (("mail", "no"), ValueError, "'mail': no", {"handler": "mail"}),
     "StaleClaimError": (
         ("mail", "k", 3),
         RuntimeError,
