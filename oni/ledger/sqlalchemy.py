@@ -243,10 +243,10 @@ class SqlAlchemyStore:
             if read:
                 raw = raw.execution_options(**{_READ: True})
             root = raw.begin()
-            connection = _Connection(raw, None if read else root)
             try:
                 for statement in () if read else self._database.begins_with:
-                    connection.change(statement)
+                    raw.exec_driver_sql(statement)
+                connection = _Connection(raw, None if read else root)
                 yield connection
                 connection.check()
                 root.commit()
@@ -322,6 +322,7 @@ class _Connection:
         return self._execute(statement, values).rowcount
 
     def _execute(self, statement: str, values: Values) -> sa.CursorResult[Any]:
+        self.check()
         if self.raw.dialect.name != "sqlite":  # whose driver knows :name
             statement = _with_percent(statement)
         return self.raw.exec_driver_sql(statement, dict(values) if values else None)
