@@ -823,7 +823,7 @@ class ILedgerStore(Interface):
         """
 
     def close() -> None:
-        """End every connection."""
+        """End every connection. Owners that have not left leave."""
 
     def transaction(read: bool = False) -> AbstractContextManager[ILedgerTransaction]:
         """Give a transaction of its own. It is committed unless an exception leaves the block.

@@ -65,6 +65,11 @@ class FileLocks:
         finally:
             os.close(descriptor)
 
+    def close(self) -> None:
+        """Let every owner leave."""
+        for owner in list(self._held):
+            self.leave(owner)
+
     def forget(self) -> None:
         """Let go in a process that was forked, where the locks are its parent's."""
         for descriptor in self._held.values():

@@ -91,6 +91,7 @@ class MemoryStore:
 
     def close(self) -> None:
         """See :class:`oni.interfaces.ILedgerStore`."""
+        self._owners.clear()
 
     @contextmanager
     def transaction(self, read: bool = False) -> Iterator[LedgerTransaction]:

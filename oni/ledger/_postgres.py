@@ -95,14 +95,24 @@ class Postgres:
                     return
                 except LedgerUnavailableError:
                     self._close(owner)
-            session = connections.dedicate()
-            session.rows(f"SELECT pg_advisory_lock({_number(owner)})")
-            self._sessions[owner] = session
+            session = self._sessions[owner] = connections.dedicate()
+            try:
+                # The server may not have noticed yet that the old session is gone.
+                session.rows(f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT}', false)")
+                session.rows(f"SELECT pg_advisory_lock({_number(owner)})")
+            except BaseException:
+                self._close(owner)
+                raise
 
     def leave(self, owner: str) -> None:
         """See :class:`oni.ledger._sql.Database`."""
         with self._lock:
             self._close(owner)
+
+    def close(self) -> None:
+        """See :class:`oni.ledger._sql.Database`."""
+        for owner in list(self._sessions):
+            self.leave(owner)
 
     def _close(self, owner: str) -> None:
         session = self._sessions.pop(owner, None)

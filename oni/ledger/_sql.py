@@ -154,6 +154,9 @@ class Database(Protocol):
     def leave(self, owner: str) -> None:
         """Let an owner live no more."""
 
+    def close(self) -> None:
+        """Let every owner leave."""
+
     def is_alive(self, connections: Connections, owner: str) -> bool:
         """Say whether an owner lives."""
 

@@ -135,6 +135,11 @@ class Sqlite:
         if self._locks is not None:
             self._locks.leave(owner)
 
+    def close(self) -> None:
+        """See :class:`oni.ledger._sql.Database`."""
+        if self._locks is not None:
+            self._locks.close()
+
     def is_alive(self, connections: Connections, owner: str) -> bool:
         """See :class:`oni.ledger._sql.Database`."""
         return self._locks is None or self._locks.is_alive(owner)

@@ -180,7 +180,7 @@ class SqlAlchemyStore:
             parsed = sa.make_url(url)
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(parsed)
+            engine = sa.create_engine(parsed, pool_pre_ping=True)
         except SQLAlchemyError as error:
             raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
         return cls(prepare_engine(engine))
@@ -196,6 +196,7 @@ class SqlAlchemyStore:
 
     def close(self) -> None:
         """See :class:`oni.interfaces.ILedgerStore`."""
+        self._database.close()
         self._engine.dispose()
 
     @contextmanager
@@ -258,8 +259,10 @@ class SqlAlchemyStore:
         """Give a connection that belongs to whoever asked, and is in no transaction."""
         with self._translated():
             raw = self._engine.connect()
-            raw.detach()
-            return _Dedicated(raw.execution_options(isolation_level="AUTOCOMMIT"), self)
+            raw.detach()  # it takes no place in the pool
+            driver: Any = raw.connection.dbapi_connection
+            driver.autocommit = True  # psycopg's and psycopg2's word; SQLite needs none of this
+            return _Dedicated(raw, self)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

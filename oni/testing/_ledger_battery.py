@@ -369,6 +369,10 @@ class LedgerStoreBattery:
         self.store.leave(_ONE)
         self.store.leave(_ONE)
         self.case.assertFalse(self.store.is_alive(_ONE))
+        self.store.enter(_ONE)
+        self.store.close()
+        self.store.open()
+        self.case.assertFalse(self.store.is_alive(_ONE))
 
     def test_joined(self) -> None:
         """What is admitted in somebody else's transaction shares its fate."""
