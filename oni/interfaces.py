@@ -649,7 +649,8 @@ class ILedger(Interface):
         alone, so that if it kills this one, too, that is held against no other.
 
         Returns:
-            A Deferred that fires with at most so many claims; with none if nothing is due.
+            A Deferred that fires with at most so many claims; with none if nothing is due. Do not
+            cancel it: what was claimed by then would be nobody's until its lease is over.
         """
 
     def complete(claim: Claim) -> Deferred[None]:

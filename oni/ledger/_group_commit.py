@@ -39,7 +39,7 @@ _FOR_ALL = (LedgerUnavailableError, LedgerFullError, LedgerCorruptError)
 
 
 class GroupCommit:
-    """Gathers operations while a transaction is under way; the next one takes them all.
+    """Gathers what is asked for in one turn of the reactor, and while a transaction is under way.
 
     Everything but the transactions themselves happens in the reactor's thread.
 
@@ -47,15 +47,23 @@ class GroupCommit:
         store: Where to.
         threads: Where the transactions run.
         limit: How many operations may wait.
+        soon: Calls a function in the next turn of the reactor.
     """
 
-    def __init__(self, store: ILedgerStore, threads: RunsElsewhere, limit: int) -> None:
+    def __init__(
+        self,
+        store: ILedgerStore,
+        threads: RunsElsewhere,
+        limit: int,
+        soon: Callable[[Callable[[], None]], object],
+    ) -> None:
         self.commits = 0
+        self._soon = soon
         self._store = store
         self._threads = threads
         self._limit = limit
         self._waiting: deque[tuple[Operation, Deferred[Any]]] = deque()
-        self._is_busy = False
+        self._is_busy = False  # a transaction is under way, or will be in the next turn
 
     @property
     def waiting(self) -> int:
@@ -74,23 +82,24 @@ class GroupCommit:
             done.errback(LedgerBusyError(self._limit))
         else:
             self._waiting.append((operation, done))
-            self._flush()
+            if not self._is_busy:
+                self._is_busy = True
+                self._soon(self._flush)
         return done
 
     def _forget(self, done: Deferred[Any]) -> None:
         self._waiting = deque(each for each in self._waiting if each[1] is not done)
 
     def _flush(self) -> None:
-        if self._is_busy or not self._waiting:
+        self._is_busy = bool(self._waiting)
+        if not self._is_busy:
             return
-        self._is_busy = True
         group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
         operations = [operation for operation, _ in group]
         answers = self._threads.run(lambda: perform(self._store, operations))
         answers.addBoth(self._answer, [done for _, done in group])
 
     def _answer(self, answers: Sequence[Any] | Failure, group: Sequence[Deferred[Any]]) -> None:
-        self._is_busy = False
         self.commits += 1
         self._flush()  # the disk has something to do while these are told
         if isinstance(answers, Failure):

@@ -54,6 +54,7 @@ class Keeper:
         # For each running delivery of which that is not known: its lease, and since when it is so.
         self._seen: dict[tuple[str, str, int], tuple[float, float]] = {}
         self._is_ending = Event()
+        self._is_well = True
         self._thread: Thread | None = None
 
     # --- What is ours
@@ -97,12 +98,22 @@ class Keeper:
 
     def _live(self, interval: float) -> None:
         while not self._is_ending.wait(interval):
-            try:
-                self.tick()
-            except OniError as error:
-                _log.warn("The ledger's claims could not be looked after: {error}", error=error)
-            except Exception:  # noqa: BLE001 - the next look may be better
+            self.look()
+
+    def look(self) -> None:
+        """Look after everything once. What goes wrong is logged, the first time of many."""
+        try:
+            self.tick()
+        except Exception as error:  # noqa: BLE001 - the next look may be better
+            if self._is_well and isinstance(error, OniError):
+                _log.warn("The ledger's claims cannot be looked after: {error}", error=error)
+            elif self._is_well:
                 _log.failure("Looking after the ledger's claims failed")
+            self._is_well = False
+        else:
+            if not self._is_well:
+                _log.info("The ledger's claims are looked after again")
+            self._is_well = True
 
     def tick(self) -> None:
         """Look after everything once."""

@@ -105,7 +105,7 @@ class Ledger:
             raise
         for warning in warnings:
             _log.warn("The ledger: {warning}", warning=warning)
-        self._group = GroupCommit(self._store, self._pools[0], self._max_waiting)
+        self._group = GroupCommit(self._store, self._pools[0], self._max_waiting, self._soon)
         if self._interval is not None:
             self._keeper.start(self._interval)
         _log.info("The ledger is open: {label}", label=self.label)
@@ -148,6 +148,9 @@ class Ledger:
         return Threads(
             f"oni-ledger-{name}", size, self._max_waiting, self._clock.reactor.callFromThread
         )
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        self._clock.call_later(0, function)
 
     # --- What is asked of it
 

@@ -235,6 +235,16 @@ class LedgerStoreBattery:
         sizes = [len(self.claim()) for _ in range(5)]
         self.case.assertEqual(sizes, [1, 1, 1, 1, 0])
 
+    def test_suspects_come_alone_after_others(self) -> None:
+        """Also one whose turn comes after others' waits until it is the first."""
+        for key in ("suspect", "young"):
+            self.admit(key)
+        self.case.assertEqual([claim.key for claim in self.claim(1)], ["suspect"])
+        self.now += 1.0
+        self.rescue_all()
+        self.case.assertEqual([claim.key for claim in self.claim()], ["young"])
+        self.case.assertEqual([claim.key for claim in self.claim()], ["suspect"])
+
     def test_neighbours_survive_a_poisonous_event(self) -> None:
         """One event kills its process each time: it is dead in the end, the others are done."""
         for number in range(6):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import LedgerBusyError, LedgerFullError, NotRunningError, StaleClaimError
@@ -47,35 +48,45 @@ class GroupTests(SynchronousTestCase):
         """Make one."""
         self.store = CountingStore()
         self.threads = WhenTold()
-        self.group = GroupCommit(self.store, self.threads, 200)
+        self.clock = Clock()
+        self.group = GroupCommit(
+            self.store, self.threads, 200, lambda call: self.clock.callLater(0, call)
+        )
+
+    def go(self) -> None:
+        """Let one transaction happen."""
+        self.clock.advance(0)
+        self.threads.go()
 
     def test_together(self) -> None:
-        """While one transaction is under way others wait, and the next one takes them all."""
-        done = [self.group.add(admit(f"k{n}")) for n in range(10)]
+        """One transaction takes all of a turn, the next one all that came meanwhile."""
+        first = [self.group.add(admit(f"k{n}")) for n in range(5)]
+        self.clock.advance(0)
+        second = [self.group.add(admit(f"l{n}")) for n in range(5)]
         self.threads.go()
-        self.assertEqual(self.successResultOf(done[0]), "admitted")
-        for each in done[1:]:
+        self.assertEqual([self.successResultOf(each) for each in first], ["admitted"] * 5)
+        for each in second:
             self.assertNoResult(each)
         self.threads.go()
-        for each in done[1:]:
-            self.assertEqual(self.successResultOf(each), "admitted")
-        self.assertEqual(self.store.begun, 2)
+        self.assertEqual([self.successResultOf(each) for each in second], ["admitted"] * 5)
+        self.assertEqual((self.store.begun, self.group.commits), (2, 2))
 
     def test_bounded_groups(self) -> None:
         """No group is larger than it may be."""
-        done = [self.group.add(admit(f"k{n}")) for n in range(1 + GROUP + 1)]
+        done = [self.group.add(admit(f"k{n}")) for n in range(2 * GROUP + 1)]
         for _ in range(3):
-            self.threads.go()
+            self.go()
         self.assertEqual([self.successResultOf(each) for each in done], ["admitted"] * len(done))
         self.assertEqual(self.store.begun, 3)
 
     def test_bounded_queue(self) -> None:
         """When too many wait, more are refused."""
-        done = [self.group.add(admit(f"k{n}")) for n in range(1 + 200)]
+        done = [self.group.add(admit(f"k{n}")) for n in range(200)]
         self.failureResultOf(self.group.add(admit("more")), LedgerBusyError)
         self.assertEqual(self.group.waiting, 200)
-        self.threads.go()
+        self.go()
         self.successResultOf(done[0])
+        self.group.add(admit("more"))
 
     def test_cancelled(self) -> None:
         """What is cancelled while it waits does not happen."""
@@ -83,21 +94,33 @@ class GroupTests(SynchronousTestCase):
         second = self.group.add(admit("second"))
         second.cancel()
         self.failureResultOf(second, CancelledError)
-        self.threads.go()
-        self.threads.go()
+        self.go()
         self.assertEqual(set(self.store.events), {"first"})
 
     def test_cancelled_too_late(self) -> None:
         """What is cancelled while it happens happens, and nothing goes wrong."""
-        first = self.group.add(admit("first"))
+        first, second = self.group.add(admit("first")), self.group.add(admit("second"))
+        self.clock.advance(0)
         first.cancel()
         self.failureResultOf(first, CancelledError)
         self.threads.go()
-        self.assertEqual(set(self.store.events), {"first"})
+        self.assertEqual(self.successResultOf(second), "admitted")
+        self.assertEqual(set(self.store.events), {"first", "second"})
+
+    def test_all_cancelled(self) -> None:
+        """Where all that waited was cancelled, nothing happens, and what comes later does."""
+        self.group.add(admit("first")).addErrback(lambda failure: None).cancel()
+        self.go()
+        self.assertEqual(self.store.begun, 0)
+        self.group.add(admit("second"))
+        self.go()
+        self.assertEqual(set(self.store.events), {"second"})
 
     def test_refused_when_stopped(self) -> None:
         """What waits when the ledger stops is told so."""
-        first, second = self.group.add(admit("first")), self.group.add(admit("second"))
+        first = self.group.add(admit("first"))
+        self.clock.advance(0)
+        second = self.group.add(admit("second"))
         self.group.refuse()
         self.failureResultOf(second, NotRunningError)
         self.threads.go()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from oni.errors import LedgerUnavailableError
 from oni.ledger import MemoryStore
 from oni.ledger._keeper import Keeper
 from oni.values import Claim, Delivery, Handling, LedgerEvent
@@ -118,6 +122,44 @@ class KeeperTests(SynchronousTestCase):
         self.pass_time(4)
         self.assertEqual((self.keeper.held, self.keeper.lost), (0, 1))
         self.assertEqual(self.row().owner, OTHER)
+
+    def test_a_bad_day(self) -> None:
+        """What goes wrong is said once, and ends nothing; that it goes well again is said, too."""
+        heard: list[str] = []
+
+        def hear(event: LogEvent) -> None:
+            if event.get("log_namespace") == "oni.ledger._keeper":
+                heard.append(event["log_format"])
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        self.claim(OTHER)
+        self.keeper.look()
+        with mock.patch.object(
+            self.store, "transaction", side_effect=LedgerUnavailableError("away")
+        ):
+            self.keeper.look()
+            self.keeper.look()
+        self.keeper.look()
+        self.assertEqual(["cannot" in heard[0], "again" in heard[1], len(heard)], [True, True, 2])
+        with mock.patch.object(self.store, "transaction", side_effect=ZeroDivisionError):
+            self.keeper.look()
+            self.keeper.look()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.store.leave(OTHER)
+        self.keeper.look()
+        self.assertEqual(self.row().state, "pending")
+
+    def test_an_old_claim_hides_nothing(self) -> None:
+        """That we still hold an old claim does not keep us from rescuing what another ran."""
+        self.keeper.hold([self.claim(ME)])
+        with self.store.transaction() as transaction:
+            (seen,) = transaction.running()
+            transaction.rescue(seen)
+        self.claim(OTHER)
+        self.store.leave(OTHER)
+        self.keeper.tick()
+        self.assertEqual((self.row().state, self.keeper.held), ("pending", 1))
 
     def test_an_old_claim_drops_nothing(self) -> None:
         """Letting an old claim go does not let go of the new one."""

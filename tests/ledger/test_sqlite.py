@@ -7,6 +7,8 @@ import resource
 import signal
 import sqlite3
 import tempfile
+import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest import mock
@@ -179,16 +181,24 @@ class WorkTests(FolderCase):
         admit(folder.store, "k")
         with folder.store.transaction() as transaction:
             (claim,) = transaction.claim(["mail"], 1, OWNER, 10.0)
-        for way in ("rollback", "commit", "COMMIT"):
-            with (
-                self.assertRaises(LedgerTransactionError),
-                folder.store.transaction() as transaction,
-            ):
-                if way == "COMMIT":
-                    transaction.connection.exec_driver_sql(way)
-                else:
-                    getattr(transaction.connection, way)()
-                transaction.complete(claim)
+        ways: list[Callable[[sa.Connection], object]] = [
+            lambda connection: connection.rollback(),
+            lambda connection: connection.commit(),
+            lambda connection: connection.exec_driver_sql("COMMIT"),
+            lambda connection: (
+                connection.exec_driver_sql("COMMIT"),
+                write_effect(connection, "too late"),
+            ),
+        ]
+        for way in ways:
+            for completes in (True, False):
+                with (
+                    self.assertRaises(LedgerTransactionError),
+                    folder.store.transaction() as transaction,
+                ):
+                    way(transaction.connection)
+                    if completes:
+                        transaction.complete(claim)
         with folder.store.transaction(read=True) as transaction:
             self.assertEqual(transaction.count()["running"], 1)
 
@@ -265,6 +275,17 @@ class LockedTests(FolderCase):
         other.execute("ROLLBACK")
         self.assertEqual(admit(folder.store, "k"), "admitted")
 
+    def test_the_lock_is_taken_first(self) -> None:
+        """Who reads first and writes later is not refused in between: nobody else can begin."""
+        folder = self.make()
+        folder.store.open()
+        with closing(sqlite3.connect(folder.path, isolation_level=None, timeout=0)) as other:
+            with folder.store.transaction() as transaction:
+                self.assertIsNone(transaction.show("k"))
+                self.assertRaises(sqlite3.OperationalError, other.execute, "BEGIN IMMEDIATE")
+                self.assertEqual(transaction.admit(LedgerEvent("k")), "admitted")
+            other.execute("BEGIN IMMEDIATE")
+
 
 class DamagedTests(FolderCase):
     """A file that is not what it was."""
@@ -340,7 +361,9 @@ class FileLockTests(SynchronousTestCase):
         """A child keeps no dead parent alive: after a fork its locks are not the child's."""
         self.locks.enter(OWNER)
         lives, told = os.pipe(), os.pipe()
-        child = os.fork()
+        with warnings.catch_warnings():  # other tests' threads do not live in the child
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if not child:  # it says that it is there, and lives until its parent goes on
             os.close(told[1])
             os.write(lives[1], b"!")

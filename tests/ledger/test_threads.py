@@ -23,6 +23,7 @@ class ThreadsTests(SynchronousTestCase):
         """Make two of them."""
         self.told: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.threads = Threads("test", 2, 3, self.tell)
+        self.addCleanup(self.threads.stop)
 
     def tell(self, function: Callable[..., Any], *args: Any) -> None:
         """Keep what shall be called in the reactor's thread."""
