@@ -147,6 +147,10 @@ class ServerTests(SynchronousTestCase):
         self.store.enter(ONE)
         self.assertTrue(self.other.is_alive(ONE))
         with self.other.transaction() as transaction:
+            waiting = transaction.connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            ).scalar_one()
+            self.assertEqual(waiting, 0, "it would keep the server from tidying up")
             ended = transaction.connection.exec_driver_sql(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
                 "WHERE locktype = 'advisory' AND granted"

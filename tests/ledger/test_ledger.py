@@ -260,7 +260,9 @@ class LedgerTests(SynchronousTestCase):
         self.get(self.ledger.stop())
         for error in (UnsafeLedgerError(["it forgets"]), LedgerCorruptError("damaged")):
             self.store.open_error = error
+            closed = self.store.closed
             self.refuse(self.ledger.start(), type(error))
+            self.assertEqual(self.store.closed, closed + 1, "its connections are left open")
             self.refuse(self.ledger.claim(["mail"]), NotRunningError)
         self.store.open_error = None
         self.get(self.ledger.start())
