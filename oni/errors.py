@@ -24,6 +24,7 @@ __all__ = [
     "CallTimeoutError",
     "ChannelBackendError",
     "ChannelNameError",
+    "DeliveryStateError",
     "DispatcherStateError",
     "DispatcherStoppedError",
     "DuplicatePhaseError",
@@ -36,12 +37,21 @@ __all__ = [
     "FrameTooLargeError",
     "HandlerTimeoutError",
     "InvalidHandlerError",
+    "InvalidHandlingError",
     "InvalidKeywordError",
     "InvalidMatchSpecError",
     "InvalidPhaseError",
     "InvalidTimeoutError",
     "InvalidTimesError",
     "KeywordInUseError",
+    "LedgerBusyError",
+    "LedgerCorruptError",
+    "LedgerFullError",
+    "LedgerKeyError",
+    "LedgerPayloadError",
+    "LedgerTransactionError",
+    "LedgerUnavailableError",
+    "LedgerUrlError",
     "ListenError",
     "MissingExtraError",
     "NoDispatcherError",
@@ -53,12 +63,15 @@ __all__ = [
     "ReadOnlyActError",
     "Refused",
     "SettingsError",
+    "StaleClaimError",
     "StopTimeoutError",
     "UnhashableDetailError",
+    "UnknownDeliveryError",
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
     "UnrecoverablePositionError",
+    "UnsafeLedgerError",
     "WrongReactorError",
     "WrongThreadError",
     "ZcmlError",
@@ -617,6 +630,160 @@ class EventNameError(OniError, ValueError):
     def __init__(self, name: object, reason: str) -> None:
         super().__init__(f"event name {name!r}: {reason}")
         self.name = name
+
+
+# --- What a ledger refuses, and what may happen to it -----------------------------------------
+
+
+class LedgerKeyError(OniError, ValueError):
+    """A key, or a part of one, is empty, too long, or not what a key can be made of.
+
+    Attributes:
+        key: What was given.
+    """
+
+    def __init__(self, key: object, reason: str) -> None:
+        text = repr(key)
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        super().__init__(f"{shown} cannot be a key of the ledger: {reason}")
+        self.key = key
+
+
+class LedgerPayloadError(OniError, ValueError):
+    """An event's payload is too large for a ledger.
+
+    Attributes:
+        key: The event's key.
+        size: How many bytes it has.
+        limit: How many it may have.
+    """
+
+    def __init__(self, key: str, size: int, limit: int) -> None:
+        super().__init__(f"the payload of {key!r} has {size} bytes; at most {limit} are kept")
+        self.key = key
+        self.size = size
+        self.limit = limit
+
+
+class InvalidHandlingError(OniError, ValueError):
+    """A handling says what cannot be: an unknown ``on_crash``, or no attempt at all.
+
+    Attributes:
+        handler: The handler's name.
+    """
+
+    def __init__(self, handler: str, reason: str) -> None:
+        super().__init__(f"handling by {handler!r}: {reason}")
+        self.handler = handler
+
+
+class StaleClaimError(OniError, RuntimeError):
+    """A delivery was taken from its owner, who was thought to be dead, or it has ended.
+
+    What the owner wrote in the same transaction is rolled back.
+
+    Attributes:
+        handler: The handler's name.
+        key: The event's key.
+        token: The token of the claim that does not hold any more.
+    """
+
+    def __init__(self, handler: str, key: str, token: int) -> None:
+        super().__init__(
+            f"claim {token} of handler {handler!r} on {key!r} does not hold any more: the "
+            f"delivery was taken away from its owner, or has ended"
+        )
+        self.handler = handler
+        self.key = key
+        self.token = token
+
+
+class DeliveryStateError(OniError, ValueError):
+    """Something is asked of a delivery that cannot happen in its state.
+
+    Attributes:
+        handler: The handler's name.
+        key: The event's key.
+        state: The delivery's state.
+    """
+
+    def __init__(self, handler: str, key: str, state: str, wish: str) -> None:
+        super().__init__(f"handler {handler!r} on {key!r} is {state}, and cannot be {wish}")
+        self.handler = handler
+        self.key = key
+        self.state = state
+
+
+class UnknownDeliveryError(OniError, LookupError):
+    """A ledger has no delivery of this key to this handler.
+
+    Attributes:
+        handler: The handler's name.
+        key: The event's key.
+    """
+
+    def __init__(self, handler: str, key: str) -> None:
+        super().__init__(f"the ledger knows no delivery of {key!r} to handler {handler!r}")
+        self.handler = handler
+        self.key = key
+
+
+class LedgerTransactionError(OniError, RuntimeError):
+    """A transaction is not one that a ledger can take part in, or was ended by another hand."""
+
+
+class LedgerBusyError(OniError, RuntimeError):
+    """More calls wait for a ledger's database than are allowed to.
+
+    Attributes:
+        limit: How many may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} calls wait for the ledger's database; no more may")
+        self.limit = limit
+
+
+class LedgerUnavailableError(OniError, ConnectionError):
+    """A ledger's database does not answer, or is locked by somebody.
+
+    It is unknown whether the call took effect. Calling again is safe.
+    """
+
+
+class LedgerFullError(OniError, OSError):
+    """There is no room for a ledger's data. Nothing was changed; it works again when there is."""
+
+
+class LedgerCorruptError(OniError, RuntimeError):
+    """A ledger's data is damaged. It was left as it is."""
+
+
+class LedgerUrlError(OniError, ValueError):
+    """A ledger's address is none that is known.
+
+    Attributes:
+        url: The address, without a password.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url!r} is no address of a ledger: {reason}")
+        self.url = url
+
+
+class UnsafeLedgerError(OniError, RuntimeError):
+    """A ledger's database cannot keep what a ledger promises, as it is set up.
+
+    Attributes:
+        problems: What is wrong and what to do, one sentence or two each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(
+            "the ledger's database cannot keep what is promised:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+        self.problems = tuple(problems)
 
 
 class SettingsError(OniError, ValueError):

@@ -6,18 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from oni.values import (
+    Admission,
     Attachment,
+    Claim,
     ClientInfo,
+    Delivery,
+    DeliveryState,
     Draft,
     EventResult,
     HandlerInfo,
+    LedgerEvent,
+    LedgerRecord,
     Page,
     PendingEvent,
     Phase,
@@ -37,6 +44,9 @@ __all__ = [
     "IDirectCarrier",
     "IEntry",
     "IEventDispatcher",
+    "ILedger",
+    "ILedgerStore",
+    "ILedgerTransaction",
     "ISubscription",
     "ITurns",
 ]
@@ -591,3 +601,257 @@ class IChannelBackend(Interface):
         A backend that knows how many publications by this node it did not store, because their
         idempotency key had been used, says so as ``suppressed``.
         """
+
+
+class ILedger(Interface):
+    """Remembers which keys were admitted, and which handlers have completed them.
+
+    What it promises, and what not, is said in :doc:`/explanation/ledger`. Every method belongs to
+    the reactor's thread and returns at once; the database is worked with in the ledger's own
+    threads. Where a Deferred fails with :class:`oni.errors.LedgerUnavailableError` it is unknown
+    whether the call took effect: calling again is safe.
+    """
+
+    label = Attribute('What the store can promise, in a few words: ``"effects once"``, ...')
+
+    def start() -> Deferred[None]:
+        """Open the store, and look after deliveries whose process has died.
+
+        Returns:
+            A Deferred that fires with None, or fails with :class:`oni.errors.UnsafeLedgerError`
+            where the store cannot keep what is promised, or
+            :class:`oni.errors.LedgerCorruptError`.
+        """
+
+    def stop() -> Deferred[None]:
+        """End what is under way, and close the store. What is claimed may be rescued by others."""
+
+    def admit(events: Sequence[LedgerEvent]) -> Deferred[Sequence[Admission]]:
+        """Take events in. Of all that ever have the same key, one is admitted.
+
+        Returns:
+            A Deferred that fires with what became of each, in the same order, when it is stored.
+
+        Raises:
+            LedgerKeyError: A key is empty, too long, or not text.
+            LedgerPayloadError: A payload is too large.
+        """
+
+    def admit_within(connection: Any, events: Sequence[LedgerEvent]) -> Sequence[Admission]:
+        """Take events in as a part of a transaction of the caller's, in the caller's thread.
+
+        It blocks. They are admitted when that transaction is committed, and never were if it is
+        rolled back.
+
+        Args:
+            connection: A connection to the ledger's database, of the kind that its store knows.
+            events: What is taken in.
+
+        Raises:
+            LedgerKeyError: A key is empty, too long, or not text.
+            LedgerPayloadError: A payload is too large.
+            LedgerTransactionError: The connection is not one that this can be done on.
+        """
+
+    def claim(handlers: Collection[str], limit: int = 64) -> Deferred[Sequence[Claim]]:
+        """Take deliveries that are due, for these handlers, to run them now.
+
+        Each one counts as an attempt from here on. A delivery whose process has died before comes
+        alone, so that if it kills this one, too, that is held against no other.
+
+        Returns:
+            A Deferred that fires with at most so many claims; with none if nothing is due. Do not
+            cancel it: what was claimed by then would be nobody's until its lease is over.
+        """
+
+    def complete(claim: Claim) -> Deferred[None]:
+        """Record that a handler has done what it had to.
+
+        Returns:
+            A Deferred that fires with None when it is stored, or fails with
+            :class:`oni.errors.StaleClaimError` if the delivery was taken away meanwhile.
+        """
+
+    def run(claim: Claim, work: Callable[[Any], Any]) -> Deferred[Any]:
+        """Do some work, and complete the delivery, in one transaction of the ledger's database.
+
+        Args:
+            claim: What is completed.
+            work: A function that is given the store's connection, in a thread of the ledger's.
+                It leaves the transaction as it is: it neither commits nor rolls back.
+
+        Returns:
+            A Deferred that fires with what the work returned when all of it is stored. Else it
+            fails, and nothing is: with the work's own failure, with
+            :class:`oni.errors.StaleClaimError` if the delivery was taken away meanwhile, or with
+            :class:`oni.errors.LedgerTransactionError` if the work has ended the transaction.
+            After a failure of the work's own the caller calls :meth:`fail`.
+        """
+
+    def fail(
+        claim: Claim, error: str, *, permanent: bool = False, delay: float | None = None
+    ) -> Deferred[Delivery]:
+        """Record that a handler has failed.
+
+        Args:
+            claim: What it failed with.
+            error: Why, for people. What is over 4,096 characters is left off.
+            permanent: Whether another attempt makes no sense.
+            delay: Seconds until the next attempt. None: more after each one.
+
+        Returns:
+            A Deferred that fires with how it stands now: pending, dead after the last attempt, or
+            uncertain where ``on_crash`` is ``"park"``. It fails with
+            :class:`oni.errors.StaleClaimError` if the delivery was taken away meanwhile.
+        """
+
+    def release(claims: Sequence[Claim]) -> Deferred[None]:
+        """Give claims back that were never begun, so that others run them at once.
+
+        They do not count as attempts. Those that were taken away meanwhile are left alone.
+        """
+
+    def resolve(
+        handler: str, key: str, decision: Literal["done", "retry"], who: str
+    ) -> Deferred[Delivery]:
+        """Decide as an operator what becomes of a delivery; the decision is kept.
+
+        Args:
+            handler: The handler's name.
+            key: The event's key.
+            decision: ``"done"``: it shall count as completed. ``"retry"``: it shall run again.
+            who: Who decides.
+
+        Returns:
+            A Deferred that fires with how it stands now, or fails with
+            :class:`oni.errors.UnknownDeliveryError`, or :class:`oni.errors.DeliveryStateError`
+            where it runs, or is in that state anyway.
+        """
+
+    def prune(older_than: float, limit: int = 1000) -> Deferred[int]:
+        """Forget keys that every handler has completed long ago. Each is a new key then.
+
+        Args:
+            older_than: So many seconds ago, at least. It must be longer than a source may take
+                to bring the same event again.
+            limit: How many keys, at most.
+
+        Returns:
+            A Deferred that fires with how many were forgotten.
+        """
+
+    def deliveries(
+        state: DeliveryState | None = None, handler: str | None = None, limit: int = 100
+    ) -> Deferred[Sequence[Delivery]]:
+        """Give deliveries, those first whose state changed last."""
+
+    def show(key: str) -> Deferred[LedgerRecord | None]:
+        """Give all that is known of a key, or None."""
+
+    def count() -> Deferred[Mapping[DeliveryState, int]]:
+        """Count the deliveries in each state."""
+
+    def statistics() -> Mapping[str, int]:
+        """Give counters and gauges of this process by name."""
+
+
+class ILedgerTransaction(Interface):
+    """What can be done with a ledger's data in one transaction. All of it blocks.
+
+    What is done is kept together when the transaction ends well, and none of it otherwise.
+    """
+
+    connection = Attribute("What others may write to the same database through.")
+
+    def now() -> float:
+        """Give the time on the store's clock, seconds since 1970."""
+
+    def admit(event: LedgerEvent) -> Admission:
+        """See :meth:`ILedger.admit`. The key is a checked one."""
+
+    def claim(handlers: Collection[str], limit: int, owner: str, lease: float) -> Sequence[Claim]:
+        """See :meth:`ILedger.claim`."""
+
+    def complete(claim: Claim) -> None:
+        """See :meth:`ILedger.complete`. Raises what the Deferred would fail with."""
+
+    def fail(claim: Claim, error: str, permanent: bool, delay: float | None) -> Delivery:
+        """See :meth:`ILedger.fail`. Raises what the Deferred would fail with."""
+
+    def release(claim: Claim) -> bool:
+        """Give a claim back. Say whether its owner still had it."""
+
+    def extend(claim: Claim, lease: float) -> bool:
+        """Show that a claim's owner is alive. Say whether it still has the claim."""
+
+    def running() -> Sequence[Delivery]:
+        """Give the deliveries that run, whoever runs them."""
+
+    def rescue(delivery: Delivery) -> bool:
+        """Take a delivery from an owner that is dead or silent.
+
+        Args:
+            delivery: How it was seen. If anything happened to it since, nothing happens now.
+
+        Returns:
+            Whether it was taken.
+        """
+
+    def resolve(handler: str, key: str, decision: Literal["done", "retry"], who: str) -> Delivery:
+        """See :meth:`ILedger.resolve`. Raises what the Deferred would fail with."""
+
+    def prune(older_than: float, limit: int) -> int:
+        """See :meth:`ILedger.prune`."""
+
+    def deliveries(
+        state: DeliveryState | None, handler: str | None, limit: int
+    ) -> Sequence[Delivery]:
+        """See :meth:`ILedger.deliveries`."""
+
+    def show(key: str) -> LedgerRecord | None:
+        """See :meth:`ILedger.show`."""
+
+    def count() -> Mapping[DeliveryState, int]:
+        """See :meth:`ILedger.count`."""
+
+
+class ILedgerStore(Interface):
+    """Where a ledger keeps its data. Every method blocks, and may be called in any thread.
+
+    Failures of the database are :class:`oni.errors.LedgerUnavailableError`,
+    :class:`oni.errors.LedgerFullError` or :class:`oni.errors.LedgerCorruptError`.
+    """
+
+    label = Attribute("What the store can promise, in a few words.")
+
+    def open() -> Sequence[str]:
+        """Make what is needed, and look whether the store can keep what is promised.
+
+        Returns:
+            Warnings, one sentence each.
+
+        Raises:
+            UnsafeLedgerError: It cannot.
+        """
+
+    def close() -> None:
+        """End every connection. Owners that have not left leave."""
+
+    def transaction(read: bool = False) -> AbstractContextManager[ILedgerTransaction]:
+        """Give a transaction of its own. It is committed unless an exception leaves the block.
+
+        Args:
+            read: Whether nothing will be written. Such a one waits for no writer.
+        """
+
+    def join(connection: Any) -> ILedgerTransaction:
+        """Give what takes part in somebody else's transaction, and ends it in no way."""
+
+    def enter(owner: str) -> None:
+        """Let others see that an owner lives, from now until this process dies or leaves."""
+
+    def leave(owner: str) -> None:
+        """Let an owner live no more."""
+
+    def is_alive(owner: str) -> bool:
+        """Say whether an owner lives. Where that cannot be seen: True, its lease decides."""

@@ -12,14 +12,23 @@ from msgspec import Struct
 from twisted.python.failure import Failure
 
 from oni._text import few
-from oni.errors import InvalidPhaseError, InvalidTimeoutError
+from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
 
 __all__ = [
+    "Admission",
     "Attachment",
+    "Claim",
     "ClientInfo",
+    "Decision",
+    "Delivery",
+    "DeliveryState",
     "Draft",
     "EventResult",
     "HandlerInfo",
+    "Handling",
+    "LedgerEvent",
+    "LedgerRecord",
+    "OnCrash",
     "Outcome",
     "Page",
     "PendingEvent",
@@ -382,3 +391,180 @@ class StreamOptions:
     def keeps_history(self) -> bool:
         """Whether anything is kept: both a size and a time are needed."""
         return self.history_size > 0 and self.history_ttl > 0
+
+
+Admission = Literal["admitted", "duplicate", "conflict"]
+"""What becomes of a key that is offered to a ledger: the first one is admitted. A later one is a
+duplicate, or a conflict if its payload is another."""
+
+DeliveryState = Literal["pending", "running", "done", "dead", "uncertain"]
+"""Where a delivery stands: waits for its turn; is claimed; is completed; is given up; or nobody
+knows whether it had its effect, and an operator decides."""
+
+OnCrash = Literal["retry", "park", "transaction"]
+"""What becomes of a delivery whose process died while it ran. ``"retry"``: it runs again, so its
+effects happen at least once. ``"park"``: it never runs again by itself, so its effects happen at
+most once; an operator decides. ``"transaction"``: its effects are in the ledger's own database and
+went with it, so it runs again, and they happen once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """That a handler shall be given an event, and what becomes of it in bad times.
+
+    Attributes:
+        handler: The handler's name. It is the same after a restart.
+        on_crash: What happens when its process dies while it runs.
+        max_attempts: After so many attempts the delivery is dead.
+
+    Raises:
+        InvalidHandlingError: ``on_crash`` is unknown, or ``max_attempts`` no positive integer.
+    """
+
+    handler: str
+    on_crash: OnCrash = "retry"
+    max_attempts: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a handling."""
+        if self.on_crash not in ("retry", "park", "transaction"):
+            raise InvalidHandlingError(
+                self.handler,
+                f"on_crash is 'retry', 'park' or 'transaction', not {self.on_crash!r}",
+            )
+        times = self.max_attempts
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise InvalidHandlingError(
+                self.handler, f"max_attempts is a positive integer, not {times!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """An event as a ledger keeps it.
+
+    Attributes:
+        key: What makes it the same event as another; see :func:`oni.ledger.pair_key`.
+        group: Says which handlers it is for.
+        payload: What handlers need to know, as bytes that the ledger does not look into.
+        handlings: One for each handler that shall be given it.
+    """
+
+    key: str
+    group: str = ""
+    payload: bytes = b""
+    handlings: tuple[Handling, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to one handler.
+
+    Times are seconds since 1970 on the store's clock.
+
+    Attributes:
+        handler: The handler's name.
+        key: The event's key.
+        state: Where it stands.
+        on_crash: What happens when its process dies while it runs.
+        max_attempts: After so many attempts it is dead.
+        attempts: How often it was claimed, since it was admitted or an operator let it run again.
+        crashes: How often the process that ran it died or fell silent.
+        token: How often it was ever claimed. It never shrinks, so that who holds an old one is
+            known.
+        owner: Who runs it, ``""`` while nobody does.
+        lease_until: When its owner's silence becomes suspicious, 0 while nobody runs it.
+        next_at: Not before this may it be claimed.
+        changed_at: When it came into this state.
+        last_error: Why it failed last, ``""`` if it never did.
+    """
+
+    handler: str
+    key: str
+    state: DeliveryState = "pending"
+    on_crash: OnCrash = "retry"
+    max_attempts: int = 5
+    attempts: int = 0
+    crashes: int = 0
+    token: int = 0
+    owner: str = ""
+    lease_until: float = 0.0
+    next_at: float = 0.0
+    changed_at: float = 0.0
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run a delivery now, until it is completed, has failed, or is rescued.
+
+    Attributes:
+        delivery: The delivery, as it was claimed.
+        group: The event's group.
+        payload: The event's payload.
+        idempotency_key: The same for every attempt of this handler with this key: what a mail
+            server or another's interface can tell repetitions by.
+    """
+
+    delivery: Delivery
+    group: str
+    payload: bytes
+    idempotency_key: str
+
+    @property
+    def handler(self) -> str:
+        """The handler's name."""
+        return self.delivery.handler
+
+    @property
+    def key(self) -> str:
+        """The event's key."""
+        return self.delivery.key
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, the first one being 1."""
+        return self.delivery.attempts
+
+    @property
+    def token(self) -> int:
+        """A number that is higher for each later claim of the same delivery."""
+        return self.delivery.token
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an operator decided about a delivery.
+
+    Attributes:
+        handler: The handler's name.
+        key: The event's key.
+        decision: ``"done"`` or ``"retry"``.
+        was: The delivery's state before.
+        who: Who decided it.
+        at: When, in seconds since 1970 on the store's clock.
+    """
+
+    handler: str
+    key: str
+    decision: Literal["done", "retry"]
+    was: DeliveryState
+    who: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecord:
+    """All that a ledger knows of a key.
+
+    Attributes:
+        event: The event, as it was admitted, without its handlings.
+        admitted_at: When, in seconds since 1970 on the store's clock.
+        deliveries: One for each handler, by name.
+        decisions: What operators decided, the oldest first.
+    """
+
+    event: LedgerEvent
+    admitted_at: float
+    deliveries: Sequence[Delivery] = ()
+    decisions: Sequence[Decision] = ()

@@ -126,6 +126,44 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "registered: 'a', 'b'",
         {"name": "x", "names": ("a", "b")},
     ),
+    "LedgerKeyError": (("", "it is empty"), ValueError, "'' cannot be a key", {"key": ""}),
+    "LedgerPayloadError": (
+        ("k", 70_000, 65_536),
+        ValueError,
+        "payload of 'k' has 70000 bytes; at most 65536",
+        {"key": "k", "size": 70_000, "limit": 65_536},
+    ),
+    "InvalidHandlingError": (("mail", "no"), ValueError, "'mail': no", {"handler": "mail"}),
+    "StaleClaimError": (
+        ("mail", "k", 3),
+        RuntimeError,
+        "claim 3 of handler 'mail' on 'k' does not hold",
+        {"handler": "mail", "key": "k", "token": 3},
+    ),
+    "DeliveryStateError": (
+        ("mail", "k", "running", "retried"),
+        ValueError,
+        "'mail' on 'k' is running, and cannot be retried",
+        {"handler": "mail", "key": "k", "state": "running"},
+    ),
+    "UnknownDeliveryError": (
+        ("mail", "k"),
+        LookupError,
+        "no delivery of 'k' to handler 'mail'",
+        {"handler": "mail", "key": "k"},
+    ),
+    "LedgerTransactionError": (("it was committed",), RuntimeError, "it was committed", {}),
+    "LedgerBusyError": ((9,), RuntimeError, "9 calls wait", {"limit": 9}),
+    "LedgerUnavailableError": (("it is locked",), ConnectionError, "it is locked", {}),
+    "LedgerFullError": (("the disk is full",), OSError, "the disk is full", {}),
+    "LedgerCorruptError": (("it is damaged",), RuntimeError, "it is damaged", {}),
+    "LedgerUrlError": (("x:", "unknown"), ValueError, "'x:' is no address", {"url": "x:"}),
+    "UnsafeLedgerError": (
+        (["it forgets"],),
+        RuntimeError,
+        "cannot keep what is promised:\n  it forgets",
+        {"problems": ("it forgets",)},
+    ),
 }
 
 

@@ -11,6 +11,7 @@ curl:curl:the line for curl that the quick start prints
 nginx|/usr/sbin/nginx:nginx:the how-to page on nginx
 nodejs|node:nodejs:the JavaScript clients
 npm:npm:the JavaScript clients
+postgres|/usr/lib/postgresql/*/bin/postgres:postgresql:the ledger on PostgreSQL
 LIST
 }
 

@@ -6,13 +6,18 @@ from oni.testing._backend_battery import BackendBattery, RecordingSink, Synchron
 from oni.testing._carrier_battery import CarrierBattery, SynchronousCarrierBattery
 from oni.testing._ear import Ear
 from oni.testing._fake_backend import FakeBackend
+from oni.testing._ledger_battery import LedgerStoreBattery, take_random_steps
+from oni.testing._ledger_model import LedgerModel
 
 __all__ = [
     "BackendBattery",
     "CarrierBattery",
     "Ear",
     "FakeBackend",
+    "LedgerModel",
+    "LedgerStoreBattery",
     "RecordingSink",
     "SynchronousBackendBattery",
     "SynchronousCarrierBattery",
+    "take_random_steps",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.clients import CHROMIUMS, find_working
+from tests.integration.postgres import POSTGRES
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "debian_packages.sh"
 TOOLS = ("sh", "cat", "cut", "id", "tr")
@@ -46,13 +47,14 @@ def said() -> str:
 def listed() -> dict[str, str]:
     """Give the script's own list: which programs will do, and the package that brings one."""
     text = SCRIPT.read_text(encoding="utf-8")
-    return dict(re.findall(r"^([\w|/-]+):([\w-]+):.+$", text, re.MULTILINE))
+    return dict(re.findall(r"^([\w|/*-]+):([\w-]+):.+$", text, re.MULTILINE))
 
 
 def test_same_programs() -> None:
     """The script and the tests know the same programs."""
     found = listed()
     assert (found["|".join(CHROMIUMS)], found["curl"]) == ("chromium", "curl")
+    assert found["|".join(POSTGRES)] == "postgresql"
 
 
 def test_missing(folder: Path) -> None:

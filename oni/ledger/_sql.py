@@ -1,0 +1,302 @@
+"""The ledger in SQL: the same statements for every database, over a small connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from oni.ledger._states import STATES
+from oni.ledger._transaction import LedgerTransaction
+from oni.values import Decision, Delivery, DeliveryState, LedgerEvent
+
+__all__ = ["VERSION", "Connection", "Connections", "Database", "Dedicated", "SqlTransaction"]
+
+VERSION = 1
+"""What this program writes into each row. Rows of another version are another program's: they are
+left alone."""
+
+Row = Sequence[Any]
+Values = Mapping[str, Any]
+_COLUMNS = (
+    "handler, key, state, on_crash, max_attempts, attempts, crashes, token, owner, lease_until, "
+    "next_at, changed_at, last_error"
+)
+_D_COLUMNS = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
+
+_ADD_EVENT = (
+    "INSERT INTO oni_event (key, group_name, digest, payload, admitted_at, version) "
+    "VALUES (:key, :group_name, :digest, :payload, :admitted_at, :version) "
+    "ON CONFLICT (key) DO NOTHING"
+)
+_ADD_DELIVERY = (
+    f"INSERT INTO oni_delivery ({_COLUMNS}, version) VALUES ("
+    + ", ".join(f":{name}" for name in _COLUMNS.split(", "))
+    + ", :version)"
+)
+_ADD_DECISION = (
+    "INSERT INTO oni_decision (key, handler, decision, was, who, decided_at) "
+    "VALUES (:key, :handler, :decision, :was, :who, :decided_at)"
+)
+_DIGEST = "SELECT digest FROM oni_event WHERE key = :key"
+_DUE = (
+    f"SELECT {_D_COLUMNS}, e.group_name, e.payload FROM oni_delivery AS d "
+    "JOIN oni_event AS e ON e.key = d.key "
+    "WHERE d.state = 'pending' AND d.handler = :handler AND d.next_at <= :now "
+    "AND d.version = :version AND e.version = :version "
+    "ORDER BY d.next_at, d.key LIMIT :limit"
+)
+_FIND = f"SELECT {_COLUMNS} FROM oni_delivery WHERE key = :key AND handler = :handler"
+_WRITE = (
+    "UPDATE oni_delivery SET state = :state, attempts = :attempts, crashes = :crashes, "
+    "token = :token, owner = :owner, lease_until = :lease_until, next_at = :next_at, "
+    "changed_at = :changed_at, last_error = :last_error "
+    "WHERE key = :key AND handler = :handler AND token = :was_token AND state = :was_state"
+)
+_WRITE_UNLESS_EXTENDED = f"{_WRITE} AND lease_until = :was_lease"
+_RUNNING = f"SELECT {_COLUMNS} FROM oni_delivery WHERE state = 'running' AND version = :version"
+_FINISHED = (
+    "SELECT e.key FROM oni_event AS e WHERE e.admitted_at <= :before AND e.version = :version "
+    "AND NOT EXISTS (SELECT 1 FROM oni_delivery AS d WHERE d.key = e.key AND (d.state <> 'done' "
+    "OR d.changed_at > :before OR d.version <> :version)) ORDER BY e.admitted_at LIMIT :limit"
+)
+_REMOVE = tuple(
+    f"DELETE FROM {table} WHERE key = :key"
+    for table in ("oni_decision", "oni_delivery", "oni_event")
+)
+_EVENT = "SELECT key, group_name, payload, admitted_at FROM oni_event WHERE key = :key"
+_OF_KEY = f"SELECT {_COLUMNS} FROM oni_delivery WHERE key = :key ORDER BY handler"
+_DECISIONS = (
+    "SELECT handler, key, decision, was, who, decided_at FROM oni_decision WHERE key = :key "
+    "ORDER BY id"
+)
+_DELIVERIES = (
+    f"SELECT {_COLUMNS} FROM oni_delivery {{where}} "
+    "ORDER BY changed_at DESC, key, handler LIMIT :limit"
+)
+_COUNT = "SELECT state, COUNT(*) FROM oni_delivery GROUP BY state"
+
+
+class Connection(Protocol):
+    """What the ledger needs of a connection, within a transaction.
+
+    Values stand in a statement as ``:name``.
+    """
+
+    @property
+    def raw(self) -> Any:
+        """What it is made of, and what handlers write through."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the database itself is in a transaction."""
+
+    def rows(self, statement: str, values: Values = ...) -> Sequence[Row]:
+        """Read."""
+
+    def change(self, statement: str, values: Values = ...) -> int:
+        """Write, and say how many rows were changed."""
+
+
+class Dedicated(Protocol):
+    """A connection that lives until it is closed, and has no transaction."""
+
+    def rows(self, statement: str, values: Values = ...) -> Sequence[Row]:
+        """Read."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Connections(Protocol):
+    """Where a database finds its connections to itself."""
+
+    def begin(self, read: bool = False) -> AbstractContextManager[Connection]:
+        """Give one with a transaction of its own."""
+
+    def dedicate(self) -> Dedicated:
+        """Give one that belongs to whoever asked."""
+
+
+class Database(Protocol):
+    """What is different from one database to the other."""
+
+    label: str
+    """What it can promise, in a few words."""
+
+    begins_with: Sequence[str]
+    """What is said at the beginning of a transaction that writes."""
+
+    alone: Sequence[str]
+    """What is said so that only one process at a time makes the tables."""
+
+    skip_locked: str
+    """What is added to a SELECT of rows so that nobody else is given the same ones.
+
+    An empty text where only one transaction writes at a time anyway.
+    """
+
+    locked: str
+    """What is added to a SELECT of a row so that nobody changes it. See above."""
+
+    def now(self, connection: Connection) -> float:
+        """Give the time on the database's clock, seconds since 1970."""
+
+    def check(self, connections: Connections) -> Sequence[str]:
+        """Give warnings, or raise :class:`oni.errors.UnsafeLedgerError`."""
+
+    def translate(self, error: BaseException) -> Exception | None:
+        """Say in Oni's errors what a driver's error means; None: a mistake in the program."""
+
+    def enter(self, connections: Connections, owner: str) -> None:
+        """Let others see that an owner lives, or see that they still can."""
+
+    def leave(self, owner: str) -> None:
+        """Let an owner live no more."""
+
+    def close(self) -> None:
+        """Let every owner leave."""
+
+    def is_alive(self, connections: Connections, owner: str) -> bool:
+        """Say whether an owner lives."""
+
+
+class SqlTransaction(LedgerTransaction):
+    """One transaction of an SQL database."""
+
+    def __init__(self, connection: Connection, database: Database, namespace: str) -> None:
+        super().__init__(connection.raw, namespace)
+        self._connection = connection
+        self._database = database
+        self._now: float | None = None
+
+    def now(self) -> float:
+        """Give the time at which it was first asked for: one for the whole transaction."""
+        if self._now is None:
+            self._now = self._database.now(self._connection)
+        return self._now
+
+    def add_event(self, event: LedgerEvent, digest: bytes, now: float) -> bool:
+        """See the base class."""
+        values = {
+            "key": event.key,
+            "group_name": event.group,
+            "digest": digest,
+            "payload": event.payload,
+            "admitted_at": now,
+            "version": VERSION,
+        }
+        return self._connection.change(_ADD_EVENT, values) == 1
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """See the base class."""
+        values = _values(delivery) | {
+            "on_crash": delivery.on_crash,
+            "max_attempts": delivery.max_attempts,
+            "version": VERSION,
+        }
+        self._connection.change(_ADD_DELIVERY, values)
+
+    def add_decision(self, decision: Decision) -> None:
+        """See the base class."""
+        values = {
+            "key": decision.key,
+            "handler": decision.handler,
+            "decision": decision.decision,
+            "was": decision.was,
+            "who": decision.who,
+            "decided_at": decision.at,
+        }
+        self._connection.change(_ADD_DECISION, values)
+
+    def digest(self, key: str) -> bytes | None:
+        """See the base class."""
+        found = self._connection.rows(_DIGEST, {"key": key})
+        return bytes(found[0][0]) if found else None
+
+    def due(self, handler: str, now: float, limit: int) -> Sequence[tuple[Delivery, str, bytes]]:
+        """See the base class."""
+        found = self._connection.rows(
+            _DUE + self._database.skip_locked,
+            {"handler": handler, "now": now, "limit": limit, "version": VERSION},
+        )
+        return [(Delivery(*row[:-2]), row[-2], bytes(row[-1])) for row in found]
+
+    def find(self, handler: str, key: str) -> Delivery | None:
+        """See the base class."""
+        statement = _FIND + self._database.locked
+        found = self._connection.rows(statement, {"key": key, "handler": handler})
+        return Delivery(*found[0]) if found else None
+
+    def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
+        """See the base class."""
+        values = _values(after)
+        values["was_token"] = before.token
+        values["was_state"] = before.state
+        if not unless_extended:
+            return self._connection.change(_WRITE, values) == 1
+        values["was_lease"] = before.lease_until
+        return self._connection.change(_WRITE_UNLESS_EXTENDED, values) == 1
+
+    def running(self) -> Sequence[Delivery]:
+        """See the base class."""
+        return self._deliveries(_RUNNING, {"version": VERSION})
+
+    def finished(self, before: float, limit: int) -> Sequence[str]:
+        """See the base class."""
+        values = {"before": before, "limit": limit, "version": VERSION}
+        return [row[0] for row in self._connection.rows(_FINISHED, values)]
+
+    def remove(self, key: str) -> None:
+        """See the base class."""
+        for statement in _REMOVE:
+            self._connection.change(statement, {"key": key})
+
+    def event(self, key: str) -> tuple[LedgerEvent, float] | None:
+        """See the base class."""
+        for _, group, payload, admitted_at in self._connection.rows(_EVENT, {"key": key}):
+            return LedgerEvent(key, group, bytes(payload)), admitted_at
+        return None
+
+    def of_key(self, key: str) -> Sequence[Delivery]:
+        """See the base class."""
+        return self._deliveries(_OF_KEY, {"key": key})
+
+    def decisions(self, key: str) -> Sequence[Decision]:
+        """See the base class."""
+        return [Decision(*row) for row in self._connection.rows(_DECISIONS, {"key": key})]
+
+    def deliveries(
+        self, state: DeliveryState | None, handler: str | None, limit: int
+    ) -> Sequence[Delivery]:
+        """See the base class."""
+        wanted = {"state": state, "handler": handler}
+        values: dict[str, Any] = {name: value for name, value in wanted.items() if value}
+        where = " AND ".join(f"{name} = :{name}" for name in values)
+        statement = _DELIVERIES.format(where=f"WHERE {where}" if where else "")
+        return self._deliveries(statement, {**values, "limit": limit})
+
+    def count(self) -> dict[DeliveryState, int]:
+        """See the base class."""
+        found = {row[0]: row[1] for row in self._connection.rows(_COUNT, {})}
+        return {state: found.get(state, 0) for state in STATES}
+
+    def _deliveries(self, statement: str, values: Values) -> Sequence[Delivery]:
+        return [Delivery(*row) for row in self._connection.rows(statement, values)]
+
+
+def _values(delivery: Delivery) -> dict[str, Any]:
+    """Give what may change in a delivery, and what it is found by."""
+    return {
+        "key": delivery.key,
+        "handler": delivery.handler,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "crashes": delivery.crashes,
+        "token": delivery.token,
+        "owner": delivery.owner,
+        "lease_until": delivery.lease_until,
+        "next_at": delivery.next_at,
+        "changed_at": delivery.changed_at,
+        "last_error": delivery.last_error,
+    }

@@ -1,0 +1,354 @@
+"""A ledger in an SQLite file or on a PostgreSQL server, through SQLAlchemy."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+from zope.interface import implementer
+
+from oni.errors import (
+    ForkedProcessError,
+    LedgerTransactionError,
+    LedgerUnavailableError,
+    LedgerUrlError,
+)
+from oni.interfaces import ILedgerStore
+from oni.ledger._postgres import Postgres
+from oni.ledger._sql import Database, Row, SqlTransaction, Values
+from oni.ledger._sqlite import Sqlite
+from oni.ledger._states import STATES
+
+__all__ = ["SqlAlchemyStore", "metadata", "prepare_engine"]
+
+_NONE: Mapping[str, Any] = {}
+_READ = "oni_read"
+_IDLE = 0  # PQTRANS_IDLE, in psycopg's and psycopg2's words alike
+
+metadata = sa.MetaData()
+"""The ledger's tables."""
+
+sa.Table(
+    "oni_event",
+    metadata,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("group_name", sa.String(255), nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("admitted_at", sa.Double, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+sa.Table(
+    "oni_delivery",
+    metadata,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("handler", sa.String(255), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("on_crash", sa.String(16), nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("crashes", sa.Integer, nullable=False),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("lease_until", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.CheckConstraint(f"state IN {STATES}", name="oni_delivery_state"),
+    sa.Index("oni_delivery_due", "state", "handler", "next_at"),
+    sa.Index("oni_delivery_changed", "changed_at"),
+    sqlite_with_rowid=False,
+)
+sa.Table(
+    "oni_decision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(255), nullable=False, index=True),
+    sa.Column("handler", sa.String(255), nullable=False),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("was", sa.String(16), nullable=False),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("decided_at", sa.Double, nullable=False),
+)
+
+
+def prepare_engine(
+    engine: sa.Engine, *, busy_timeout: float = 30.0, synchronous: str = "FULL"
+) -> sa.Engine:
+    """Let an engine for SQLite begin transactions when it is told to, and write to the disk.
+
+    Every transaction then begins with ``BEGIN IMMEDIATE``, so that one that reads first and writes
+    later is not refused in between. With the execution option ``oni_read=True`` it begins with
+    ``BEGIN``: such a one waits for no writer, and must not write. With any other database nothing
+    happens.
+
+    Args:
+        engine: The engine. Connections that it has already are closed.
+        busy_timeout: For how many seconds a transaction waits for another one that writes.
+        synchronous: ``"FULL"``; ``"NORMAL"`` is many times as fast, and a machine that fails may
+            forget what was written last.
+
+    Returns:
+        The same engine.
+    """
+    if engine.dialect.name != "sqlite" or event.contains(engine, "begin", _begin):
+        return engine
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout = {int(busy_timeout * 1000)}",
+            "journal_mode = wal",
+            f"synchronous = {synchronous}",
+        ):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+
+    event.listen(engine, "begin", _begin)
+    engine.dispose()
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get(_READ)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+@implementer(ILedgerStore)
+class SqlAlchemyStore:
+    """Keeps a ledger in three tables, ``oni_event``, ``oni_delivery`` and ``oni_decision``.
+
+    What its transactions give as ``connection`` is a :class:`sqlalchemy.engine.Connection`;
+    :meth:`join` also takes a :class:`sqlalchemy.orm.Session`.
+
+    Args:
+        engine: Made for SQLite, and prepared by :func:`prepare_engine`, or for PostgreSQL.
+        namespace: What idempotency keys begin with.
+        clock: Gives the time, seconds since 1970; by default the server's, with SQLite this
+            machine's.
+
+    Raises:
+        LedgerUrlError: The engine is for another database.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        namespace: str = "oni",
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self._database: Database
+        if engine.dialect.name == "sqlite":
+            self._database = Sqlite(clock or time.time, engine.url.database)
+        elif engine.dialect.name == "postgresql":
+            self._database = Postgres(clock)
+            # Another level would let the same statements fail, or see another's rows too late.
+            engine = engine.execution_options(isolation_level="READ COMMITTED")
+        else:
+            raise LedgerUrlError(
+                engine.url.render_as_string(), "a ledger is kept in SQLite or PostgreSQL"
+            )
+        self.label = self._database.label
+        self._engine = engine
+        self._process = os.getpid()
+
+    @classmethod
+    def from_url(cls, url: str) -> SqlAlchemyStore:
+        """Make one with an engine of its own.
+
+        Args:
+            url: As SQLAlchemy has it: ``sqlite:////var/lib/oni/ledger.db``,
+                ``postgresql://user:password@host/database``.
+
+        Raises:
+            LedgerUrlError: It is not an address of one of these databases.
+        """
+        try:
+            parsed = sa.make_url(url)
+            if parsed.drivername == "postgresql":
+                parsed = parsed.set(drivername="postgresql+psycopg")
+            engine = sa.create_engine(parsed, pool_pre_ping=True)
+        except SQLAlchemyError as error:
+            raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
+        return cls(prepare_engine(engine))
+
+    def open(self) -> Sequence[str]:
+        """See :class:`oni.interfaces.ILedgerStore`. Makes the tables that are missing."""
+        warnings = self._database.check(self)
+        with self.begin() as connection:
+            for statement in self._database.alone:
+                connection.rows(statement)
+            metadata.create_all(connection.raw)
+        return warnings
+
+    def close(self) -> None:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        self._database.close()
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self, read: bool = False) -> Iterator[SqlTransaction]:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        with self.begin(read) as connection:
+            yield SqlTransaction(connection, self._database, self.namespace)
+
+    def join(self, connection: Any) -> SqlTransaction:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        if isinstance(connection, Session):
+            connection = connection.connection()
+        if not isinstance(connection, sa.Connection):
+            raise LedgerTransactionError(
+                f"a {type(connection).__name__} is no connection or session of SQLAlchemy"
+            )
+        if connection.dialect.name != self._engine.dialect.name:
+            raise LedgerTransactionError(
+                f"the connection is one to {connection.dialect.name}, and the ledger is kept in "
+                f"{self._engine.dialect.name}"
+            )
+        return SqlTransaction(_Connection(connection), self._database, self.namespace)
+
+    def enter(self, owner: str) -> None:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        self._database.enter(self, owner)
+
+    def leave(self, owner: str) -> None:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        self._database.leave(owner)
+
+    def is_alive(self, owner: str) -> bool:
+        """See :class:`oni.interfaces.ILedgerStore`."""
+        return self._database.is_alive(self, owner)
+
+    @contextmanager
+    def begin(self, read: bool = False) -> Iterator[_Connection]:
+        """Give a connection in a transaction, which ends with the block."""
+        if os.getpid() != self._process:
+            raise ForkedProcessError(
+                "the ledger's connections belong to the process that this one was forked from; "
+                "open a ledger in each process after the fork"
+            )
+        with self._translated(), self._engine.connect() as raw:
+            if read:
+                raw = raw.execution_options(**{_READ: True})
+            root = raw.begin()
+            try:
+                for statement in () if read else self._database.begins_with:
+                    raw.exec_driver_sql(statement)
+                connection = _Connection(raw, None if read else root)
+                yield connection
+                connection.check()
+                root.commit()
+            finally:
+                if root.is_active:
+                    root.rollback()
+
+    def dedicate(self) -> _Dedicated:
+        """Give a connection that belongs to whoever asked, and is in no transaction."""
+        with self._translated():
+            raw = self._engine.connect()
+            raw.detach()  # it takes no place in the pool
+            driver: Any = raw.connection.dbapi_connection
+            driver.autocommit = True  # psycopg's and psycopg2's word; SQLite needs none of this
+            return _Dedicated(raw, self)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Say in Oni's errors what is not a mistake in the program."""
+        try:
+            yield
+        except DBAPIError as error:
+            told = self._database.translate(error.orig) if error.orig else None
+            if told is None and error.connection_invalidated:
+                told = LedgerUnavailableError(f"the connection was lost: {error.orig}")
+            if told is None:
+                raise
+            raise told from error
+        except PoolTimeoutError as error:
+            raise LedgerUnavailableError(f"no connection is free: {error}") from error
+
+
+class _Connection:
+    """A connection within a transaction.
+
+    Args:
+        raw: SQLAlchemy's.
+        root: The transaction that it must be in; None: somebody else's.
+    """
+
+    __slots__ = ("_root", "raw")
+
+    def __init__(self, raw: sa.Connection, root: sa.RootTransaction | None = None) -> None:
+        self.raw = raw
+        self._root = root
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the database itself is in a transaction."""
+        driver: Any = self.raw.connection.dbapi_connection
+        if self.raw.dialect.name == "sqlite":
+            return bool(driver.in_transaction)
+        info = getattr(driver, "info", None)
+        if info is None:  # a driver that does not tell
+            return not driver.autocommit
+        return int(info.transaction_status) != _IDLE
+
+    def check(self) -> None:
+        """Refuse to go on when somebody has ended the transaction."""
+        root = self._root
+        if root is not None and not (
+            root.is_active and self.raw.get_transaction() is root and self.in_transaction
+        ):
+            raise LedgerTransactionError(
+                "the transaction that a handler was given was ended by it; the ledger commits, or "
+                "rolls back when the handler raises"
+            )
+
+    def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
+        """Read."""
+        return self._execute(statement, values).all()
+
+    def change(self, statement: str, values: Values = _NONE) -> int:
+        """Write, and say how many rows were changed."""
+        return self._execute(statement, values).rowcount
+
+    def _execute(self, statement: str, values: Values) -> sa.CursorResult[Any]:
+        self.check()
+        if self.raw.dialect.name != "sqlite":  # whose driver knows :name
+            statement = _with_percent(statement)
+        return self.raw.exec_driver_sql(statement, dict(values) if values else None)
+
+
+class _Dedicated:
+    """A connection of its own, in no transaction."""
+
+    def __init__(self, raw: sa.Connection, store: SqlAlchemyStore) -> None:
+        self._raw = raw
+        self._store = store
+
+    def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
+        """Read."""
+        with self._store._translated():
+            return _Connection(self._raw).rows(statement, values)
+
+    def close(self) -> None:
+        """End it."""
+        with self._store._translated():
+            self._raw.close()
+
+
+@lru_cache(maxsize=256)
+def _with_percent(statement: str) -> str:
+    return re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)

@@ -1,0 +1,174 @@
+"""What is asked for at the same time is committed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.errors import LedgerBusyError, LedgerFullError, NotRunningError, StaleClaimError
+from oni.interfaces import ILedgerTransaction
+from oni.ledger import MemoryStore
+from oni.ledger._group_commit import GROUP, GroupCommit, perform
+from oni.ledger._transaction import LostRaceError
+from oni.values import Claim, Delivery, LedgerEvent
+from tests.ledger.threads import WhenTold
+
+
+class CountingStore(MemoryStore):
+    """Counts transactions, and breaks them when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.errors: list[Exception] = []
+
+    @contextmanager
+    def transaction(self, read: bool = False) -> Iterator[ILedgerTransaction]:
+        """Break just before the end."""
+        with super().transaction(read) as transaction:
+            self.begun += 1
+            yield transaction
+            if self.errors:
+                raise self.errors.pop()
+
+
+def admit(key: str) -> object:
+    """Give an operation that admits a key."""
+    return lambda transaction: transaction.admit(LedgerEvent(key))
+
+
+class GroupTests(SynchronousTestCase):
+    """Groups over a store in memory."""
+
+    def setUp(self) -> None:
+        """Make one."""
+        self.store = CountingStore()
+        self.threads = WhenTold()
+        self.clock = Clock()
+        self.group = GroupCommit(
+            self.store, self.threads, 200, lambda call: self.clock.callLater(0, call)
+        )
+
+    def go(self) -> None:
+        """Let one transaction happen."""
+        self.clock.advance(0)
+        self.threads.go()
+
+    def test_together(self) -> None:
+        """One transaction takes all of a turn, the next one all that came meanwhile."""
+        first = [self.group.add(admit(f"k{n}")) for n in range(5)]
+        self.clock.advance(0)
+        second = [self.group.add(admit(f"l{n}")) for n in range(5)]
+        self.threads.go()
+        self.assertEqual([self.successResultOf(each) for each in first], ["admitted"] * 5)
+        for each in second:
+            self.assertNoResult(each)
+        self.threads.go()
+        self.assertEqual([self.successResultOf(each) for each in second], ["admitted"] * 5)
+        self.assertEqual((self.store.begun, self.group.commits), (2, 2))
+
+    def test_bounded_groups(self) -> None:
+        """No group is larger than it may be."""
+        done = [self.group.add(admit(f"k{n}")) for n in range(2 * GROUP + 1)]
+        for _ in range(3):
+            self.go()
+        self.assertEqual([self.successResultOf(each) for each in done], ["admitted"] * len(done))
+        self.assertEqual(self.store.begun, 3)
+
+    def test_bounded_queue(self) -> None:
+        """When too many wait, more are refused."""
+        done = [self.group.add(admit(f"k{n}")) for n in range(200)]
+        self.failureResultOf(self.group.add(admit("more")), LedgerBusyError)
+        self.assertEqual(self.group.waiting, 200)
+        self.go()
+        self.successResultOf(done[0])
+        self.group.add(admit("more"))
+
+    def test_cancelled(self) -> None:
+        """What is cancelled while it waits does not happen."""
+        self.group.add(admit("first"))
+        second = self.group.add(admit("second"))
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.go()
+        self.assertEqual(set(self.store.events), {"first"})
+
+    def test_cancelled_too_late(self) -> None:
+        """What is cancelled while it happens happens, and nothing goes wrong."""
+        first, second = self.group.add(admit("first")), self.group.add(admit("second"))
+        self.clock.advance(0)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(second), "admitted")
+        self.assertEqual(set(self.store.events), {"first", "second"})
+
+    def test_all_cancelled(self) -> None:
+        """Where all that waited was cancelled, nothing happens, and what comes later does."""
+        self.group.add(admit("first")).addErrback(lambda failure: None).cancel()
+        self.go()
+        self.assertEqual(self.store.begun, 0)
+        self.group.add(admit("second"))
+        self.go()
+        self.assertEqual(set(self.store.events), {"second"})
+
+    def test_refused_when_stopped(self) -> None:
+        """What waits when the ledger stops is told so."""
+        first = self.group.add(admit("first"))
+        self.clock.advance(0)
+        second = self.group.add(admit("second"))
+        self.group.refuse()
+        self.failureResultOf(second, NotRunningError)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(first), "admitted")
+
+
+class PerformTests(SynchronousTestCase):
+    """What becomes of a group when something goes wrong."""
+
+    def setUp(self) -> None:
+        """Make a store."""
+        self.store = CountingStore()
+
+    def test_refusals_harm_nobody(self) -> None:
+        """What is refused is refused alone, within the same transaction."""
+        claim = Claim(Delivery("h", "nothing", state="running", token=1), "", b"", "")
+        first, second, third = perform(
+            self.store, [admit("a"), lambda t: t.complete(claim), admit("b")]
+        )
+        self.assertEqual((first, third), ("admitted", "admitted"))
+        self.assertTrue(second.check(StaleClaimError))
+        self.assertEqual(self.store.begun, 1)
+
+    def test_one_that_breaks_the_group(self) -> None:
+        """When one breaks the transaction, each is done alone, and only that one fails."""
+
+        def break_it(transaction: ILedgerTransaction) -> None:
+            transaction.admit(LedgerEvent("never"))
+            raise ZeroDivisionError
+
+        first, second, third = perform(self.store, [admit("a"), break_it, admit("b")])
+        self.assertEqual((first, third), ("admitted", "admitted"))
+        self.assertTrue(second.check(ZeroDivisionError))
+        self.assertEqual(set(self.store.events), {"a", "b"})
+
+    def test_a_full_disk_concerns_all(self) -> None:
+        """What concerns everybody is not tried one by one."""
+        self.store.errors = [LedgerFullError("no room")]
+        answers = perform(self.store, [admit("a"), admit("b")])
+        self.assertTrue(all(answer.check(LedgerFullError) for answer in answers))
+        self.assertEqual(self.store.begun, 1)
+        self.assertEqual(self.store.events, {})
+
+    def test_lost_races_are_run_again(self) -> None:
+        """What was in another's way is done again, a few times."""
+        self.store.errors = [LostRaceError("")] * 2
+        self.assertEqual(perform(self.store, [admit("a")]), ["admitted"])
+        self.store.errors = [LostRaceError("")] * 100
+        (answer,) = perform(self.store, [admit("b")])
+        self.assertTrue(answer.check(LostRaceError))
+        self.assertGreater(len(self.store.errors), 90)

@@ -1,0 +1,89 @@
+"""The ledger's own threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Event, current_thread
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.errors import LedgerBusyError, NotRunningError
+from oni.ledger._threads import Threads
+
+WITHIN = 30.0  # seconds
+
+
+class ThreadsTests(SynchronousTestCase):
+    """Real threads; what they tell is taken in this one."""
+
+    def setUp(self) -> None:
+        """Make two of them."""
+        self.told: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.threads = Threads("test", 2, 3, self.tell)
+        self.addCleanup(self.threads.stop)
+
+    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+        """Keep what shall be called in the reactor's thread."""
+        self.told.put(lambda: function(*args))
+
+    def wait(self, done: Deferred[Any]) -> None:
+        """Take what threads tell until a Deferred has fired."""
+        while not done.called:
+            self.told.get(timeout=WITHIN)()
+
+    def test_elsewhere(self) -> None:
+        """A function runs in another thread, its result is told in this one."""
+        done = self.threads.run(lambda: current_thread().name)
+        self.wait(done)
+        self.assertEqual(self.successResultOf(done), "test-1")
+
+    def test_failures(self) -> None:
+        """Whatever is raised is told, and the thread lives on."""
+        for error in (ValueError, SystemExit, KeyboardInterrupt):
+
+            def fail(error: type[BaseException] = error) -> None:
+                raise error
+
+            done = self.threads.run(fail)
+            self.wait(done)
+            self.failureResultOf(done, error)
+        done = self.threads.run(lambda: 1)
+        self.wait(done)
+        self.assertEqual(self.successResultOf(done), 1)
+
+    def test_bounded(self) -> None:
+        """No more threads are made, and no more calls are taken, than there may be."""
+        go = Event()
+        names: list[str] = []
+
+        def wait() -> None:
+            go.wait(WITHIN)
+            names.append(current_thread().name)
+
+        done = [self.threads.run(wait) for _ in range(3)]
+        self.failureResultOf(self.threads.run(wait), LedgerBusyError)
+        self.assertEqual(self.threads.under_way, 3)
+        go.set()
+        for each in done:
+            self.wait(each)
+        self.assertLessEqual(set(names), {"test-1", "test-2"})
+
+    def test_stop(self) -> None:
+        """What was taken is run to its end; then the threads end, and nothing more is taken."""
+        go = Event()
+        done = self.threads.run(lambda: go.wait(WITHIN))
+        stopped, again = self.threads.stop(), self.threads.stop()
+        self.failureResultOf(self.threads.run(lambda: 1), NotRunningError)
+        self.assertNoResult(stopped)
+        go.set()
+        self.wait(done)
+        self.assertTrue(self.successResultOf(done))
+        self.successResultOf(stopped)
+        self.successResultOf(again)
+
+    def test_stop_without_threads(self) -> None:
+        """Where nothing was run there is nothing to wait for."""
+        self.successResultOf(self.threads.stop())
