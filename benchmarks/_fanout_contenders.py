@@ -44,6 +44,8 @@ listen = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]
 max_connections = 20000
 max_connections_per_address = 20000
 max_handshakes_per_second = 1e9
+max_commands_per_second = 1e9
+max_bytes_per_second = 1e12
 {more}
 [auth]
 anonymous = true
