@@ -13,6 +13,7 @@ from typing import Any
 
 import jwt
 import msgspec
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -113,7 +114,8 @@ _FRAMES = (
     b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x02\x03\x04",
     b"\xc1\x85\x01\x02\x03\x04hello",
 )
-_OURS = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, *CLOSES}
+#: Our own codes, and those of a client, which come back to it.
+_CODES = {*WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED, *CLOSES}
 
 
 class _Taker:
@@ -163,7 +165,7 @@ def _frames() -> Callable[[bytes], None]:
                 assert not ended, "closed twice"
                 ended = True
                 code = int.from_bytes(payload[:2], "big") if payload else 1000
-                assert code in _OURS or 3000 <= code <= 4999, code
+                assert code in _CODES or 3000 <= code <= 4999, code
                 payload[2:].decode()
         owner = carrier._owner
         carrier.connectionLost(Failure(ConnectionDone()))
