@@ -8,37 +8,18 @@ from itertools import count
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from oni.server._end import End
+
 __all__ = ["Expiries", "Expiry"]
 
 _MAX_CALLS = 500  # so many end in one reactor turn, at most; the next ones in the next
 _FEW = 64  # cancelled ones that are not worth a sweep
 
 
-class Expiry:
-    """One end that is to come. It is over when it has come, or was cancelled."""
+class Expiry(End):
+    """One end, at a time of its own."""
 
-    __slots__ = ("_call", "_expiries")
-
-    def __init__(self, expiries: Expiries, call: Callable[[], object]) -> None:
-        self._expiries = expiries
-        self._call: Callable[[], object] | None = call
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will happen any more."""
-        return self._call is None
-
-    def cancel(self) -> None:
-        """Let nothing happen. Nothing changes where it is over."""
-        if self._call is not None:
-            self._call = None
-            self._expiries.forget_one()
-
-    def come(self) -> None:
-        """Call what is to be called, once."""
-        call, self._call = self._call, None
-        if call is not None:
-            call()
+    __slots__ = ()
 
 
 class Expiries:
@@ -71,7 +52,7 @@ class Expiries:
             self._wait()
         return expiry
 
-    def forget_one(self) -> None:
+    def tidy(self) -> None:
         """Note that one was cancelled. They are swept out when they are half of all."""
         self._cancelled += 1
         if self._cancelled > _FEW and 2 * self._cancelled > len(self._heap):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from oni._pace import Pace
+from oni.server._end import End
 from oni.server._expiries import Expiries
 from oni.server._settings import ServerSettings
 
@@ -19,32 +20,14 @@ MAX_CALLS = 500
 _GRAIN = 0.05  # seconds that a timer may be late, so that those of that time end together
 
 
-class Timer:
-    """One timer. It is over when it was called or cancelled."""
+class Timer(End):
+    """One end, as long after its beginning as all of its timers'."""
 
-    __slots__ = ("_call", "_timers", "at")
+    __slots__ = ("at",)
 
     def __init__(self, timers: Timers, at: float, call: Callable[[], object]) -> None:
+        super().__init__(timers, call)
         self.at = at
-        self._timers = timers
-        self._call: Callable[[], object] | None = call
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will happen any more."""
-        return self._call is None
-
-    def cancel(self) -> None:
-        """Let nothing happen. Nothing changes where it is over."""
-        if self._call is not None:
-            self._call = None
-            self._timers.tidy()
-
-    def end(self) -> None:
-        """Call what is to be called, once."""
-        call, self._call = self._call, None
-        if call is not None:
-            call()
 
 
 class Timers:
@@ -90,7 +73,7 @@ class Timers:
         try:
             while due and number < MAX_CALLS and (due[0].is_over or due[0].at <= now):
                 number += 1
-                due.popleft().end()
+                due.popleft().come()
         finally:
             self._is_ending = False
             if due:

@@ -24,6 +24,7 @@ from oni.interfaces import ICarrier
 from oni.protocol import CloseCode
 from oni.values import ClientInfo
 from tests.carriers import wire
+from tests.carriers.options import OPTIONS
 
 
 class Wire(StringTransport):
@@ -123,38 +124,7 @@ class OptionTests(CarrierTestCase):
         self.assertIsNone(options.pop("perMessageCompressionAccept")([object()]))
         (pattern,) = options.pop("allowedOriginsPatterns")
         self.assertTrue(pattern.match("http://localhost:8000"))
-        self.assertEqual(
-            options,
-            {
-                "allowNullOrigin": False,
-                "allowedOrigins": ["*"],
-                "applyMask": True,
-                "autoFragmentSize": 0,
-                "autoPingInterval": 0,
-                "autoPingRestartOnAnyTraffic": True,
-                "autoPingSize": 12,
-                "autoPingTimeout": 0,
-                "closeHandshakeTimeout": 5.0,
-                "echoCloseCodeReason": True,
-                "failByDrop": False,
-                "flashSocketPolicy": "",
-                "logFrames": False,
-                "logOctets": False,
-                "maskServerFrames": False,
-                "maxConnections": 1000,
-                "maxFramePayloadSize": 65536,
-                "maxMessagePayloadSize": 65536,
-                "openHandshakeTimeout": 5.0,
-                "requireMaskedClientFrames": True,
-                "serveFlashSocketPolicy": False,
-                "tcpNoDelay": True,
-                "trackTimings": False,
-                "trustXForwardedFor": 0,
-                "utf8validateIncoming": True,
-                "versions": [13],
-                "webStatus": False,
-            },
-        )
+        self.assertEqual(options, OPTIONS)
 
 
 class HandshakeTests(CarrierTestCase):

@@ -333,8 +333,8 @@ class FeedTests(NodeTestCase):
         self.assertEqual(self.ear.offsets, [1, 2, -8, 9])
         self.assertEqual(+self.node.gap_causes, {"feed": 1})
 
-    def test_reading_fails(self) -> None:
-        """History that cannot be read is tried again."""
+    def fall_behind_and_fail(self) -> None:
+        """Let the ear need history, of a channel with a short ring, when the backend is down."""
         self.options = StreamOptions(ring_entries=5, history_size=100, history_ttl=600.0)
         channel = self.node.get("short")
         channel.subscribe(None, self.ear)
@@ -344,6 +344,10 @@ class FeedTests(NodeTestCase):
         self.backend.settle()
         self.backend.go_down()
         self.ear.drain()
+
+    def test_reading_fails(self) -> None:
+        """History that cannot be read is tried again."""
+        self.fall_behind_and_fail()
         for _ in range(3):
             self.backend.settle()
             self.clock.advance(1)
@@ -356,15 +360,7 @@ class FeedTests(NodeTestCase):
 
     def test_reading_fails_for_long(self) -> None:
         """History that cannot be read for some seconds is given up with a gap."""
-        self.options = StreamOptions(ring_entries=5, history_size=100, history_ttl=600.0)
-        channel = self.node.get("short")
-        channel.subscribe(None, self.ear)
-        self.backend.settle()
-        for number in range(20):
-            channel.publish("message", number)
-        self.backend.settle()
-        self.backend.go_down()
-        self.ear.drain()
+        self.fall_behind_and_fail()
         for _ in range(6):
             self.backend.settle()
             self.clock.advance(1)

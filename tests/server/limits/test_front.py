@@ -15,6 +15,7 @@ from oni.server import Oni, make_factory
 from oni.server._settings import ServerSettings, Settings
 from oni.server.limits import Descriptors
 from tests.carriers import wire
+from tests.carriers.options import OPTIONS
 from tests.server.house import Client, HouseTestCase, WebSocketClient
 from tests.server.test_listener import GET
 
@@ -231,38 +232,7 @@ class DefaultOptionTests(HouseTestCase):
         compression = options.pop("perMessageCompressionAccept")
         self.assertIsNone(compression([object()]))
         del options["allowedOriginsPatterns"]
-        self.assertEqual(
-            options,
-            {
-                "allowNullOrigin": False,
-                "allowedOrigins": ["*"],  # the carrier compares them with Host by itself
-                "applyMask": True,
-                "autoFragmentSize": 0,
-                "autoPingInterval": 0,  # the protocol has pings of its own
-                "autoPingRestartOnAnyTraffic": True,
-                "autoPingSize": 12,
-                "autoPingTimeout": 0,
-                "closeHandshakeTimeout": 5.0,
-                "echoCloseCodeReason": True,
-                "failByDrop": False,
-                "flashSocketPolicy": "",
-                "logFrames": False,
-                "logOctets": False,
-                "maskServerFrames": False,
-                "maxConnections": 1000,
-                "maxFramePayloadSize": 65536,
-                "maxMessagePayloadSize": 65536,
-                "openHandshakeTimeout": 5.0,
-                "requireMaskedClientFrames": True,
-                "serveFlashSocketPolicy": False,
-                "tcpNoDelay": True,
-                "trackTimings": False,
-                "trustXForwardedFor": 0,
-                "utf8validateIncoming": True,
-                "versions": [13],
-                "webStatus": False,
-            },
-        )
+        self.assertEqual(options, OPTIONS)
         intake = websockets.intake
         self.assertEqual(
             (
