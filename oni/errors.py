@@ -54,6 +54,7 @@ __all__ = [
     "LedgerUrlError",
     "ListenError",
     "MissingExtraError",
+    "MissingRowError",
     "NoDispatcherError",
     "NotRunningError",
     "OniError",
@@ -66,6 +67,7 @@ __all__ = [
     "StaleClaimError",
     "StopTimeoutError",
     "UnhashableDetailError",
+    "UnkeptContextError",
     "UnknownDeliveryError",
     "UnknownHandlerError",
     "UnknownKeywordError",
@@ -784,6 +786,40 @@ class UnsafeLedgerError(OniError, RuntimeError):
             + "\n".join(f"  {problem}" for problem in problems)
         )
         self.problems = tuple(problems)
+
+
+# --- What is wrong with an event of a source ---------------------------------------------------
+
+
+class UnkeptContextError(OniError, ValueError):
+    """An event's context has a value that cannot be kept.
+
+    Attributes:
+        key: The event's key.
+        field: Where the value stands: ``"context.user.photo"``.
+    """
+
+    def __init__(self, key: str, field: str, reason: str) -> None:
+        super().__init__(f"{field} of the event {key!r} cannot be kept: {reason}")
+        self.key = key
+        self.field = field
+
+
+class MissingRowError(OniError, LookupError):
+    """A row that an event's context names is gone.
+
+    Attributes:
+        model: The model's name.
+        id: The row's primary key.
+    """
+
+    def __init__(self, model: str, id: object, reason: str = "the row is gone") -> None:
+        super().__init__(f"{model} {id!r} cannot be loaded: {reason}")
+        self.model = model
+        self.id = id
+
+
+# --- What is wrong with the set-up --------------------------------------------------------------
 
 
 class SettingsError(OniError, ValueError):

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -21,10 +21,12 @@ from oni.values import (
     Delivery,
     DeliveryState,
     Draft,
+    Event,
     EventResult,
     HandlerInfo,
     LedgerEvent,
     LedgerRecord,
+    ModelChange,
     Page,
     PendingEvent,
     Phase,
@@ -44,9 +46,11 @@ __all__ = [
     "IDirectCarrier",
     "IEntry",
     "IEventDispatcher",
+    "IEventSources",
     "ILedger",
     "ILedgerStore",
     "ILedgerTransaction",
+    "IModelReferences",
     "ISubscription",
     "ITurns",
 ]
@@ -653,11 +657,19 @@ class ILedger(Interface):
             LedgerTransactionError: The connection is not one that this can be done on.
         """
 
-    def claim(handlers: Collection[str], limit: int = 64) -> Deferred[Sequence[Claim]]:
+    def claim(
+        handlers: Collection[str], limit: int = 64, keys: Collection[str] | None = None
+    ) -> Deferred[Sequence[Claim]]:
         """Take deliveries that are due, for these handlers, to run them now.
 
+        None is due while another one of the same key, of a lower rank, is pending or running.
         Each one counts as an attempt from here on. A delivery whose process has died before comes
         alone, so that if it kills this one, too, that is held against no other.
+
+        Args:
+            handlers: The handlers' names.
+            limit: How many, at most.
+            keys: Only deliveries of these keys, 64 at most; None: of any.
 
         Returns:
             A Deferred that fires with at most so many claims; with none if nothing is due. Do not
@@ -769,7 +781,13 @@ class ILedgerTransaction(Interface):
     def admit(event: LedgerEvent) -> Admission:
         """See :meth:`ILedger.admit`. The key is a checked one."""
 
-    def claim(handlers: Collection[str], limit: int, owner: str, lease: float) -> Sequence[Claim]:
+    def claim(
+        handlers: Collection[str],
+        limit: int,
+        owner: str,
+        lease: float,
+        keys: Collection[str] | None = None,
+    ) -> Sequence[Claim]:
         """See :meth:`ILedger.claim`."""
 
     def complete(claim: Claim) -> None:
@@ -855,3 +873,95 @@ class ILedgerStore(Interface):
 
     def is_alive(owner: str) -> bool:
         """Say whether an owner lives. Where that cannot be seen: True, its lease decides."""
+
+
+class IModelReferences(Interface):
+    """Knows the instances of one framework's models: how an event's context can name them.
+
+    Every method may block, and is called in any thread.
+    """
+
+    name = Attribute('What stands in a reference, so that it finds its way back: ``"django"``.')
+
+    def refer(value: Any) -> Mapping[str, Any] | None:
+        """Give what names an instance: its model, primary key and database, as JSON values.
+
+        Returns:
+            None if the value is no instance of such a model.
+
+        Raises:
+            UnkeptContextError: It is one that has no primary key yet.
+        """
+
+    def load(reference: Mapping[str, Any]) -> Any:
+        """Load the instance that a reference names.
+
+        Raises:
+            MissingRowError: The row, or the model, is gone.
+        """
+
+
+class IEventSources(Interface):
+    """Turns what sources yield into events, and gives each key to every matching handler once.
+
+    What that means exactly, and what it does not, is said in :doc:`/explanation/ledger`.
+    """
+
+    ledger = Attribute("The :class:`ILedger` that remembers keys.")
+
+    def ledger_events(events: Iterable[Event]) -> Sequence[LedgerEvent]:
+        """Say what the ledger is to take in for these events: payloads, handlers, ranks.
+
+        Any thread may call it. It changes nothing: it is for those who admit events within a
+        transaction of their own, by :meth:`ILedger.admit_within`, and call :meth:`wake` when that
+        is committed.
+
+        Raises:
+            LedgerKeyError: A key is empty, too long, or not text.
+            UnkeptContextError: A value cannot be kept, or the whole context is too large.
+        """
+
+    def model_events(instance: Any) -> Sequence[Event]:
+        """Give what the sources of an instance's model yield for it.
+
+        Any thread may call it; the sources run in it.
+        """
+
+    def has_change_handlers(model: str) -> bool:
+        """Say whether anybody wants to hear of this model's changes. Any thread may call it."""
+
+    def change_events(changes: Iterable[ModelChange]) -> Sequence[Event]:
+        """Give an event for each change that a change handler is registered for.
+
+        Any thread may call it. Such an event's group is the model's name, a dot and the action,
+        ``"blog.Post.modified"``; its key is new; the change is ``event["context"]["change"]``.
+        """
+
+    def wake() -> None:
+        """Look for deliveries that are due, soon. Any thread may call it; it never fails."""
+
+    def only_new_events(events: Iterable[Event]) -> Deferred[Sequence[Event]]:
+        """Admit events, and give those back whose key was not known.
+
+        Returns:
+            A Deferred that fires when they are stored.
+        """
+
+    def process_events(events: Iterable[Event]) -> Deferred[Sequence[LedgerRecord]]:
+        """Admit events that are not yet, and run the deliveries of all of them.
+
+        Returns:
+            A Deferred that fires when none of them runs here any more and none is due: with what
+            the ledger knows of each then. Where deliveries are left to workers it fires when the
+            events are admitted.
+        """
+
+    def start() -> Deferred[None]:
+        """Open the ledger and begin to deliver, unless that is left to workers."""
+
+    def stop(timeout: float | None = None) -> Deferred[None]:
+        """Claim nothing more, wait for what runs, and close the ledger.
+
+        Args:
+            timeout: Seconds after which what still runs is given back, or None to wait for it.
+        """

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import inf
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, cast
 
 from msgspec import Struct
 from twisted.python.failure import Failure
@@ -18,16 +19,19 @@ __all__ = [
     "Admission",
     "Attachment",
     "Claim",
+    "ChangeAction",
     "ClientInfo",
     "Decision",
     "Delivery",
     "DeliveryState",
     "Draft",
+    "Event",
     "EventResult",
     "HandlerInfo",
     "Handling",
     "LedgerEvent",
     "LedgerRecord",
+    "ModelChange",
     "OnCrash",
     "Outcome",
     "Page",
@@ -38,6 +42,8 @@ __all__ = [
     "Publication",
     "SKIPPED",
     "StreamOptions",
+    "UNKNOWN",
+    "Unknown",
     "is_seconds",
 ]
 
@@ -416,14 +422,18 @@ class Handling:
         handler: The handler's name. It is the same after a restart.
         on_crash: What happens when its process dies while it runs.
         max_attempts: After so many attempts the delivery is dead.
+        rank: Its place in the order of the event's deliveries. It may run once all of a lower
+            rank have ended: none is pending or running.
 
     Raises:
-        InvalidHandlingError: ``on_crash`` is unknown, or ``max_attempts`` no positive integer.
+        InvalidHandlingError: ``on_crash`` is unknown, ``max_attempts`` no positive integer, or
+            ``rank`` no integer from 0 on.
     """
 
     handler: str
     on_crash: OnCrash = "retry"
     max_attempts: int = 5
+    rank: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a handling."""
@@ -437,6 +447,9 @@ class Handling:
             raise InvalidHandlingError(
                 self.handler, f"max_attempts is a positive integer, not {times!r}"
             )
+        rank = self.rank
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+            raise InvalidHandlingError(self.handler, f"rank is an integer from 0 on, not {rank!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +490,7 @@ class Delivery:
         next_at: Not before this may it be claimed.
         changed_at: When it came into this state.
         last_error: Why it failed last, ``""`` if it never did.
+        rank: Its place in the order of the event's deliveries; see :class:`Handling`.
     """
 
     handler: str
@@ -492,6 +506,7 @@ class Delivery:
     next_at: float = 0.0
     changed_at: float = 0.0
     last_error: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,3 +583,164 @@ class LedgerRecord:
     admitted_at: float
     deliveries: Sequence[Delivery] = ()
     decisions: Sequence[Decision] = ()
+
+
+class Event(Mapping[str, Any]):
+    """What happened, as sources yield it and group handlers are given it. It does not change.
+
+    It is a mapping of ``"group"``, ``"key"``, ``"context"`` and whatever else was said of it;
+    what it is to the handler that is given it stands in attributes.
+
+    Attributes:
+        group: Says which handlers it is for.
+        key: Makes it the same event as another. It must be the only one in the whole ledger;
+            :func:`oni.sources.event` makes one of the group and an id.
+        context: What handlers need to know.
+        attempt: Which attempt of this handler it is, the first one being 1; 0 outside a handler.
+        idempotency_key: The same for every attempt of this handler with this event; ``""``
+            outside a handler.
+
+    Args:
+        group: See above.
+        key: See above.
+        context: None is an empty one.
+        data: What else is said of it, by name.
+
+    Raises:
+        TypeError: Something that is said of it is named as one of the attributes that stand in
+            the mapping.
+    """
+
+    __slots__ = ("_items", "attempt", "idempotency_key")
+
+    _items: Mapping[str, Any]
+    attempt: int
+    idempotency_key: str
+
+    def __init__(
+        self, *, group: str, key: str, context: Mapping[str, Any] | None = None, **data: Any
+    ) -> None:
+        _keep(self, group, key, context or {}, data, 0, "")
+
+    @property
+    def group(self) -> str:
+        """Says which handlers it is for."""
+        return str(self._items["group"])
+
+    @property
+    def key(self) -> str:
+        """Makes it the same event as another."""
+        return str(self._items["key"])
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What handlers need to know."""
+        return cast(Mapping[str, Any], self._items["context"])
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What else was said of it."""
+        return {name: self[name] for name in self if name not in ("group", "key", "context")}
+
+    def handled(self, context: Mapping[str, Any], attempt: int, idempotency_key: str) -> Event:
+        """Give it as a handler is given it."""
+        event = Event.__new__(Event)
+        _keep(event, self.group, self.key, context, self.data, attempt, idempotency_key)
+        return event
+
+    def __getitem__(self, name: str) -> Any:
+        """Give what is said of it under a name."""
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names."""
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        """Go by the key, which no other event has."""
+        return hash(self.key)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: an event does not change."""
+        raise AttributeError(f"an event does not change: {name!r} stays what it is")
+
+    def __repr__(self) -> str:
+        """Give what it is made with."""
+        said = ", ".join(f"{name}={value!r}" for name, value in self.items())
+        return f"Event({said})"
+
+
+def _keep(
+    event: Event,
+    group: str,
+    key: str,
+    context: Mapping[str, Any],
+    data: Mapping[str, Any],
+    attempt: int,
+    idempotency_key: str,
+) -> None:
+    items = {"group": group, "key": key, "context": MappingProxyType(dict(context)), **data}
+    object.__setattr__(event, "_items", MappingProxyType(items))
+    object.__setattr__(event, "attempt", attempt)
+    object.__setattr__(event, "idempotency_key", idempotency_key)
+
+
+class Unknown:
+    """The type of :data:`UNKNOWN`. There is one instance of it; it is false."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> Unknown:
+        """Give the one instance."""
+        return UNKNOWN
+
+    def __bool__(self) -> Literal[False]:
+        """Be false."""
+        return False
+
+    def __repr__(self) -> str:
+        """Give its name."""
+        return "UNKNOWN"
+
+    def __reduce__(self) -> str:
+        """Stay the one instance when it is copied or pickled."""
+        return "UNKNOWN"
+
+
+UNKNOWN: Unknown = object.__new__(Unknown)
+"""Stands for a value that nobody has loaded. None is a value, this is none."""
+
+ChangeAction = Literal["created", "modified", "deleted", "bulk"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """What one transaction did to one row, or one statement to a table.
+
+    Attributes:
+        model: The model's name as its framework has it: ``"blog.Post"``.
+        id: The row's primary key, a tuple where it has several columns; None in ``"bulk"``.
+        action: ``"created"``, ``"modified"``, ``"deleted"``; or ``"bulk"``, a statement that
+            changed rows without loading them.
+        new: The watched columns' values afterwards; empty after a deletion.
+        old: Their values before, :data:`UNKNOWN` where nobody had loaded them; empty for a row
+            that is created.
+        changed: The names of the columns that differ.
+        using: The database's name where the framework knows several, else ``""``.
+        statement: What a ``"bulk"`` was, for people; else ``""``.
+        count: How many rows a ``"bulk"`` changed, -1 where the driver does not tell; else 1.
+    """
+
+    model: str
+    id: Any
+    action: ChangeAction
+    new: Mapping[str, Any] = field(default_factory=dict)
+    old: Mapping[str, Any] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+    using: str = ""
+    statement: str = ""
+    count: int = 1
