@@ -763,6 +763,12 @@ class ILedger(Interface):
     def count() -> Deferred[Mapping[DeliveryState, int]]:
         """Count the deliveries in each state."""
 
+    def lag() -> Deferred[float]:
+        """Say for how many seconds the pending delivery that is due longest has been so.
+
+        It is 0 where none is due.
+        """
+
     def statistics() -> Mapping[str, int]:
         """Give counters and gauges of this process by name."""
 
@@ -831,6 +837,9 @@ class ILedgerTransaction(Interface):
 
     def count() -> Mapping[DeliveryState, int]:
         """See :meth:`ILedger.count`."""
+
+    def lag() -> float:
+        """See :meth:`ILedger.lag`."""
 
 
 class ILedgerStore(Interface):

@@ -265,6 +265,10 @@ class Ledger:
         """See :class:`oni.interfaces.ILedger`."""
         return self._read(lambda transaction: transaction.count())
 
+    def lag(self) -> Deferred[float]:
+        """See :class:`oni.interfaces.ILedger`."""
+        return self._read(lambda transaction: transaction.lag())
+
     def statistics(self) -> Mapping[str, int]:
         """See :class:`oni.interfaces.ILedger`."""
         group = self._group

@@ -228,3 +228,7 @@ class _MemoryTransaction(LedgerTransaction):
     def count(self) -> dict[DeliveryState, int]:
         states = [row.state for row in self._store.rows.values()]
         return {state: states.count(state) for state in STATES}
+
+    def due_since(self) -> float | None:
+        pending = (row.next_at for row in self._store.rows.values() if row.state == "pending")
+        return min(pending, default=None)

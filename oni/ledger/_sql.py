@@ -75,6 +75,7 @@ _DELIVERIES = (
     "ORDER BY changed_at DESC, key, handler LIMIT :limit"
 )
 _COUNT = "SELECT state, COUNT(*) FROM oni_delivery GROUP BY state"
+_DUE_SINCE = "SELECT MIN(next_at) FROM oni_delivery WHERE state = 'pending' AND version = :version"
 
 
 class Connection(Protocol):
@@ -280,6 +281,11 @@ class SqlTransaction(LedgerTransaction):
         """See the base class."""
         found = {row[0]: row[1] for row in self._connection.rows(_COUNT, {})}
         return {state: found.get(state, 0) for state in STATES}
+
+    def due_since(self) -> float | None:
+        """See the base class."""
+        found: float | None = self._connection.rows(_DUE_SINCE, {"version": VERSION})[0][0]
+        return found
 
     def _deliveries(self, statement: str, values: Values) -> Sequence[Delivery]:
         return [Delivery(*row) for row in self._connection.rows(statement, values)]

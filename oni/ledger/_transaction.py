@@ -132,6 +132,11 @@ class LedgerTransaction(ABC):
         event, admitted_at = found
         return LedgerRecord(event, admitted_at, self.of_key(key), self.decisions(key))
 
+    def lag(self) -> float:
+        """See :class:`oni.interfaces.ILedgerTransaction`."""
+        since = self.due_since()
+        return 0.0 if since is None else max(0.0, self.now() - since)
+
     def _step(self, claim: Claim, after: Delivery) -> None:
         """Write what a claim's owner has come to, if it still has the claim."""
         if not self.write(claim.delivery, after):
@@ -220,3 +225,7 @@ class LedgerTransaction(ABC):
     @abstractmethod
     def count(self) -> dict[DeliveryState, int]:
         """See :class:`oni.interfaces.ILedgerTransaction`."""
+
+    @abstractmethod
+    def due_since(self) -> float | None:
+        """Give the time from which on the first of all pending deliveries may be claimed."""

@@ -350,6 +350,26 @@ class LedgerStoreBattery:
             counted, {"pending": 2, "running": 1, "done": 0, "dead": 0, "uncertain": 0}
         )
 
+    def test_lag(self) -> None:
+        """It is told for how long the delivery that is due longest has been so."""
+
+        def lag() -> float:
+            with self.store.transaction(read=True) as transaction:
+                return round(transaction.lag(), 3)
+
+        self.case.assertEqual(lag(), 0.0)
+        self.admit("a")
+        self.now += 3.0
+        self.admit("b")
+        self.now += 2.0
+        self.case.assertEqual(lag(), 5.0)
+        (claim,) = self.claim(1)
+        self.case.assertEqual((claim.key, lag()), ("a", 2.0))
+        self.claim(1)
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "not now", False, 60.0)
+        self.case.assertEqual(lag(), 0.0)
+
     def test_unknown_key(self) -> None:
         """Of a key that never came nothing is known."""
         with self.store.transaction(read=True) as transaction:

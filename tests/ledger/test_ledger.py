@@ -216,6 +216,7 @@ class LedgerTests(SynchronousTestCase):
         self.get(self.ledger.admit([event("k", "park")]))
         self.get(self.ledger.fail(self.claim(), "no"))
         self.assertEqual(self.get(self.ledger.count())["uncertain"], 1)
+        self.assertEqual(self.get(self.ledger.lag()), 0.0)
         (listed,) = self.get(self.ledger.deliveries("uncertain", "mail"))
         self.assertEqual(listed.key, "k")
         self.assertEqual(self.get(self.ledger.resolve("mail", "k", "done", "ann")).state, "done")
