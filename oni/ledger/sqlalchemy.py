@@ -64,9 +64,12 @@ sa.Table(
     sa.Column("next_at", sa.Double, nullable=False),
     sa.Column("changed_at", sa.Double, nullable=False),
     sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("waits_for", sa.Integer, nullable=False),
+    sa.Column("awaited_by", sa.Integer, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.CheckConstraint(f"state IN {STATES}", name="oni_delivery_state"),
-    sa.Index("oni_delivery_due", "state", "handler", "next_at"),
+    sa.Index("oni_delivery_due", "state", "handler", "waits_for", "next_at", "key"),
     sa.Index("oni_delivery_changed", "changed_at"),
     sqlite_with_rowid=False,
 )
@@ -166,12 +169,13 @@ class SqlAlchemyStore:
         self._process = os.getpid()
 
     @classmethod
-    def from_url(cls, url: str) -> SqlAlchemyStore:
+    def from_url(cls, url: str, namespace: str = "oni") -> SqlAlchemyStore:
         """Make one with an engine of its own.
 
         Args:
             url: As SQLAlchemy has it: ``sqlite:////var/lib/oni/ledger.db``,
                 ``postgresql://user:password@host/database``.
+            namespace: What idempotency keys begin with.
 
         Raises:
             LedgerUrlError: It is not an address of one of these databases.
@@ -183,7 +187,7 @@ class SqlAlchemyStore:
             engine = sa.create_engine(parsed, pool_pre_ping=True)
         except SQLAlchemyError as error:
             raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
-        return cls(prepare_engine(engine))
+        return cls(prepare_engine(engine), namespace=namespace)
 
     def open(self) -> Sequence[str]:
         """See :class:`oni.interfaces.ILedgerStore`. Makes the tables that are missing."""
@@ -351,4 +355,4 @@ class _Dedicated:
 
 @lru_cache(maxsize=256)
 def _with_percent(statement: str) -> str:
-    return re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement)
+    return re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement)

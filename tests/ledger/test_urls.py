@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 from unittest import mock
 
 import sqlalchemy as sa
@@ -23,6 +24,12 @@ class UrlTests(SynchronousTestCase):
             store = store_for(url)
             self.assertIsInstance(store, SqlAlchemyStore)
             self.assertEqual(store.label, "effects once")
+
+    def test_namespace(self) -> None:
+        """A store is told what idempotency keys begin with."""
+        for url in ("memory:", "sqlite:////nowhere/ledger.db"):
+            store: Any = store_for(url, "shop")
+            self.assertEqual(store.namespace, "shop")
 
     def test_unknown(self) -> None:
         """Anything else is refused, without the password that may be in it."""
