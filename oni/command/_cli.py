@@ -18,6 +18,7 @@ from oni.command._check_config import check_config
 from oni.command._doctor import doctor
 from oni.command._failures import FAILED, INTERRUPTED, WRONG_USAGE
 from oni.command._history import history
+from oni.command._ledger import ledger
 from oni.command._pub import pub
 from oni.command._show import one_line
 from oni.command._sub import sub
@@ -98,8 +99,8 @@ def _read_no_more() -> None:
     cls=_OneLine,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 refused or found wrong, 2 wrong usage, 3 no daemon answers, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 refused or found wrong, 2 wrong usage, 3 no daemon or ledger "
+    "answers, 130 interrupted.",
 )
 @click.version_option(
     __version__,
@@ -113,5 +114,5 @@ def cli() -> None:
     """
 
 
-for _command in (pub, sub, history, token, check_config, doctor, bench):
+for _command in (pub, sub, history, ledger, token, check_config, doctor, bench):
     cli.add_command(_command)

@@ -13,7 +13,7 @@ WRONG_USAGE = 2
 """The command line is not right."""
 
 UNREACHABLE = 3
-"""No daemon answers, or what answers is none."""
+"""No daemon answers, or what answers is none; or a ledger's database does not answer."""
 
 INTERRUPTED = 130
 """Ctrl-C, where that is not the usual end."""

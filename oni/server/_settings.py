@@ -17,7 +17,9 @@ from msgspec import Meta
 from oni.errors import OniError
 from oni.server._admin_settings import AdminSettings
 from oni.server._collector_settings import CollectorSettings
+from oni.server._ledger_settings import LedgerSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
+from oni.server._sources_settings import SourcesSettings
 from oni.server._tables import words_for
 from oni.server.auth._permissions import WhoMay, WhoSubscribes, demands
 from oni.server.auth._settings import AuthSettings
@@ -363,6 +365,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     collector: CollectorSettings = CollectorSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    sources: SourcesSettings = SourcesSettings()
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -430,6 +434,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
     "collector": CollectorSettings,
+    "ledger": LedgerSettings,
+    "sources": SourcesSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

@@ -20,6 +20,7 @@ from twisted.internet.endpoints import serverFromString
 
 from oni.channels import backend_for
 from oni.errors import BackendUrlError, SettingsError
+from oni.server._ledger_settings import ledger_problems
 from oni.server._running_settings import running_problems
 from oni.server._settings import (
     ACT_PHASES,
@@ -30,6 +31,7 @@ from oni.server._settings import (
     ServerSettings,
     Settings,
 )
+from oni.server._sources_settings import sources_problems
 from oni.server._tables import article, convert_table, suggest
 from oni.server.auth._keys import key_problems, with_key
 from oni.server.auth._reading import SECRETS, read_auth
@@ -248,6 +250,8 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
         )
     problems += settings.admin.problems(settings.listens_on_loopback, server.allowed_hosts)
     problems += running_problems(settings.running, settings.metrics)
+    problems += ledger_problems(settings.ledger)
+    problems += sources_problems(settings.sources, settings.ledger)
     problems += key_problems(settings.auth, settings.folder, wrong)
     problems += _channels_problems(settings.channels)
     try:

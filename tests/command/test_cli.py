@@ -16,7 +16,7 @@ from oni.command._http import Answer
 from oni.command._show import Printer
 from tests.command.cases import CommandTestCase
 
-COMMANDS = ("pub", "sub", "history", "token", "check-config", "doctor", "bench")
+COMMANDS = ("pub", "sub", "history", "ledger", "token", "check-config", "doctor", "bench")
 
 
 class Cli(CommandTestCase):
@@ -35,7 +35,12 @@ class Cli(CommandTestCase):
 
     def test_every_option_is_explained(self) -> None:
         """No option is without help."""
+        commands = dict(cli.commands)
         for name, command in cli.commands.items():
+            if isinstance(command, click.Group):
+                commands |= {f"{name} {part}": each for part, each in command.commands.items()}
+        for name, command in commands.items():
+            self.assertTrue(command.short_help, name)
             for parameter in command.params:
                 if isinstance(parameter, click.Option):
                     self.assertTrue(parameter.help, f"{name} {parameter.name}")

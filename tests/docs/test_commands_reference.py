@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,17 +23,27 @@ _WIDTH = 88
 def written() -> str:
     """Write each command's help."""
     parts = [BEGIN]
-    for name, command in cli.commands.items():
-        parts += [f"\n.. _command-{name}:\n", f"\n``oni {name}``\n{'-' * (len(name) + 8)}\n"]
+    for name, command in _all_commands():
+        label = name.replace(" ", "-")
+        parts += [f"\n.. _command-{label}:\n", f"\n``oni {name}``\n{'-' * (len(name) + 8)}\n"]
         help_text = textwrap.indent(_help(name, command), "   ")
         parts.append(f"\n.. code-block:: text\n\n{help_text}\n")
     return "".join(parts)
 
 
+def _all_commands() -> Iterator[tuple[str, click.Command]]:
+    """Give every command by its name, those of a group after the group."""
+    for name, command in cli.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {part}", each) for part, each in command.commands.items())
+
+
 def _help(name: str, command: click.Command) -> str:
-    parent = click.Context(cli, info_name="oni", terminal_width=_WIDTH, **cli.context_settings)
-    context = click.Context(command, parent, info_name=name)
-    return command.get_help(context)
+    context = click.Context(cli, info_name="oni", terminal_width=_WIDTH, **cli.context_settings)
+    for word in name.split()[:-1]:
+        context = click.Context(cli.commands[word], context, info_name=word)
+    return command.get_help(click.Context(command, context, info_name=name.split()[-1]))
 
 
 def test_reference_page() -> None:
@@ -44,6 +55,7 @@ def test_reference_page() -> None:
 def test_options_on_pages() -> None:
     """Every command and option that a page of the documentation shows is one."""
     shown = 0
+    commands = dict(_all_commands())
     for page in [*DOCS.rglob("*.rst"), DOCS.parent / "README.md"]:
         if "_build" in page.parts or page == PAGE:
             continue
@@ -52,10 +64,13 @@ def test_options_on_pages() -> None:
             name = words[0].strip("`")
             if name.startswith("-"):
                 continue
-            assert name in cli.commands, (page.name, line)
+            assert name in commands, (page.name, line)
+            if isinstance(commands[name], click.Group):
+                name = f"{name} {words[1]}"
+                assert name in commands, (page.name, line)
             known = {
                 option
-                for parameter in cli.commands[name].params
+                for parameter in commands[name].params
                 for option in (*parameter.opts, "--help", "-h")
             }
             used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}

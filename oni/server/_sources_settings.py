@@ -1,0 +1,71 @@
+"""``[sources]``: what turns changes into events, and where their handlers run."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from oni.server._ledger_settings import LedgerSettings
+from oni.server._tables import article
+
+__all__ = ["SourcesSettings", "sources_problems"]
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[sources]``: events that are handled once for each key. They need a ledger."""
+
+    configure: Annotated[
+        str | None,
+        Meta(
+            description="The function that registers group handlers and sources, as "
+            "'module:function'. It is called once, with the EventSources, before anything is "
+            "delivered. The module may lie beside the settings file."
+        ),
+    ] = None
+    deliver: Annotated[
+        Literal["here", "worker"],
+        Meta(
+            description="Where handlers run. 'here': in the daemon, and in workers. 'worker': "
+            "only in processes of `oni sources work`."
+        ),
+    ] = "here"
+    concurrency: Annotated[
+        int, Meta(ge=1, description="Events whose handlers run in one process at once, at most.")
+    ] = 64
+    threads: Annotated[
+        int,
+        Meta(ge=1, description="Threads of one process for handlers that may block, at most."),
+    ] = 10
+    django_settings: Annotated[
+        str | None,
+        Meta(
+            description="The settings module of a Django project that has oni.sources.django "
+            "among its apps, like 'mysite.settings'. Its sources and its ledger are used then."
+        ),
+    ] = None
+
+
+def sources_problems(sources: SourcesSettings, ledger: LedgerSettings) -> list[str]:
+    """Say what is wrong with these settings that their types do not show."""
+    problems = []
+    configure, django = sources.configure, sources.django_settings
+    if configure is not None and not _FUNCTION.fullmatch(configure):
+        problems.append(f"sources.configure: expected 'module:function', got {article(configure)}")
+    if django is not None and not _MODULE.fullmatch(django):
+        problems.append(
+            f"sources.django_settings: expected a module like 'mysite.settings', got "
+            f"{article(django)}"
+        )
+    if django is not None and ledger.url is not None:
+        problems.append(
+            "ledger.url: the Django project of sources.django_settings has a ledger of its own"
+        )
+    if configure is not None and django is None and ledger.url is None:
+        problems.append("ledger.url: expected an address, as sources.configure needs a ledger")
+    return problems
