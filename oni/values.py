@@ -34,6 +34,7 @@ __all__ = [
     "ModelChange",
     "OnCrash",
     "Outcome",
+    "OutboxBacklog",
     "Page",
     "PendingEvent",
     "Phase",
@@ -491,6 +492,9 @@ class Delivery:
         changed_at: When it came into this state.
         last_error: Why it failed last, ``""`` if it never did.
         rank: Its place in the order of the event's deliveries; see :class:`Handling`.
+        waits_for: How many of the key's deliveries have a lower rank and have not ended. It is
+            not claimed before there are none.
+        awaited_by: How many of the key's deliveries have a higher rank.
     """
 
     handler: str
@@ -507,6 +511,8 @@ class Delivery:
     changed_at: float = 0.0
     last_error: str = ""
     rank: int = 0
+    waits_for: int = 0
+    awaited_by: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,6 +589,21 @@ class LedgerRecord:
     admitted_at: float
     deliveries: Sequence[Delivery] = ()
     decisions: Sequence[Decision] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxBacklog:
+    """How an outbox stands.
+
+    Attributes:
+        waiting: How many events wait to be admitted into the ledger.
+        aside: How many lie aside, because they never can be.
+        age: For how many seconds the oldest one has waited, 0 if none does.
+    """
+
+    waiting: int = 0
+    aside: int = 0
+    age: float = 0.0
 
 
 class Event(Mapping[str, Any]):

@@ -183,13 +183,18 @@ class Ledger:
         by_place = {place: transaction.admit(event) for place, event in ordered}
         return [by_place[place] for place in range(len(events))]
 
-    def claim(self, handlers: Collection[str], limit: int = GROUP) -> Deferred[Sequence[Claim]]:
+    def claim(
+        self, handlers: Collection[str], limit: int = GROUP, keys: Collection[str] | None = None
+    ) -> Deferred[Sequence[Claim]]:
         """See :class:`oni.interfaces.ILedger`."""
+        wanted = None if keys is None else sorted(set(keys))
+        if wanted is not None and len(wanted) > GROUP:
+            raise ValueError(f"at most {GROUP} keys are claimed at once, not {len(wanted)}")
         names = sorted(handlers)
         turn = next(self._turns) % max(1, len(names))
         names = names[turn:] + names[:turn]
         limit = min(limit, GROUP)
-        claimed = self._write(lambda t: t.claim(names, limit, self.owner, self._lease))
+        claimed = self._write(lambda t: t.claim(names, limit, self.owner, self._lease, wanted))
 
         def keep(claims: Sequence[Claim]) -> Sequence[Claim]:
             self._keeper.hold(claims)

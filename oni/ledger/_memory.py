@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -156,11 +157,17 @@ class _MemoryTransaction(LedgerTransaction):
         found = self._store.events.get(key)
         return found[1] if found else None
 
-    def due(self, handler: str, now: float, limit: int) -> Sequence[tuple[Delivery, str, bytes]]:
+    def due(
+        self, handler: str, now: float, limit: int, keys: Collection[str] | None
+    ) -> Sequence[tuple[Delivery, str, bytes]]:
         due = [
             row
             for row in self._store.rows.values()
-            if row.handler == handler and row.state == "pending" and row.next_at <= now
+            if row.handler == handler
+            and row.state == "pending"
+            and not row.waits_for
+            and row.next_at <= now
+            and (keys is None or row.key in keys)
         ]
         due.sort(key=lambda row: (row.next_at, row.key))
         events = (self._store.events[row.key][0] for row in due)
@@ -178,8 +185,13 @@ class _MemoryTransaction(LedgerTransaction):
             return False
         if unless_extended and row.lease_until != before.lease_until:
             return False
-        self.add_delivery(after)
+        self.add_delivery(replace(after, waits_for=row.waits_for))
         return True
+
+    def let_wait(self, key: str, rank: int, more: int) -> None:
+        for row in self.of_key(key):
+            if row.rank > rank:
+                self.add_delivery(replace(row, waits_for=row.waits_for + more))
 
     def running(self) -> Sequence[Delivery]:
         return [row for row in self._store.rows.values() if row.state == "running"]
@@ -230,5 +242,6 @@ class _MemoryTransaction(LedgerTransaction):
         return {state: states.count(state) for state in STATES}
 
     def due_since(self) -> float | None:
-        pending = (row.next_at for row in self._store.rows.values() if row.state == "pending")
+        rows = self._store.rows.values()
+        pending = (row.next_at for row in rows if row.state == "pending" and not row.waits_for)
         return min(pending, default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ Row = Sequence[Any]
 Values = Mapping[str, Any]
 _COLUMNS = (
     "handler, key, state, on_crash, max_attempts, attempts, crashes, token, owner, lease_until, "
-    "next_at, changed_at, last_error"
+    "next_at, changed_at, last_error, rank, waits_for, awaited_by"
 )
 _D_COLUMNS = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
 
@@ -42,8 +42,8 @@ _DIGEST = "SELECT digest FROM oni_event WHERE key = :key"
 _DUE = (
     f"SELECT {_D_COLUMNS}, e.group_name, e.payload FROM oni_delivery AS d "
     "JOIN oni_event AS e ON e.key = d.key "
-    "WHERE d.state = 'pending' AND d.handler = :handler AND d.next_at <= :now "
-    "AND d.version = :version AND e.version = :version "
+    "WHERE d.state = 'pending' AND d.handler = :handler AND d.waits_for = 0 "
+    "AND d.next_at <= :now AND d.version = :version AND e.version = :version {keys}"
     "ORDER BY d.next_at, d.key LIMIT :limit"
 )
 _FIND = f"SELECT {_COLUMNS} FROM oni_delivery WHERE key = :key AND handler = :handler"
@@ -52,6 +52,9 @@ _WRITE = (
     "token = :token, owner = :owner, lease_until = :lease_until, next_at = :next_at, "
     "changed_at = :changed_at, last_error = :last_error "
     "WHERE key = :key AND handler = :handler AND token = :was_token AND state = :was_state"
+)
+_LET_WAIT = (
+    "UPDATE oni_delivery SET waits_for = waits_for + :more WHERE key = :key AND rank > :rank"
 )
 _WRITE_UNLESS_EXTENDED = f"{_WRITE} AND lease_until = :was_lease"
 _RUNNING = f"SELECT {_COLUMNS} FROM oni_delivery WHERE state = 'running' AND version = :version"
@@ -75,7 +78,10 @@ _DELIVERIES = (
     "ORDER BY changed_at DESC, key, handler LIMIT :limit"
 )
 _COUNT = "SELECT state, COUNT(*) FROM oni_delivery GROUP BY state"
-_DUE_SINCE = "SELECT MIN(next_at) FROM oni_delivery WHERE state = 'pending' AND version = :version"
+_DUE_SINCE = (
+    "SELECT MIN(next_at) FROM oni_delivery WHERE state = 'pending' AND waits_for = 0 "
+    "AND version = :version"
+)
 
 
 class Connection(Protocol):
@@ -194,6 +200,9 @@ class SqlTransaction(LedgerTransaction):
         values = _values(delivery) | {
             "on_crash": delivery.on_crash,
             "max_attempts": delivery.max_attempts,
+            "rank": delivery.rank,
+            "waits_for": delivery.waits_for,
+            "awaited_by": delivery.awaited_by,
             "version": VERSION,
         }
         self._connection.change(_ADD_DELIVERY, values)
@@ -215,12 +224,18 @@ class SqlTransaction(LedgerTransaction):
         found = self._connection.rows(_DIGEST, {"key": key})
         return bytes(found[0][0]) if found else None
 
-    def due(self, handler: str, now: float, limit: int) -> Sequence[tuple[Delivery, str, bytes]]:
+    def due(
+        self, handler: str, now: float, limit: int, keys: Collection[str] | None
+    ) -> Sequence[tuple[Delivery, str, bytes]]:
         """See the base class."""
-        found = self._connection.rows(
-            _DUE + self._database.skip_locked,
-            {"handler": handler, "now": now, "limit": limit, "version": VERSION},
-        )
+        values = {"handler": handler, "now": now, "limit": limit, "version": VERSION}
+        among = ""
+        if keys is not None:
+            named = {f"key_{number}": key for number, key in enumerate(keys)}
+            among = f"AND d.key IN ({', '.join(f':{name}' for name in named)}) "
+            values |= named
+        statement = _DUE.format(keys=among) + self._database.skip_locked
+        found = self._connection.rows(statement, values)
         return [(Delivery(*row[:-2]), row[-2], bytes(row[-1])) for row in found]
 
     def find(self, handler: str, key: str) -> Delivery | None:
@@ -238,6 +253,10 @@ class SqlTransaction(LedgerTransaction):
             return self._connection.change(_WRITE, values) == 1
         values["was_lease"] = before.lease_until
         return self._connection.change(_WRITE_UNLESS_EXTENDED, values) == 1
+
+    def let_wait(self, key: str, rank: int, more: int) -> None:
+        """See the base class."""
+        self._connection.change(_LET_WAIT, {"key": key, "rank": rank, "more": more})
 
     def running(self) -> Sequence[Delivery]:
         """See the base class."""

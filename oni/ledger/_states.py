@@ -21,6 +21,7 @@ __all__ = [
     "completed",
     "extended",
     "failed",
+    "has_ended",
     "released",
     "rescued",
     "resolved",
@@ -46,8 +47,14 @@ def backoff(times: int) -> float:
     return float(min(_LONGEST_DELAY, 2.0 ** min(times - 1, 30)))
 
 
+def has_ended(delivery: Delivery) -> bool:
+    """Say whether those of a higher rank wait for it no more."""
+    return delivery.state not in ("pending", "running")
+
+
 def admitted(event: LedgerEvent, now: float) -> list[Delivery]:
     """Give the deliveries of an event that is new, one for each handler."""
+    ranks = [handling.rank for handling in event.handlings]
     return [
         Delivery(
             handler=handling.handler,
@@ -56,6 +63,9 @@ def admitted(event: LedgerEvent, now: float) -> list[Delivery]:
             max_attempts=handling.max_attempts,
             next_at=now,
             changed_at=now,
+            rank=handling.rank,
+            waits_for=sum(rank < handling.rank for rank in ranks),
+            awaited_by=sum(rank > handling.rank for rank in ranks),
         )
         for handling in event.handlings
     ]

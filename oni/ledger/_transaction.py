@@ -59,7 +59,12 @@ class LedgerTransaction(ABC):
         return "duplicate" if self.digest(event.key) == digest else "conflict"
 
     def claim(
-        self, handlers: Collection[str], limit: int, owner: str, lease: float
+        self,
+        handlers: Collection[str],
+        limit: int,
+        owner: str,
+        lease: float,
+        keys: Collection[str] | None = None,
     ) -> Sequence[Claim]:
         """See :class:`oni.interfaces.ILedgerTransaction`. Each handler has its share.
 
@@ -67,10 +72,12 @@ class LedgerTransaction(ABC):
         by another's. So whoever calls this again and again lets them change places.
         """
         claims: list[Claim] = []
+        if keys is not None and not keys:
+            return claims
         now = self.now()
         for place, handler in enumerate(handlers):
             share = ceil((limit - len(claims)) / (len(handlers) - place))
-            for delivery, group, payload in self.due(handler, now, share) if share else ():
+            for delivery, group, payload in self.due(handler, now, share, keys) if share else ():
                 if delivery.crashes and claims:
                     break  # it comes alone, when it is the first
                 after = _states.claimed(delivery, owner, now, lease)
@@ -101,7 +108,7 @@ class LedgerTransaction(ABC):
     def rescue(self, delivery: Delivery) -> bool:
         """See :class:`oni.interfaces.ILedgerTransaction`."""
         after = _states.rescued(delivery, self.now())
-        return self.write(delivery, after, unless_extended=True)
+        return self._change(delivery, after, unless_extended=True)
 
     def resolve(
         self, handler: str, key: str, decision: Literal["done", "retry"], who: str
@@ -112,7 +119,7 @@ class LedgerTransaction(ABC):
             raise UnknownDeliveryError(handler, key)
         now = self.now()
         after = _states.resolved(before, decision, now)
-        if not self.write(before, after):
+        if not self._change(before, after):
             raise StaleClaimError(handler, key, before.token)
         self.add_decision(Decision(handler, key, decision, before.state, who, now))
         return after
@@ -139,8 +146,17 @@ class LedgerTransaction(ABC):
 
     def _step(self, claim: Claim, after: Delivery) -> None:
         """Write what a claim's owner has come to, if it still has the claim."""
-        if not self.write(claim.delivery, after):
+        if not self._change(claim.delivery, after):
             raise StaleClaimError(claim.handler, claim.key, claim.token)
+
+    def _change(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
+        """Write a delivery, and tell those of a higher rank when it ends, or begins again."""
+        if not self.write(before, after, unless_extended):
+            return False
+        more = _states.has_ended(before) - _states.has_ended(after)
+        if more and before.awaited_by:
+            self.let_wait(before.key, before.rank, more)
+        return True
 
     def _idempotency_key(self, delivery: Delivery) -> str:
         return f"{self._namespace}/{delivery.handler}/{delivery.key}"
@@ -168,9 +184,12 @@ class LedgerTransaction(ABC):
         """Give the digest that an event was added with."""
 
     @abstractmethod
-    def due(self, handler: str, now: float, limit: int) -> Sequence[tuple[Delivery, str, bytes]]:
+    def due(
+        self, handler: str, now: float, limit: int, keys: Collection[str] | None
+    ) -> Sequence[tuple[Delivery, str, bytes]]:
         """Give pending deliveries whose time has come, that which waits longest first.
 
+        Only those that wait for none of a lower rank, and, unless it is None, only of these keys.
         With each: its event's group and payload. Nobody else is given the same ones before this
         transaction ends, where the store can see to that.
         """
@@ -183,6 +202,8 @@ class LedgerTransaction(ABC):
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
         """Write a delivery, if it still has the token and the state that it had before.
 
+        For how many others it waits stays as it is kept.
+
         Args:
             before: How it was.
             after: How it shall be.
@@ -191,6 +212,10 @@ class LedgerTransaction(ABC):
         Returns:
             Whether it was so.
         """
+
+    @abstractmethod
+    def let_wait(self, key: str, rank: int, more: int) -> None:
+        """Let the key's deliveries of a higher rank wait for so many more of this one; or less."""
 
     @abstractmethod
     def running(self) -> Sequence[Delivery]:

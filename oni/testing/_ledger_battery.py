@@ -157,6 +157,132 @@ class LedgerStoreBattery:
         self.case.assertEqual(len(self.claim(2)), 2)
         self.case.assertEqual(len(self.claim(2)), 1)
 
+    def test_keys(self) -> None:
+        """Of given keys alone is claimed, if that is wanted."""
+        for number in range(70):
+            self.admit(f"k{number}")
+        wanted = [f"k{number}" for number in range(66, 2, -1)]
+        with self.store.transaction() as transaction:
+            self.case.assertEqual(list(transaction.claim(["mail"], 64, _ONE, _LEASE, [])), [])
+            none = transaction.claim(["mail"], 64, _ONE, _LEASE, ["another"])
+            two = transaction.claim(["mail"], 64, _ONE, _LEASE, ["k0", "k69"])
+            all_ = transaction.claim(["mail"], 64, _ONE, _LEASE, wanted)
+        self.case.assertEqual(list(none), [])
+        self.case.assertEqual([claim.key for claim in two], ["k0", "k69"])
+        self.case.assertEqual(sorted(claim.key for claim in all_), sorted(wanted))
+        self.case.assertEqual(
+            sorted(claim.key for claim in self.claim()), ["k1", "k2", "k67", "k68"]
+        )
+
+    def admit_ranked(self, key: str = "k", **ranks: int) -> None:
+        """Admit an event for handlers of these ranks."""
+        handlings = tuple(Handling(name, rank=rank) for name, rank in ranks.items())
+        with self.store.transaction() as transaction:
+            transaction.admit(LedgerEvent(key, handlings=handlings))
+
+    def claim_all(self) -> dict[str, Claim]:
+        """Claim what is due, for every handler of these tests."""
+        with self.store.transaction() as transaction:
+            claims = transaction.claim(["third", "second", "mate", "first"], 64, _ONE, _LEASE)
+        return {claim.handler: claim for claim in claims}
+
+    def test_ranks(self) -> None:
+        """A delivery is due once none of a lower rank is pending or running, whatever the gaps."""
+        self.admit_ranked(third=7, second=3, mate=1, first=1)
+        claims = self.claim_all()
+        self.case.assertEqual(set(claims), {"first", "mate"})
+        with self.store.transaction() as transaction:
+            transaction.complete(claims["first"])
+        self.case.assertEqual(self.claim_all(), {})
+        with self.store.transaction() as transaction:
+            transaction.complete(claims["mate"])
+        claims = self.claim_all()
+        self.case.assertEqual(set(claims), {"second"})
+        with self.store.transaction() as transaction:
+            transaction.complete(claims["second"])
+        self.case.assertEqual(set(self.claim_all()), {"third"})
+
+    def test_ranks_in_one_transaction(self) -> None:
+        """What ends lets the next one be claimed in the same transaction."""
+        self.admit_ranked(second=1, first=0)
+        with self.store.transaction() as transaction:
+            (claim,) = transaction.claim(["first", "second"], 64, _ONE, _LEASE)
+            transaction.complete(claim)
+            (claim,) = transaction.claim(["first", "second"], 64, _ONE, _LEASE)
+        self.case.assertEqual(claim.handler, "second")
+
+    def test_a_retry_has_not_ended(self) -> None:
+        """While one waits for its next attempt, those of a higher rank wait."""
+        self.admit_ranked(second=1, first=0)
+        (claim,) = self.claim_all().values()
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "no", False, 5.0)
+        self.case.assertEqual(self.claim_all(), {})
+        self.now += 5.0
+        self.case.assertEqual(set(self.claim_all()), {"first"})
+        self.rescue_all()
+        self.case.assertEqual(set(self.claim_all()), {"first"}, "nor has a rescued one")
+
+    def test_the_dead_have_ended(self) -> None:
+        """What is dead, in doubt or decided keeps nobody waiting."""
+        self.admit_ranked(third=2, second=1, first=0)
+        (claim,) = self.claim_all().values()
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "no", True, None)
+        self.case.assertEqual(set(self.claim_all()), {"second"})
+        for _ in range(5):
+            self.rescue_all()
+            self.now += 1_000.0
+            claims = self.claim_all()
+        self.case.assertEqual(set(claims), {"third"})
+        self.admit_ranked("decided", second=1, first=0)
+        with self.store.transaction() as transaction:
+            transaction.resolve("first", "decided", "done", "ann")
+        self.case.assertEqual(set(self.claim_all()), {"second"})
+
+    def test_ranks_after_a_decision(self) -> None:
+        """Those that have not run wait again for one that an operator lets run again."""
+        self.admit_ranked(third=2, second=1, first=0)
+        (claim,) = self.claim_all().values()
+        with self.store.transaction() as transaction:
+            transaction.complete(claim)
+            (second,) = transaction.claim(["second"], 1, _ONE, _LEASE)
+            transaction.resolve("first", "k", "retry", "ann")
+            transaction.complete(second)
+        self.case.assertEqual(self.row("k", "third").waits_for, 1)
+        claims = self.claim_all()
+        self.case.assertEqual(set(claims), {"first"})
+        with self.store.transaction() as transaction:
+            transaction.complete(claims["first"])
+        self.case.assertEqual(set(self.claim_all()), {"third"})
+
+    def test_ranks_of_other_keys(self) -> None:
+        """Keys do not wait for each other."""
+        self.admit_ranked("a", second=1, first=0)
+        self.admit_ranked("b", second=1)
+        self.case.assertEqual(
+            {name: claim.key for name, claim in self.claim_all().items()},
+            {"first": "a", "second": "b"},
+        )
+
+    def test_ranks_survive_a_rollback(self) -> None:
+        """A completion that is rolled back lets nobody run."""
+        self.admit_ranked(second=1, first=0)
+        (claim,) = self.claim_all().values()
+        with self.case.assertRaises(ZeroDivisionError), self.store.transaction() as transaction:
+            transaction.complete(claim)
+            _go_wrong()
+        self.case.assertEqual(self.claim_all(), {})
+        self.case.assertEqual(self.row("k", "second").waits_for, 1)
+
+    def test_lag_of_those_that_wait(self) -> None:
+        """What waits for a lower rank is not late."""
+        self.admit_ranked(second=1, first=0)
+        self.claim_all()
+        self.now += 5.0
+        with self.store.transaction(read=True) as transaction:
+            self.case.assertEqual(transaction.lag(), 0.0)
+
     def test_effect_with_completion(self) -> None:
         """An effect and its completion are committed together."""
         self.admit("k", "transaction")
@@ -447,7 +573,7 @@ def take_random_steps(model: LedgerModel, random: Random, steps: int) -> None:
         random: Chooses.
         steps: How many.
     """
-    handlers = ["mail", "log"]
+    handlers = ["mail", "log", "push"]
     for _ in range(steps):
         _random_step(model, random, handlers)
         model.verify()
@@ -460,13 +586,14 @@ def _random_step(model: LedgerModel, random: Random, handlers: Sequence[str]) ->
     if name == "admit":
         policies: list[OnCrash] = ["retry", "park", "transaction"]
         handlings = [
-            Handling(each, random.choice(policies), random.randint(1, 3))
-            for each in random.sample(handlers, random.randint(0, 2))
+            Handling(each, random.choice(policies), random.randint(1, 3), random.randint(0, 2))
+            for each in random.sample(handlers, random.randint(0, len(handlers)))
         ]
         model.admit(key, random.choice([b"a", b"a", b"b"]), handlings)
     elif name == "claim":
-        wanted = random.sample(handlers, random.randint(1, 2))
-        model.claim(random.choice([_ONE, _TWO]), wanted, random.randint(1, 4), _LEASE)
+        wanted = random.sample(handlers, random.randint(1, len(handlers)))
+        keys = random.choice([None, None, [key, "k0"], []])
+        model.claim(random.choice([_ONE, _TWO]), wanted, random.randint(1, 4), _LEASE, keys)
     elif name == "look":
         model.look()
     elif name == "rescue" and model.sightings:

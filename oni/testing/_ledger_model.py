@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from oni.values import Claim, Delivery, Handling, LedgerEvent
 __all__ = ["LedgerModel"]
 
 _ALL = 1_000_000
+_NOT_ENDED = ("pending", "running")
 _TO_BE_WRITTEN = 1e-6  # seconds; a store's numbers may be this much off
 
 
@@ -87,22 +88,34 @@ class LedgerModel:
             row = _Expected(each, self.now, changed_at=self.now)
             self._rows[key, each.handler] = row
 
-    def claim(self, owner: str, handlers: Sequence[str], limit: int, lease: float) -> None:
+    def claim(
+        self,
+        owner: str,
+        handlers: Sequence[str],
+        limit: int,
+        lease: float,
+        keys: Collection[str] | None = None,
+    ) -> None:
         """Claim what is due."""
         with self._store.transaction() as transaction:
-            claims = transaction.claim(handlers, limit, owner, lease)
+            claims = transaction.claim(handlers, limit, owner, lease, keys)
         due = {
             name: row
             for name, row in self._rows.items()
-            if row.state == "pending" and row.next_at <= self.now and name[1] in handlers
+            if row.state == "pending"
+            and row.next_at <= self.now
+            and name[1] in handlers
+            and (keys is None or name[0] in keys)
+            and not any(other.state in _NOT_ENDED for other in self._of_lower_rank(name))
         }
         assert len(claims) <= limit, "more than wanted"
         assert bool(claims) == bool(due), "what is due was left, or what is not was claimed"
         names = [(claim.key, claim.handler) for claim in claims]
         assert len(set(names)) == len(names), "one was given twice"
-        suspects = [name for name in names if due[name].crashes]
+        suspects = [name for name in names if self._rows[name].crashes]
         assert not suspects or len(names) == 1, "a suspect did not come alone"
         for claim, name in zip(claims, names, strict=True):
+            assert name in due, "one was claimed that is not due"
             row = due[name]
             row.state, row.owner, row.changed_at = "running", owner, self.now
             row.attempts += 1
@@ -264,6 +277,10 @@ class LedgerModel:
         assert set(names) == set(self._rows), "deliveries were lost, or came from nowhere"
         for each in kept:
             self._compare(each, self._rows[each.key, each.handler])
+            before = self._of_lower_rank((each.key, each.handler))
+            assert each.waits_for == sum(row.state in _NOT_ENDED for row in before), (
+                f"{each} does not wait for those of a lower rank"
+            )
         assert {state: number for state, number in counted.items() if number} == Counter(
             row.state for row in self._rows.values()
         )
@@ -280,9 +297,10 @@ class LedgerModel:
         found = (each.state, each.attempts, each.crashes, each.token, each.owner)
         expected = (row.state, row.attempts, row.crashes, row.token, row.owner)
         assert found == expected, f"{each} is not {row}"
-        assert (each.on_crash, each.max_attempts) == (
+        assert (each.on_crash, each.max_attempts, each.rank) == (
             row.handling.on_crash,
             row.handling.max_attempts,
+            row.handling.rank,
         )
         assert abs(each.changed_at - row.changed_at) < _TO_BE_WRITTEN
         if row.state == "pending":
@@ -292,6 +310,15 @@ class LedgerModel:
     def _verify_effects(self) -> None:
         written = Counter(self._effects())
         assert written == self._written, "an effect without its completion, or the reverse"
+
+    def _of_lower_rank(self, name: tuple[str, str]) -> list[_Expected]:
+        """Give those of the same key that have to end before it may run."""
+        rank = self._rows[name].handling.rank
+        return [
+            row
+            for (key, _), row in self._rows.items()
+            if key == name[0] and row.handling.rank < rank
+        ]
 
     def _holds(self, claim: Claim) -> bool:
         row = self._rows.get((claim.key, claim.handler))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ pytestmark = needs_postgres
 ONE, TWO = "1" * 32, "2" * 32
 WITHIN = 30.0  # seconds
 LEASE = 10.0
+MANY = 100_000
 
 servers: list[Postgres] = []
 
@@ -98,6 +100,43 @@ class ServerTests(SynchronousTestCase):
             ).scalar_one()
         self.assertLessEqual(claim.delivery.lease_until - LEASE, now)
         self.assertGreater(claim.delivery.lease_until - LEASE, now - WITHIN)
+
+    def test_a_claim_looks_at_what_is_due(self) -> None:
+        """What is done, or waits for a lower rank, is not looked at, however much there is."""
+        self.admit("k")
+        columns = ", ".join(column.name for column in metadata.tables["oni_delivery"].columns)
+        with self.store.transaction() as transaction:
+            for values in ("k.key || n", "'done'", "0"), ("k.key || -n", "'pending'", "1"):
+                key, state, waits_for = values
+                chosen = columns.replace("key", key, 1).replace("state", state, 1)
+                chosen = chosen.replace("waits_for", waits_for, 1)
+                transaction.connection.exec_driver_sql(
+                    f"INSERT INTO oni_delivery ({columns}) SELECT {chosen} "
+                    f"FROM oni_delivery AS k, generate_series(1, {MANY}) AS n WHERE key = 'k'"
+                )
+        with self.store.transaction(read=True) as transaction:
+            transaction.connection.exec_driver_sql("ANALYZE oni_delivery")
+        for keys in None, ["k", *(f"k{number}" for number in range(1, 64))]:
+            plan = self.plan_of_claim(keys)
+            self.assertRegex(plan, r"Index Scan using oni_delivery_(due|pkey)")
+            self.assertNotIn("Seq Scan on oni_delivery", plan)
+            left_off = sum(map(int, re.findall(r"Rows Removed by Filter: (\d+)", plan)))
+            self.assertLess(left_off, 1_000, plan)
+
+    def plan_of_claim(self, keys: Sequence[str] | None) -> str:
+        """Claim, and give how the server looked for what is due."""
+        asked: list[tuple[str, Any]] = []
+
+        def ask(_: object, __: object, statement: str, values: Any, *___: object) -> None:
+            asked.append((statement, values))
+
+        with self.store.transaction() as transaction:
+            connection = transaction.connection
+            sa.event.listen(connection, "before_cursor_execute", ask)
+            transaction.claim(["mail"], 64, ONE, LEASE, keys)
+            (due,) = [each for each in asked if "SKIP LOCKED" in each[0]]
+            plan = connection.exec_driver_sql(f"EXPLAIN ANALYZE {due[0]}", due[1]).scalars()
+            return "\n".join(plan)
 
     def test_side_by_side(self) -> None:
         """Two that claim at the same time share what is there, and neither waits."""

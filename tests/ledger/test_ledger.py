@@ -200,6 +200,16 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.ledger.statistics()["held"], 0)
         self.assertEqual(self.claim().attempt, 1)
 
+    def test_keys(self) -> None:
+        """Of given keys alone is claimed, however often each is named; of too many nothing."""
+        self.get(self.ledger.admit([event(f"k{n}") for n in range(3)]))
+        (claim,) = self.get(self.ledger.claim(["mail"], keys=["k1"] * (GROUP + 1)))
+        self.assertEqual(claim.key, "k1")
+        self.assertEqual(self.get(self.ledger.claim(["mail"], keys=[])), [])
+        with self.assertRaises(ValueError):
+            self.ledger.claim(["mail"], keys=[f"k{n}" for n in range(GROUP + 1)])
+        self.assertEqual(len(self.get(self.ledger.claim(["mail"]))), 2)
+
     def test_a_suspect_is_not_kept_waiting(self) -> None:
         """Handlers change places, so that a suspect of one comes though others are busy."""
         zone = LedgerEvent("suspect", handlings=(Handling("zone"),))

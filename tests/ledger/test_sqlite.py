@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ from oni.values import Handling, LedgerEvent
 from tests.ledger.stores import SqlFolder, effects, write_effect
 
 OWNER = "1" * 32
+LEASE = 10.0
+MANY = 2_000
 BIG = bytes(60_000)
 
 
@@ -49,6 +52,73 @@ class FolderCase(SynchronousTestCase):
         folder = SqlFolder(**options)  # type: ignore[arg-type]
         self.addCleanup(folder.remove)
         return folder
+
+
+class CostTests(FolderCase):
+    """What a claim costs: the steps of SQLite's machine, which no other process makes more."""
+
+    def fill(self, folder: SqlFolder) -> None:
+        """Make many keys: half of them done, half of them with one handler waiting for another."""
+        for number in range(2):
+            handlings = (Handling("mail"), Handling("after", rank=1))
+            with folder.store.transaction() as transaction:
+                transaction.admit(LedgerEvent(f"k{number}", handlings=handlings))
+        with folder.store.transaction() as transaction:
+            for claim in transaction.claim(["mail"], 1, OWNER, LEASE):
+                transaction.complete(claim)
+            for claim in transaction.claim(["after"], 1, OWNER, LEASE):
+                transaction.complete(claim)
+        for table, columns in (
+            ("oni_event", "key, group_name, digest, payload, admitted_at, version"),
+            (
+                "oni_delivery",
+                "key, handler, state, on_crash, max_attempts, attempts, crashes, token, owner, "
+                "lease_until, next_at, changed_at, last_error, rank, waits_for, awaited_by, "
+                "version",
+            ),
+        ):
+            with folder.engine.begin() as connection:
+                connection.exec_driver_sql(
+                    f"INSERT INTO {table} ({columns}) WITH RECURSIVE n (n) AS "
+                    f"(SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {MANY}) "
+                    f"SELECT {columns.replace('key', 'key || n', 1)} FROM {table}, n"
+                )
+
+    def steps(self, folder: SqlFolder, **options: Any) -> int:
+        """Count the steps of a claim for the handler that waits."""
+        counted = [0]
+
+        def count() -> None:
+            counted[0] += 1
+
+        with folder.store.transaction() as transaction:
+            driver = transaction.connection.connection.dbapi_connection
+            driver.set_progress_handler(count, 1)
+            try:
+                transaction.claim(["after"], 1, OWNER, LEASE, **options)
+            finally:
+                driver.set_progress_handler(None, 1)
+        return counted[0]
+
+    def test_what_is_done_or_waits_costs_nothing(self) -> None:
+        """A claim costs the same however many deliveries are done, or wait for others to end."""
+        few, many = self.make(), self.make()
+        for folder in (few, many):
+            folder.store.open()
+        self.fill(many)
+        for options in ({}, {"keys": ["a", "b"]}):
+            self.assertLess(self.steps(many, **options), 2 * self.steps(few, **options) + 100)
+
+    def test_what_is_due_comes_in_order(self) -> None:
+        """Nor does it cost more when many are due: nothing is sorted."""
+        folder = self.make()
+        folder.store.open()
+        self.fill(folder)
+        with folder.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE oni_delivery SET waits_for = 0")
+        self.assertLess(self.steps(folder), 500)
+        keys = [f"k1{number}" for number in range(1, 65)]
+        self.assertLess(self.steps(folder, keys=keys), 10_000)
 
 
 class StartTests(FolderCase):

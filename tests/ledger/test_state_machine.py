@@ -17,7 +17,7 @@ from oni.values import Handling
 from tests.ledger.stores import SqlFolder, effects, write_effect
 
 KEYS = st.sampled_from(["a", "b", "c"])
-HANDLERS = ("mail", "log")
+HANDLERS = ("mail", "log", "push")
 OWNERS = st.sampled_from(["1" * 32, "2" * 32])
 HANDLINGS = st.lists(
     st.builds(
@@ -25,6 +25,7 @@ HANDLINGS = st.lists(
         st.sampled_from(HANDLERS),
         st.sampled_from(["retry", "park", "transaction"]),
         st.integers(1, 3),
+        st.integers(0, 2),
     ),
     unique_by=lambda handling: handling.handler,
 )
@@ -73,13 +74,14 @@ class Machine(RuleBasedStateMachine):
     @rule(
         owner=OWNERS,
         handlers=st.permutations(HANDLERS).flatmap(
-            lambda names: st.integers(1, 2).map(lambda number: names[:number])
+            lambda names: st.integers(1, len(names)).map(lambda number: names[:number])
         ),
         limit=st.integers(1, 4),
+        keys=st.none() | st.lists(KEYS, unique=True),
     )
-    def claim(self, owner: str, handlers: list[str], limit: int) -> None:
+    def claim(self, owner: str, handlers: list[str], limit: int, keys: list[str] | None) -> None:
         """Claim what is due."""
-        self.model.claim(owner, handlers, limit, LEASE)
+        self.model.claim(owner, handlers, limit, LEASE, keys)
 
     @has_claims
     @rule(last=LAST)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from oni.errors import DeliveryStateError
 from oni.ledger import TRANSITIONS
 from oni.ledger import _states as states
-from oni.values import Delivery, LedgerEvent, OnCrash
+from oni.values import Delivery, Handling, LedgerEvent, OnCrash
 
 STEPS: dict[str, Callable[[Delivery], Delivery]] = {
     "claimed": lambda d: states.claimed(d, "owner", 5.0, 10.0),
@@ -108,6 +108,15 @@ class DelayTests(SynchronousTestCase):
         running = Delivery("h", "k", state="running")
         after = states.failed(running, "x" * 10_000, 5.0, False, None)
         self.assertEqual(len(after.last_error), 4096)
+
+    def test_ranks(self) -> None:
+        """Each one knows how many of a lower rank it waits for, and how many wait for it."""
+        handlings = (Handling("a", rank=2), Handling("b"), Handling("c"), Handling("d", rank=1))
+        after = states.admitted(LedgerEvent("k", handlings=handlings), 5.0)
+        self.assertEqual(
+            {each.handler: (each.rank, each.waits_for, each.awaited_by) for each in after},
+            {"a": (2, 3, 0), "b": (0, 0, 2), "c": (0, 0, 2), "d": (1, 2, 1)},
+        )
 
     def test_admitted(self) -> None:
         """An event without handlers has no deliveries."""
