@@ -33,6 +33,6 @@ def put_running_pages(root: Resource, oni: Any, front: Any, guesses: Guesses) ->
         {"oni_lost_threads": lost_threads, "oni_log_dropped_total": dropped_events},
     )
     metrics: Any = make_metrics_page(settings.metrics, settings.admin.key, guesses, readings.read)
-    root.putChild(b"healthz", Health(front.reactor.seconds))
+    root.putChild(b"healthz", Health(front.reactor.seconds, oni.condition.troubles))
     root.putChild(b"readyz", Readiness(oni.condition))
     root.putChild(b"metrics", metrics)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from oni.interfaces import IChannels
+from oni.server.sources._health import LedgerHealth
 
 __all__ = ["Condition"]
 
@@ -16,6 +17,7 @@ class Condition:
     Attributes:
         state: ``starting``, ``running`` (the backend has started), ``draining`` (it was told to
             stop: nobody new should come) or ``stopped``.
+        ledger: How the ledger is, where there is one.
     """
 
     def __init__(self, channels: IChannels) -> None:
@@ -25,6 +27,7 @@ class Condition:
             channels: Say whether their backend works.
         """
         self.state: Literal["starting", "running", "draining", "stopped"] = "starting"
+        self.ledger: LedgerHealth | None = None
         self._channels = channels
 
     def began(self) -> None:
@@ -51,6 +54,11 @@ class Condition:
         return self.state in ("draining", "stopped")
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the start is over: the backend has started, and the ledger has been opened."""
+        return self.state == "running" and not self._waits_for_ledger()
+
+    @property
     def is_ready(self) -> bool:
         """Whether new clients are welcome."""
         return not self.problems()
@@ -65,4 +73,17 @@ class Condition:
             return ("the backend is deaf: what others publish does not arrive",)
         if not figures.get("backend_up", 1):
             return ("the backend is down",)
+        if self.ledger is not None and self._waits_for_ledger():
+            return (self.ledger.problem,)
         return ()
+
+    def troubles(self) -> Sequence[str]:
+        """Say what does not work though the process lives, for those who look after it.
+
+        A ledger that was open and does not answer any more keeps no client from coming: what it
+        is asked for fails, and works again when it is back.
+        """
+        return (self.ledger.problem,) if self.ledger is not None and self.ledger.problem else ()
+
+    def _waits_for_ledger(self) -> bool:
+        return self.ledger is not None and not self.ledger.was_opened

@@ -37,20 +37,27 @@ class _JsonPage(Resource):
 class Health(_JsonPage):
     """Whether the process lives: 200 as long as its reactor turns."""
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, seconds: Callable[[], float], troubles: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         """Count from now.
 
         Args:
             seconds: Gives the time.
+            troubles: Gives what does not work though the process lives.
         """
         super().__init__()
         self._seconds = seconds
+        self._troubles = troubles
         self._began = seconds()
 
     def tell(self) -> tuple[int, dict[str, Any]]:
         """Say that it does; who asks while the reactor is blocked gets no answer."""
         uptime = int(self._seconds() - self._began)
-        return 200, {"status": "ok", "version": __version__, "uptime": uptime}
+        told: dict[str, Any] = {"status": "ok", "version": __version__, "uptime": uptime}
+        if troubles := self._troubles():
+            told |= {"status": "degraded", "reasons": list(troubles)}
+        return 200, told
 
 
 class Readiness(_JsonPage):

@@ -25,7 +25,7 @@ class Pulse(Service):
     """Measures how late the reactor is, feeds both watchdogs, and tells the supervisor.
 
     It is the first to start and the last to stop. A supervisor hears ``READY=1`` once, in a turn
-    of the reactor in which the listeners and the backend are open.
+    of the reactor in which the listeners, the backend and the ledger are open.
 
     Args:
         oni: The :class:`oni.server.Oni`.
@@ -93,7 +93,7 @@ class Pulse(Service):
                 self._watchdog.start()  # now, in the reactor's thread
             self._watchdog.turn()
         self._oni.tally.lag.observe(late)
-        if not self._told_ready and self._oni.condition.state == "running":
+        if not self._told_ready and self._oni.condition.has_begun:
             self._told_ready = True
             self._notify.tell(READY=1, STATUS="Serving")
         if self._ends_at is not None:

@@ -17,6 +17,7 @@ from oni.server.metrics import Tally
 from oni.server.running import Condition
 from oni.server.running._notify import Notify
 from oni.server.running._pulse import Pulse
+from oni.server.sources._health import LedgerHealth
 
 
 class SocketTestCase(SynchronousTestCase):
@@ -139,6 +140,21 @@ class PulseTests(SocketTestCase):
         self.condition.started()
         self.assertEqual([], self.heard())
         self.clock.pump([0.25] * 8)
+        self.assertEqual(["READY=1\nSTATUS=Serving"], self.heard())
+
+    def test_ready_with_a_ledger(self) -> None:
+        """Where there is a ledger it is told when that is open, too, and not again later."""
+        health = self.condition.ledger = LedgerHealth()
+        health.opens()
+        self.pulse()
+        self.condition.started()
+        self.clock.pump([0.25] * 4)
+        self.assertEqual([], self.heard())
+        health.answers()
+        self.clock.pump([0.25] * 4)
+        health.fails("gone")
+        health.answers()
+        self.clock.pump([0.25] * 4)
         self.assertEqual(["READY=1\nSTATUS=Serving"], self.heard())
 
     def test_watchdog(self) -> None:

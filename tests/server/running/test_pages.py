@@ -13,6 +13,7 @@ from oni.channels.backends.memory import MemoryBackend
 from oni.server import Oni, make_factory
 from oni.server._settings import Settings
 from oni.server.running import Condition
+from oni.server.sources._health import LedgerHealth
 from tests.server.house import HouseTestCase
 
 
@@ -84,6 +85,21 @@ class PageTests(HouseTestCase):
         self.assertEqual(["the backend is down"], self.get("/readyz")[1]["reasons"])
         self.channels.up()
         self.assertEqual(200, self.get("/readyz")[0])
+
+    def test_ledger(self) -> None:
+        """Until the ledger is open new clients are not welcome; later it is only told of."""
+        health = self.oni.condition.ledger = LedgerHealth()
+        health.opens()
+        self.assertEqual(["the ledger is not open yet"], self.get("/readyz")[1]["reasons"])
+        status, told = self.get("/healthz")
+        self.assertEqual((200, "degraded"), (status, told["status"]))
+        self.assertEqual(["the ledger is not open yet"], told["reasons"])
+        health.answers()
+        self.assertEqual(200, self.get("/readyz")[0])
+        self.assertEqual("ok", self.get("/healthz")[1]["status"])
+        health.fails("gone")
+        self.assertEqual(200, self.get("/readyz")[0])
+        self.assertEqual(["the ledger does not answer"], self.get("/healthz")[1]["reasons"])
 
     def test_never_from_a_cache(self) -> None:
         """What was true a moment ago may be wrong."""
