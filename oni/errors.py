@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from oni.values import EventResult, PendingEvent
 
 __all__ = [
+    "AbortedPhaseError",
     "AlreadySubscribedError",
     "BackendError",
     "BackendUrlError",
     "BadRequestError",
+    "BulkChangeError",
     "CallTimeoutError",
+    "ChangeRoundsError",
     "ChannelBackendError",
     "ChannelNameError",
     "DeliveryStateError",
@@ -35,12 +38,15 @@ __all__ = [
     "EventWaitTimeoutError",
     "ForkedProcessError",
     "FrameTooLargeError",
+    "GroupHandlerNameError",
+    "GroupMismatchError",
     "HandlerTimeoutError",
     "InvalidHandlerError",
     "InvalidHandlingError",
     "InvalidKeywordError",
     "InvalidMatchSpecError",
     "InvalidPhaseError",
+    "InvalidSourceError",
     "InvalidTimeoutError",
     "InvalidTimesError",
     "KeywordInUseError",
@@ -59,6 +65,7 @@ __all__ = [
     "NotRunningError",
     "OniError",
     "PhaseInUseError",
+    "PoisonEventError",
     "QueueFullError",
     "ReactorThreadError",
     "ReadOnlyActError",
@@ -69,11 +76,13 @@ __all__ = [
     "UnhashableDetailError",
     "UnkeptContextError",
     "UnknownDeliveryError",
+    "UnknownGroupHandlerError",
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
     "UnrecoverablePositionError",
     "UnsafeLedgerError",
+    "WatchError",
     "WrongReactorError",
     "WrongThreadError",
     "ZcmlError",
@@ -797,12 +806,135 @@ class UnkeptContextError(OniError, ValueError):
     Attributes:
         key: The event's key.
         field: Where the value stands: ``"context.user.photo"``.
+        reason: Why.
     """
 
     def __init__(self, key: str, field: str, reason: str) -> None:
         super().__init__(f"{field} of the event {key!r} cannot be kept: {reason}")
         self.key = key
         self.field = field
+        self.reason = reason
+
+
+class PoisonEventError(OniError, ValueError):
+    """What a ledger keeps of an event is no event. Its bytes stay in the ledger as they are.
+
+    Attributes:
+        key: The event's key.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"what is kept of the event {key!r} cannot be read: {reason}")
+        self.key = key
+
+
+class GroupHandlerNameError(OniError, ValueError):
+    """A group handler's name cannot be one, or another has it already.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name!r} cannot be a group handler's name: {reason}")
+        self.name = name
+
+
+class UnknownGroupHandlerError(OniError, LookupError):
+    """No group handler is registered under a name.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no group handler is registered under the name {name!r}")
+        self.name = name
+
+
+class GroupMismatchError(OniError, LookupError):
+    """An event was admitted for a handler that is not for its group any more, as it is now.
+
+    Attributes:
+        name: The handler's name.
+        pattern: What it is registered for.
+        group: The event's group.
+    """
+
+    def __init__(self, name: str, pattern: str, group: str) -> None:
+        super().__init__(
+            f"the group handler {name!r} is registered for {pattern!r} by now, in which the "
+            f"event's group {group!r} does not fit"
+        )
+        self.name = name
+        self.pattern = pattern
+        self.group = group
+
+
+class InvalidSourceError(OniError, TypeError):
+    """A source cannot be one, or yields what is no event.
+
+    Attributes:
+        source: What was given.
+    """
+
+    def __init__(self, source: object, reason: str) -> None:
+        super().__init__(f"{source!r} cannot be a source of events: {reason}")
+        self.source = source
+
+
+class AbortedPhaseError(OniError, RuntimeError):
+    """A handler is not given an event, as one before it failed for good in a phase that aborts.
+
+    Attributes:
+        phase: The phase.
+        handler: Who failed.
+    """
+
+    def __init__(self, phase: str, handler: str, state: str) -> None:
+        super().__init__(f"phase {phase!r} aborts the event: its handler {handler!r} is {state}")
+        self.phase = phase
+        self.handler = handler
+
+
+class BulkChangeError(OniError, RuntimeError):
+    """A statement would change rows of a watched model without anybody being told which.
+
+    Attributes:
+        model: The model's name.
+        operation: What was called: ``"update"``.
+    """
+
+    def __init__(self, model: str, operation: str, reason: str = "") -> None:
+        why = reason or "it changes rows without loading them"
+        super().__init__(
+            f"{operation} of {model}, which is watched: {why}. Save the instances one by one, or "
+            f"watch the model with bulk='coarse' (one event that says how many) or bulk='expand' "
+            f"(an event for each row)"
+        )
+        self.model = model
+        self.operation = operation
+
+
+class WatchError(OniError, ValueError):
+    """Sessions or models cannot be watched as is asked for."""
+
+
+class ChangeRoundsError(OniError, RuntimeError):
+    """Those who are asked before a commit go on changing what they are asked about.
+
+    Attributes:
+        rounds: How often they were asked.
+        names: What they are called.
+    """
+
+    def __init__(self, rounds: int, names: Sequence[str]) -> None:
+        super().__init__(
+            f"after {rounds} rounds there still are new changes before the commit; one of these "
+            f"makes them each time it is asked: {', '.join(names)}"
+        )
+        self.rounds = rounds
+        self.names = tuple(names)
 
 
 class MissingRowError(OniError, LookupError):

@@ -27,6 +27,7 @@ from oni.values import (
     LedgerEvent,
     LedgerRecord,
     ModelChange,
+    OutboxBacklog,
     Page,
     PendingEvent,
     Phase,
@@ -51,6 +52,8 @@ __all__ = [
     "ILedgerStore",
     "ILedgerTransaction",
     "IModelReferences",
+    "IOutbox",
+    "IOutboxBatch",
     "ISubscription",
     "ITurns",
 ]
@@ -821,6 +824,20 @@ class ILedgerTransaction(Interface):
             Whether it was taken.
         """
 
+    def ahead() -> Sequence[Delivery]:
+        """Give pending deliveries that came into their state later than now, some at a time.
+
+        The clock was set back since, by more than a second; until it is as late again they would
+        not be due.
+        """
+
+    def catch_up(delivery: Delivery) -> bool:
+        """Let one of :meth:`ahead` wait from now on for as long as it had to then.
+
+        Returns:
+            Whether it was still as it was seen.
+        """
+
     def resolve(handler: str, key: str, decision: Literal["done", "retry"], who: str) -> Delivery:
         """See :meth:`ILedger.resolve`. Raises what the Deferred would fail with."""
 
@@ -884,6 +901,84 @@ class ILedgerStore(Interface):
         """Say whether an owner lives. Where that cannot be seen: True, its lease decides."""
 
 
+class IOutbox(Interface):
+    """Keeps events for a ledger that is in another database than the data they tell of.
+
+    They are put into the program's own database, in the transaction that they tell of, and share
+    its fate. A relay, :class:`oni.ledger.Relay`, admits them into the ledger afterwards. Every
+    method but :meth:`wake` blocks, and fails as those of :class:`ILedgerStore` do.
+    """
+
+    def open() -> Sequence[str]:
+        """Make the table, or see that it is there, and look whether the database can be relied on.
+
+        Returns:
+            Warnings, one sentence each.
+
+        Raises:
+            UnsafeLedgerError: It cannot, or the table must be made by somebody else first.
+        """
+
+    def close() -> None:
+        """End the connections that were made for this."""
+
+    def put(connection: Any, events: Sequence[LedgerEvent]) -> None:
+        """Keep events as a part of a transaction of the caller's, in the caller's thread.
+
+        Args:
+            connection: A connection to the program's database, of the kind that the outbox knows.
+            events: What is kept; :meth:`IEventSources.ledger_events` makes them.
+
+        Raises:
+            LedgerKeyError: A key is empty, too long, or not text.
+            LedgerPayloadError: A payload is too large.
+            LedgerTransactionError: The connection is not one that this can be done on.
+        """
+
+    def take(limit: int) -> IOutboxBatch:
+        """Read events that wait, those that were put first before the others.
+
+        Whoever takes them ends the batch in the same thread, before it takes more.
+        """
+
+    def backlog(limit: int) -> OutboxBacklog:
+        """Say how many events there are, and since when.
+
+        Args:
+            limit: Up to how many are counted.
+        """
+
+    def relayed_by(wake: Callable[[], object] | None) -> None:
+        """Let :meth:`wake` wake this process' relay; None: there is none any more."""
+
+    def wake() -> None:
+        """Let the relay look soon. Call it after the commit, in any thread. It never fails.
+
+        Where no relay is in this process nothing happens: those of others look now and then.
+        """
+
+
+class IOutboxBatch(Interface):
+    """Some events of an outbox that are being admitted. Every method blocks."""
+
+    size = Attribute("How many rows there are, those that cannot be read included.")
+
+    events = Attribute("What can be read of them, a sequence of :class:`oni.values.LedgerEvent`.")
+
+    def end(refused: Mapping[int, str]) -> Mapping[int, str]:
+        """Remove what was admitted; let what can never be lie aside.
+
+        Args:
+            refused: The reasons why some of the events, by their places, were not admitted.
+
+        Returns:
+            The reasons for all that lie aside now, by the numbers of their rows.
+        """
+
+    def give_up() -> None:
+        """Leave all of them as they are."""
+
+
 class IModelReferences(Interface):
     """Knows the instances of one framework's models: how an event's context can name them.
 
@@ -921,13 +1016,28 @@ class IEventSources(Interface):
     def ledger_events(events: Iterable[Event]) -> Sequence[LedgerEvent]:
         """Say what the ledger is to take in for these events: payloads, handlers, ranks.
 
-        Any thread may call it. It changes nothing: it is for those who admit events within a
-        transaction of their own, by :meth:`ILedger.admit_within`, and call :meth:`wake` when that
-        is committed.
+        Any thread may call it. It is for those who keep events somewhere else first. It changes
+        nothing, but that a handler for a number of events only is for one less.
 
         Raises:
             LedgerKeyError: A key is empty, too long, or not text.
             UnkeptContextError: A value cannot be kept, or the whole context is too large.
+        """
+
+    def admit_within(connection: Any, events: Iterable[Event]) -> Sequence[Admission]:
+        """Admit events as a part of a transaction of the caller's, in the caller's thread.
+
+        It blocks. Once that transaction is committed, the caller calls :meth:`wake`. If it is
+        rolled back, nothing was admitted.
+
+        Args:
+            connection: As for :meth:`ILedger.admit_within`.
+            events: What is admitted.
+
+        Raises:
+            LedgerKeyError: A key is empty, too long, or not text.
+            UnkeptContextError: A value cannot be kept, or the whole context is too large.
+            LedgerTransactionError: The connection is not one that this can be done on.
         """
 
     def model_events(instance: Any) -> Sequence[Event]:
@@ -949,15 +1059,27 @@ class IEventSources(Interface):
     def wake() -> None:
         """Look for deliveries that are due, soon. Any thread may call it; it never fails."""
 
-    def only_new_events(events: Iterable[Event]) -> Deferred[Sequence[Event]]:
+    def only_new_events(
+        events: Iterable[Event] | Deferred[Sequence[Event]],
+    ) -> Deferred[Sequence[Event]]:
         """Admit events, and give those back whose key was not known.
+
+        Args:
+            events: Events, or a Deferred that fires with them.
 
         Returns:
             A Deferred that fires when they are stored.
         """
 
-    def process_events(events: Iterable[Event]) -> Deferred[Sequence[LedgerRecord]]:
+    def process_events(
+        events: Iterable[Event] | Deferred[Sequence[Event]],
+    ) -> Deferred[Sequence[LedgerRecord]]:
         """Admit events that are not yet, and run the deliveries of all of them.
+
+        Cancelling the Deferred ends the wait, and nothing else.
+
+        Args:
+            events: Events, or a Deferred that fires with them.
 
         Returns:
             A Deferred that fires when none of them runs here any more and none is due: with what
@@ -972,5 +1094,10 @@ class IEventSources(Interface):
         """Claim nothing more, wait for what runs, and close the ledger.
 
         Args:
-            timeout: Seconds after which what still runs is given back, or None to wait for it.
+            timeout: Seconds after which what still runs is given up, or None to wait for it.
+
+        Returns:
+            A Deferred that fires with None, or fails with
+            :class:`oni.errors.StopTimeoutError` where something was given up: it has failed, and
+            is tried again by whoever claims it next. What was not begun is given back.
         """

@@ -164,6 +164,44 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "cannot keep what is promised:\n  it forgets",
         {"problems": ("it forgets",)},
     ),
+    "UnkeptContextError": (
+        ("k", "context.user", "it has no key"),
+        ValueError,
+        "context.user of the event 'k' cannot be kept: it has no key",
+        {"key": "k", "field": "context.user", "reason": "it has no key"},
+    ),
+    "MissingRowError": (
+        ("blog.Post", 7),
+        LookupError,
+        "blog.Post 7 cannot be loaded: the row is gone",
+        {"model": "blog.Post", "id": 7},
+    ),
+    "PoisonEventError": (
+        ("k", "no JSON"),
+        ValueError,
+        "'k' cannot be read: no JSON",
+        {"key": "k"},
+    ),
+    "GroupHandlerNameError": (
+        ("a/b", "a slash"),
+        ValueError,
+        "'a/b' cannot be a group handler's name: a slash",
+        {"name": "a/b"},
+    ),
+    "UnknownGroupHandlerError": (("a",), LookupError, "under the name 'a'", {"name": "a"}),
+    "GroupMismatchError": (
+        ("a", "^b", "c"),
+        LookupError,
+        "'a' is registered for '^b' by now",
+        {"name": "a", "pattern": "^b", "group": "c"},
+    ),
+    "InvalidSourceError": ((5, "no"), TypeError, "5 cannot be a source", {"source": 5}),
+    "AbortedPhaseError": (
+        ("before", "check", "dead"),
+        RuntimeError,
+        "phase 'before' aborts the event: its handler 'check' is dead",
+        {"phase": "before", "handler": "check"},
+    ),
 }
 
 

@@ -1,0 +1,224 @@
+"""What lives from a start to a stop: the dispatcher, the threads, and the loop that delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from oni._clock import Clock
+from oni.dispatcher import EventDispatcher
+from oni.errors import NotRunningError, OniError, StopTimeoutError
+from oni.interfaces import ILedger
+from oni.sources._attempt import Tools, inside
+from oni.sources._context import Contexts
+from oni.sources._deliveries import Deliveries
+from oni.sources._group_handlers import GroupHandlers
+from oni.sources._loop import GROUP, Loop
+from oni.sources._options import Options
+from oni.sources._outage import Outage
+from oni.sources._pool import Pool, RunsElsewhere
+from oni.sources._shield import seen
+from oni.values import LedgerRecord, PendingEvent, Phase
+
+__all__ = ["COUNTED", "Life"]
+
+_log = Logger()
+
+_RESERVE = 1.0  # seconds at the end of a stop in which the ledger is told what was given up
+_LEAST = 0.01  # seconds, for what has no time left
+
+COUNTED = (
+    "claimed",
+    "completed",
+    "failed",
+    "timed_out",
+    "dead",
+    "uncertain",
+    "released",
+    "looks",
+)
+
+
+class Life:
+    """One life of event sources. Everything but :meth:`wake` belongs to the reactor's thread."""
+
+    NO_GAUGES = dict.fromkeys(
+        (
+            "under_way",
+            "ledger_is_away",
+            "threads",
+            "threads_busy",
+            "threads_lost",
+            "threads_waited_for",
+        ),
+        0,
+    )
+
+    def __init__(
+        self,
+        ledger: ILedger,
+        handlers: GroupHandlers,
+        contexts: Contexts,
+        phases: Sequence[Phase],
+        options: Options,
+        counted: dict[str, int],
+    ) -> None:
+        self.is_open = False
+        self._is_closing = False
+        self._ledger = ledger
+        self._handlers = handlers
+        self._options = options
+        self._clock = Clock(options.reactor)
+        self._outage = Outage(self._clock, options.random)
+        self._pool = self._make_pool()
+        self._dispatcher = EventDispatcher(
+            ("group", "key"),
+            phases,
+            order_by=None,
+            max_pending=None,
+            stall_warning=None,
+            reactor=self._clock.reactor,
+        )
+        tools = Tools(ledger, contexts, self._pool, self._clock, self._outage, counted)
+        self._deliveries = Deliveries(handlers, self._dispatcher, tools, self._ended)
+        self._loop = Loop(
+            ledger,
+            self._deliveries,
+            lambda: handlers.by_name,
+            self._clock,
+            self._outage,
+            options.concurrency,
+            options.poll,
+            options.random,
+            counted,
+        )
+        self._is_woken = False
+
+    def _make_pool(self) -> RunsElsewhere:
+        options = self._options
+        if options.make_pool is not None:
+            return options.make_pool(options.threads)
+        return Pool(
+            options.threads,
+            options.threads if options.threads_lost is None else options.threads_lost,
+            self._clock.reactor.callFromThread,
+            options.after_call,
+            options.threads_exhausted,
+        )
+
+    async def open(self) -> None:
+        """Open the ledger, and begin to deliver where that is done here."""
+        await self._ledger.start()
+        self._dispatcher.start()
+        self.is_open = True
+        if self._options.deliver == "here":
+            self._loop.start()
+
+    # --- Waking
+
+    def wake(self) -> None:
+        """Look soon. Any thread may call it, it never fails, and many calls are as one."""
+        if self.is_open and not self._is_woken:
+            self._is_woken = True
+            # A reactor that is gone, or cannot be called any more, has nobody to wake.
+            with suppress(Exception):
+                self._clock.reactor.callFromThread(self._woken)
+
+    def _woken(self) -> None:
+        self._is_woken = False
+        self._loop.look()
+
+    def _ended(self) -> None:
+        self._loop.look()
+
+    # --- Some keys now
+
+    async def process(self, keys: Sequence[str]) -> Sequence[LedgerRecord]:
+        """Run what is due of some keys, until nothing of them is and nothing runs here."""
+        records: list[LedgerRecord] = []
+        for start in range(0, len(keys), GROUP):
+            group = keys[start : start + GROUP]
+            if self._options.deliver == "here":
+                await self._run(group)
+            shown = await gatherResults([self._ledger.show(key) for key in group])
+            records.extend(record for record in shown if record is not None)
+        return records
+
+    async def _run(self, keys: Sequence[str]) -> None:
+        # A handler that waited for its own key would wait for ever.
+        mine = {key for _, key in inside()}
+        keys = [key for key in keys if key not in mine]
+        while keys:
+            names = list(self._handlers.by_name)
+            claims = await self._ledger.claim(names, GROUP, keys) if names else ()
+            if self._is_closing:
+                await self._outage.insist(partial(self._ledger.release, claims))
+                raise NotRunningError("the event sources are being stopped")
+            taken = self._deliveries.take(claims)
+            attempts = self._deliveries.of_keys(keys)
+            if attempts:
+                await gatherResults([seen(attempt.ended) for attempt in attempts])
+            elif not taken:
+                break
+
+    # --- The end
+
+    async def close(self, timeout: float | None) -> None:
+        """Claim nothing more, wait for what runs, and close the ledger."""
+        if self._is_closing:
+            raise NotRunningError("the event sources are being stopped already")
+        self._is_closing = True
+        self.is_open = False
+        end_by = None if timeout is None else self._clock.seconds() + timeout
+        hung = await self._drain(end_by, timeout)
+        self._pool.stop()
+        if not await self._within(end_by, self._ledger.stop()):
+            _log.error("The ledger did not close in time, and is left as it is")
+        if hung and timeout is not None:
+            raise StopTimeoutError(timeout, hung)
+
+    async def _drain(self, end_by: float | None, timeout: float | None) -> Sequence[PendingEvent]:
+        """Let what runs end, and give what did not."""
+        no_claim = self._loop.stop()
+        self._deliveries.close()
+        # What is given up has to be told to the ledger, for which some time is kept.
+        reserve = 0.0 if timeout is None else min(_RESERVE, timeout / 4)
+        drain_by = None if end_by is None else end_by - reserve
+        await self._within(drain_by, no_claim)
+        hung: Sequence[PendingEvent] = ()
+        if not await self._within(drain_by, self._deliveries.all_ended()):
+            hung = self._dispatcher.pending()
+            self._outage.close()
+            self._deliveries.give_up()
+            await self._within(end_by, self._deliveries.all_ended())
+        self._outage.close()
+        left = None if end_by is None else max(end_by - self._clock.seconds(), _LEAST)
+        with suppress(StopTimeoutError):
+            await self._dispatcher.stop(left)
+        return hung
+
+    async def _within(self, end_by: float | None, waited_for: Deferred[Any]) -> bool:
+        """Wait for something, but not for longer than is allowed; say whether it happened."""
+        waiting = seen(waited_for)
+        if end_by is not None:
+            waiting.addTimeout(max(end_by - self._clock.seconds(), _LEAST), self._clock.reactor)
+        try:
+            await waiting
+        except TimeoutError:
+            return False
+        except OniError as error:
+            _log.error("What was waited for at the end failed: {error}", error=error)
+        return True
+
+    def gauges(self) -> Mapping[str, int]:
+        """Give how it stands."""
+        return {
+            "under_way": len(self._deliveries),
+            "ledger_is_away": int(self._outage.is_on),
+            **self._pool.statistics(),
+        }

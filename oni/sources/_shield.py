@@ -1,0 +1,46 @@
+"""Deferreds that may be forgotten without ending what is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+__all__ = ["seen", "shielded"]
+
+_log = Logger()
+
+_T = TypeVar("_T")
+
+
+def shielded(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+    """Run a coroutine to its end, whatever becomes of the Deferred that tells of it.
+
+    A claim that nobody takes is nobody's until its lease is over, so that whoever claims must not
+    be cancelled.
+    """
+    return seen(Deferred.fromCoroutine(coroutine), "What nobody waits for any more failed")
+
+
+def seen(deferred: Deferred[_T], late: str = "") -> Deferred[_T]:
+    """Give a Deferred that fires as another one does, and can be cancelled alone.
+
+    The other one goes on with None.
+
+    Args:
+        deferred: The other one.
+        late: What to log when it fails after nobody waits for it any more; ``""``: nothing.
+    """
+    told: Deferred[_T] = Deferred()
+
+    def tell(result: Any) -> None:
+        if not told.called:
+            told.callback(result)  # a Failure is an errback
+        elif late and isinstance(result, Failure):
+            _log.failure(late, failure=result)
+
+    deferred.addBoth(tell)
+    return told
