@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any, Protocol
 
 from oni.ledger._states import STATES
 from oni.ledger._transaction import LedgerTransaction
 from oni.values import Decision, Delivery, DeliveryState, LedgerEvent
 
-__all__ = ["VERSION", "Connection", "Connections", "Database", "Dedicated", "SqlTransaction"]
+__all__ = [
+    "VERSION",
+    "Connection",
+    "Connections",
+    "Database",
+    "Dedicated",
+    "SqlTransaction",
+    "with_percent",
+]
 
 VERSION = 1
 """What this program writes into each row. Rows of another version are another program's: they are
@@ -121,8 +131,18 @@ class Connections(Protocol):
     def begin(self, read: bool = False) -> AbstractContextManager[Connection]:
         """Give one with a transaction of its own."""
 
+    def join(self, connection: Any) -> Connection:
+        """Give one that takes part in somebody else's transaction.
+
+        Raises:
+            LedgerTransactionError: It is none to this database, or is in no transaction.
+        """
+
     def dedicate(self) -> Dedicated:
         """Give one that belongs to whoever asked."""
+
+    def close(self) -> None:
+        """End those that were made for this."""
 
 
 class Database(Protocol):
@@ -308,6 +328,12 @@ class SqlTransaction(LedgerTransaction):
 
     def _deliveries(self, statement: str, values: Values) -> Sequence[Delivery]:
         return [Delivery(*row) for row in self._connection.rows(statement, values)]
+
+
+@lru_cache(maxsize=256)
+def with_percent(statement: str) -> str:
+    """Write a statement's values as ``%(name)s``, for the drivers that know them so."""
+    return re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement)
 
 
 def _values(delivery: Delivery) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Sqlite:
     Args:
         clock: Gives the time, seconds since 1970.
         file: The file's name, for messages, where it is known before it is opened.
+        is_for_tests: Whether it may be in memory, as nothing needs to be kept.
     """
 
     label = "effects once"
@@ -41,8 +42,14 @@ class Sqlite:
     alone: Sequence[str] = ()
     skip_locked = locked = ""
 
-    def __init__(self, clock: Callable[[], float] = time.time, file: str | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        file: str | None = None,
+        is_for_tests: bool = False,
+    ) -> None:
         self._clock = clock
+        self._is_for_tests = is_for_tests
         self._path = Path(file).resolve() if file else None
         self._locks: FileLocks | None = None
 
@@ -65,12 +72,12 @@ class Sqlite:
 
     def _problems(self, connection: Connection) -> Sequence[str]:
         problems = []
-        if self._path is None:
+        if self._path is None and not self._is_for_tests:
             problems.append(
                 "an SQLite database in memory is gone with its connection; name a file, or use "
                 "MemoryStore where nothing needs to be kept"
             )
-        elif is_on_network(self._path):
+        elif self._path is not None and is_on_network(self._path):
             problems.append(
                 f"{self._path} is on a network file system, where SQLite's locks do not hold; "
                 f"put it on a local disk, or use PostgreSQL"

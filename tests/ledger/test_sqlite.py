@@ -135,9 +135,10 @@ class StartTests(FolderCase):
         store = SqlAlchemyStore.from_url(folder.url)
         self.addCleanup(store.close)
         self.assertEqual(list(store.open()), [])
-        with store.begin() as connection:
-            self.assertEqual(connection.rows("PRAGMA synchronous")[0][0], 2)
-            self.assertEqual(connection.rows("PRAGMA journal_mode")[0][0], "wal")
+        with store.transaction(read=True) as transaction:
+            ask = transaction.connection.exec_driver_sql
+            self.assertEqual(ask("PRAGMA synchronous").scalar_one(), 2)
+            self.assertEqual(ask("PRAGMA journal_mode").scalar_one(), "wal")
 
     def test_opened_twice(self) -> None:
         """What is there already stays."""

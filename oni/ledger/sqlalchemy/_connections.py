@@ -1,9 +1,8 @@
-"""A ledger in an SQLite file or on a PostgreSQL server, through SQLAlchemy."""
+"""SQLAlchemy's connections, as the ledger and the outbox need them."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
-from zope.interface import implementer
 
 from oni.errors import (
     ForkedProcessError,
@@ -23,67 +21,15 @@ from oni.errors import (
     LedgerUnavailableError,
     LedgerUrlError,
 )
-from oni.interfaces import ILedgerStore
 from oni.ledger._postgres import Postgres
-from oni.ledger._sql import Database, Row, SqlTransaction, Values
+from oni.ledger._sql import Connections, Database, Row, Values, with_percent
 from oni.ledger._sqlite import Sqlite
-from oni.ledger._states import STATES
 
-__all__ = ["SqlAlchemyStore", "metadata", "prepare_engine"]
+__all__ = ["EngineConnections", "database_of", "engine_for", "make_tables", "prepare_engine"]
 
 _NONE: Mapping[str, Any] = {}
 _READ = "oni_read"
 _IDLE = 0  # PQTRANS_IDLE, in psycopg's and psycopg2's words alike
-
-metadata = sa.MetaData()
-"""The ledger's tables."""
-
-sa.Table(
-    "oni_event",
-    metadata,
-    sa.Column("key", sa.String(255), primary_key=True),
-    sa.Column("group_name", sa.String(255), nullable=False),
-    sa.Column("digest", sa.LargeBinary(32), nullable=False),
-    sa.Column("payload", sa.LargeBinary, nullable=False),
-    sa.Column("admitted_at", sa.Double, nullable=False, index=True),
-    sa.Column("version", sa.Integer, nullable=False),
-)
-sa.Table(
-    "oni_delivery",
-    metadata,
-    sa.Column("key", sa.String(255), primary_key=True),
-    sa.Column("handler", sa.String(255), primary_key=True),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("on_crash", sa.String(16), nullable=False),
-    sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("crashes", sa.Integer, nullable=False),
-    sa.Column("token", sa.Integer, nullable=False),
-    sa.Column("owner", sa.String(64), nullable=False),
-    sa.Column("lease_until", sa.Double, nullable=False),
-    sa.Column("next_at", sa.Double, nullable=False),
-    sa.Column("changed_at", sa.Double, nullable=False),
-    sa.Column("last_error", sa.Text, nullable=False),
-    sa.Column("rank", sa.Integer, nullable=False),
-    sa.Column("waits_for", sa.Integer, nullable=False),
-    sa.Column("awaited_by", sa.Integer, nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.CheckConstraint(f"state IN {STATES}", name="oni_delivery_state"),
-    sa.Index("oni_delivery_due", "state", "handler", "waits_for", "next_at", "key"),
-    sa.Index("oni_delivery_changed", "changed_at"),
-    sqlite_with_rowid=False,
-)
-sa.Table(
-    "oni_decision",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("key", sa.String(255), nullable=False, index=True),
-    sa.Column("handler", sa.String(255), nullable=False),
-    sa.Column("decision", sa.String(16), nullable=False),
-    sa.Column("was", sa.String(16), nullable=False),
-    sa.Column("who", sa.String(255), nullable=False),
-    sa.Column("decided_at", sa.Double, nullable=False),
-)
 
 
 def prepare_engine(
@@ -128,89 +74,69 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-@implementer(ILedgerStore)
-class SqlAlchemyStore:
-    """Keeps a ledger in three tables, ``oni_event``, ``oni_delivery`` and ``oni_decision``.
-
-    What its transactions give as ``connection`` is a :class:`sqlalchemy.engine.Connection`;
-    :meth:`join` also takes a :class:`sqlalchemy.orm.Session`.
-
-    Args:
-        engine: Made for SQLite, and prepared by :func:`prepare_engine`, or for PostgreSQL.
-        namespace: What idempotency keys begin with.
-        clock: Gives the time, seconds since 1970; by default the server's, with SQLite this
-            machine's.
+def engine_for(url: str) -> sa.Engine:
+    """Make an engine, prepared, with PostgreSQL's driver chosen where none is named.
 
     Raises:
-        LedgerUrlError: The engine is for another database.
+        LedgerUrlError: It is not an address of one of these databases.
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(parsed, pool_pre_ping=True)
+    except SQLAlchemyError as error:
+        raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
+    return prepare_engine(engine)
+
+
+def database_of(engine: sa.Engine, clock: Callable[[], float] | None) -> Database:
+    """Say what is special about an engine's database.
+
+    Raises:
+        LedgerUrlError: It is another kind of database.
+    """
+    if engine.dialect.name == "sqlite":
+        return Sqlite(clock or time.time, engine.url.database)
+    if engine.dialect.name == "postgresql":
+        return Postgres(clock)
+    raise LedgerUrlError(engine.url.render_as_string(), "a ledger is kept in SQLite or PostgreSQL")
+
+
+def make_tables(connections: Connections, database: Database, metadata: sa.MetaData) -> None:
+    """Make the tables that are missing, one process at a time."""
+    with connections.begin() as connection:
+        for statement in database.alone:
+            connection.rows(statement)
+        metadata.create_all(connection.raw)
+
+
+class EngineConnections:
+    """The connections of an engine.
+
+    Args:
+        engine: The engine.
+        database: What is special about its database.
     """
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        *,
-        namespace: str = "oni",
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        self.namespace = namespace
-        self._database: Database
-        if engine.dialect.name == "sqlite":
-            self._database = Sqlite(clock or time.time, engine.url.database)
-        elif engine.dialect.name == "postgresql":
-            self._database = Postgres(clock)
+    def __init__(self, engine: sa.Engine, database: Database) -> None:
+        if engine.dialect.name == "postgresql":
             # Another level would let the same statements fail, or see another's rows too late.
             engine = engine.execution_options(isolation_level="READ COMMITTED")
-        else:
-            raise LedgerUrlError(
-                engine.url.render_as_string(), "a ledger is kept in SQLite or PostgreSQL"
-            )
-        self.label = self._database.label
         self._engine = engine
+        self._database = database
         self._process = os.getpid()
 
-    @classmethod
-    def from_url(cls, url: str, namespace: str = "oni") -> SqlAlchemyStore:
-        """Make one with an engine of its own.
-
-        Args:
-            url: As SQLAlchemy has it: ``sqlite:////var/lib/oni/ledger.db``,
-                ``postgresql://user:password@host/database``.
-            namespace: What idempotency keys begin with.
-
-        Raises:
-            LedgerUrlError: It is not an address of one of these databases.
-        """
-        try:
-            parsed = sa.make_url(url)
-            if parsed.drivername == "postgresql":
-                parsed = parsed.set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(parsed, pool_pre_ping=True)
-        except SQLAlchemyError as error:
-            raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
-        return cls(prepare_engine(engine), namespace=namespace)
-
-    def open(self) -> Sequence[str]:
-        """See :class:`oni.interfaces.ILedgerStore`. Makes the tables that are missing."""
-        warnings = self._database.check(self)
-        with self.begin() as connection:
-            for statement in self._database.alone:
-                connection.rows(statement)
-            metadata.create_all(connection.raw)
-        return warnings
-
     def close(self) -> None:
-        """See :class:`oni.interfaces.ILedgerStore`."""
-        self._database.close()
+        """See :class:`oni.ledger._sql.Connections`."""
         self._engine.dispose()
 
-    @contextmanager
-    def transaction(self, read: bool = False) -> Iterator[SqlTransaction]:
-        """See :class:`oni.interfaces.ILedgerStore`."""
-        with self.begin(read) as connection:
-            yield SqlTransaction(connection, self._database, self.namespace)
+    def join(self, connection: Any) -> _Connection:
+        """See :class:`oni.ledger._sql.Connections`.
 
-    def join(self, connection: Any) -> SqlTransaction:
-        """See :class:`oni.interfaces.ILedgerStore`."""
+        Args:
+            connection: SQLAlchemy's, or a session of its.
+        """
         if isinstance(connection, Session):
             connection = connection.connection()
         if not isinstance(connection, sa.Connection):
@@ -219,22 +145,10 @@ class SqlAlchemyStore:
             )
         if connection.dialect.name != self._engine.dialect.name:
             raise LedgerTransactionError(
-                f"the connection is one to {connection.dialect.name}, and the ledger is kept in "
+                f"the connection is one to {connection.dialect.name}, not to "
                 f"{self._engine.dialect.name}"
             )
-        return SqlTransaction(_Connection(connection), self._database, self.namespace)
-
-    def enter(self, owner: str) -> None:
-        """See :class:`oni.interfaces.ILedgerStore`."""
-        self._database.enter(self, owner)
-
-    def leave(self, owner: str) -> None:
-        """See :class:`oni.interfaces.ILedgerStore`."""
-        self._database.leave(owner)
-
-    def is_alive(self, owner: str) -> bool:
-        """See :class:`oni.interfaces.ILedgerStore`."""
-        return self._database.is_alive(self, owner)
+        return _Connection(connection)
 
     @contextmanager
     def begin(self, read: bool = False) -> Iterator[_Connection]:
@@ -330,29 +244,32 @@ class _Connection:
 
     def _execute(self, statement: str, values: Values) -> sa.CursorResult[Any]:
         self.check()
-        if self.raw.dialect.name != "sqlite":  # whose driver knows :name
-            statement = _with_percent(statement)
+        dialect = self.raw.dialect
+        if dialect.name != "sqlite" and dialect.paramstyle != "pyformat":
+            return self.raw.execute(_text(statement), values)
+        if dialect.name != "sqlite":  # whose driver knows :name
+            statement = with_percent(statement)
         return self.raw.exec_driver_sql(statement, dict(values) if values else None)
 
 
 class _Dedicated:
     """A connection of its own, in no transaction."""
 
-    def __init__(self, raw: sa.Connection, store: SqlAlchemyStore) -> None:
+    def __init__(self, raw: sa.Connection, connections: EngineConnections) -> None:
         self._raw = raw
-        self._store = store
+        self._connections = connections
 
     def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
         """Read."""
-        with self._store._translated():
+        with self._connections._translated():
             return _Connection(self._raw).rows(statement, values)
 
     def close(self) -> None:
         """End it."""
-        with self._store._translated():
+        with self._connections._translated():
             self._raw.close()
 
 
 @lru_cache(maxsize=256)
-def _with_percent(statement: str) -> str:
-    return re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement)
+def _text(statement: str) -> sa.TextClause:
+    return sa.text(statement)
