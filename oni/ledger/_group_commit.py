@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,14 +23,18 @@ from oni.errors import (
 )
 from oni.interfaces import ILedgerStore, ILedgerTransaction
 from oni.ledger._threads import RunsElsewhere
-from oni.ledger._transaction import LostRaceError
+from oni.ledger._transaction import LockedError, LostRaceError
 
-__all__ = ["GROUP", "GroupCommit", "perform"]
+__all__ = ["GROUP", "GroupCommit", "LAST", "perform"]
 
 GROUP = 64
 """So many operations go into one transaction, at most."""
 
+LAST = "\U0010ffff"
+"""The place of operations that may change deliveries of any key."""
+
 _RACES = 5  # so often is a transaction done again that was in another's way
+_PATIENCE = 5.0  # seconds; who has waited for so long, in vain, is not let wait again
 
 Operation = Callable[[ILedgerTransaction], Any]
 
@@ -36,6 +42,27 @@ Operation = Callable[[ILedgerTransaction], Any]
 _REFUSALS = (StaleClaimError, DeliveryStateError, UnknownDeliveryError)
 # What concerns everybody: there is no use in trying one by one.
 _FOR_ALL = (LedgerUnavailableError, LedgerFullError, LedgerCorruptError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """What was asked for.
+
+    Attributes:
+        operation: What shall be done.
+        place: Where in the group it stands.
+        kept: Is told the answer as soon as it is committed, in the thread where that happened.
+        unheard: Is told the answer if nobody waits for it any more.
+        since: When it was asked for.
+        done: Fires with the answer.
+    """
+
+    operation: Operation
+    place: str
+    kept: Callable[[Any], object] | None
+    unheard: Callable[[Any], object] | None
+    since: float
+    done: Deferred[Any]
 
 
 class GroupCommit:
@@ -48,6 +75,7 @@ class GroupCommit:
         threads: Where the transactions run.
         limit: How many operations may wait.
         soon: Calls a function in the next turn of the reactor.
+        seconds: Gives seconds that only run forward.
     """
 
     def __init__(
@@ -56,13 +84,15 @@ class GroupCommit:
         threads: RunsElsewhere,
         limit: int,
         soon: Callable[[Callable[[], None]], object],
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.commits = 0
         self._soon = soon
         self._store = store
         self._threads = threads
         self._limit = limit
-        self._waiting: deque[tuple[Operation, Deferred[Any]]] = deque()
+        self._seconds = seconds
+        self._waiting: deque[_Call] = deque()
         self._is_busy = False  # a transaction is under way, or will be in the next turn
 
     @property
@@ -70,8 +100,22 @@ class GroupCommit:
         """How many operations wait for the next transaction."""
         return len(self._waiting)
 
-    def add(self, operation: Operation) -> Deferred[Any]:
+    def add(
+        self,
+        operation: Operation,
+        place: str = LAST,
+        *,
+        kept: Callable[[Any], object] | None = None,
+        unheard: Callable[[Any], object] | None = None,
+    ) -> Deferred[Any]:
         """Let an operation be a part of the next transaction.
+
+        Args:
+            operation: What shall be done.
+            place: The key that it is about. A group works by keys in their order, so that two
+                processes that write the same ones do not wait for each other in a circle.
+            kept: Is told what it gave as soon as that is committed, in another thread.
+            unheard: Is told what it gave if the Deferred was cancelled when it was too late.
 
         Returns:
             A Deferred that fires with what it gives when that is committed. Cancelling it takes
@@ -81,38 +125,66 @@ class GroupCommit:
         if len(self._waiting) >= self._limit:
             done.errback(LedgerBusyError(self._limit))
         else:
-            self._waiting.append((operation, done))
+            self._waiting.append(_Call(operation, place, kept, unheard, self._seconds(), done))
             if not self._is_busy:
                 self._is_busy = True
                 self._soon(self._flush)
         return done
 
     def _forget(self, done: Deferred[Any]) -> None:
-        self._waiting = deque(each for each in self._waiting if each[1] is not done)
+        self._waiting = deque(each for each in self._waiting if each.done is not done)
 
     def _flush(self) -> None:
         self._is_busy = bool(self._waiting)
         if not self._is_busy:
             return
         group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        operations = [operation for operation, _ in group]
-        answers = self._threads.run(lambda: perform(self._store, operations))
-        answers.addBoth(self._answer, [done for _, done in group])
+        group.sort(key=lambda call: call.place)
+        answers = self._threads.run(lambda: self._perform(group))
+        answers.addBoth(self._answer, group)
 
-    def _answer(self, answers: Sequence[Any] | Failure, group: Sequence[Deferred[Any]]) -> None:
+    def _perform(self, group: Sequence[_Call]) -> Sequence[Any]:
+        """Do it, in a thread."""
+        answers = perform(self._store, [call.operation for call in group])
+        for call, answer in zip(group, answers, strict=True):
+            if call.kept is not None and not isinstance(answer, Failure):
+                call.kept(answer)
+        return answers
+
+    def _answer(self, answers: Sequence[Any] | Failure, group: Sequence[_Call]) -> None:
         self.commits += 1
-        self._flush()  # the disk has something to do while these are told
         if isinstance(answers, Failure):
             answers = [answers] * len(group)
-        for done, answer in zip(group, answers, strict=True):
-            if not done.called:
-                done.callback(answer)  # a Failure is an errback
+        hopeless = self._give_up(answers)
+        self._flush()  # the disk has something to do while these are told
+        for call, answer in zip(group, answers, strict=True):
+            if not call.done.called:
+                call.done.callback(answer)  # a Failure is an errback
+            elif call.unheard is not None and not isinstance(answer, Failure):
+                call.unheard(answer)
+        for call in hopeless:
+            call.done.callback(answers[0])
+
+    def _give_up(self, answers: Sequence[Any]) -> Sequence[_Call]:
+        """Take out those that have waited long for a database that nobody can write to.
+
+        Else each group would wait for as long as the first one did, one after the other.
+        """
+        if not all(
+            isinstance(answer, Failure) and answer.check(LedgerUnavailableError)
+            for answer in answers
+        ):
+            return []
+        late = self._seconds() - _PATIENCE
+        hopeless = [call for call in self._waiting if call.since <= late]
+        self._waiting = deque(call for call in self._waiting if call.since > late)
+        return hopeless
 
     def refuse(self) -> None:
         """Let everything that still waits fail: the ledger has stopped."""
         waiting, self._waiting = self._waiting, deque()
-        for _, done in waiting:
-            done.errback(NotRunningError("the ledger has stopped"))
+        for call in waiting:
+            call.done.errback(NotRunningError("the ledger has stopped"))
 
 
 def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:
@@ -129,8 +201,11 @@ def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:
                 return [_attempt(operation, transaction) for operation in operations]
         except LostRaceError:
             lost = Failure()
-        except _FOR_ALL:
-            return [Failure()] * len(operations)
+        except _FOR_ALL as error:
+            # A single row is held by somebody: that concerns who needs it.
+            if not isinstance(error, LockedError) or len(operations) == 1:
+                return [Failure()] * len(operations)
+            return [answer for each in operations for answer in perform(store, [each])]
         except Exception:  # noqa: BLE001 - whoever asked for it is told
             if len(operations) == 1:
                 return [Failure()]

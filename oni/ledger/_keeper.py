@@ -144,7 +144,11 @@ class Keeper:
     def _rescue(self) -> None:
         with self._store.transaction(read=True) as transaction:
             running = transaction.running()
-        orphans = self._orphans(running)
+            ahead = transaction.ahead()
+        self._catch_up(ahead)
+        # By their keys, so that two that rescue the same ones do not wait for each other in a
+        # circle.
+        orphans = sorted(self._orphans(running), key=lambda each: (each.key, each.handler))
         for group in _groups(orphans):
             with self._store.transaction() as transaction:
                 taken = [each for each in group if transaction.rescue(each)]
@@ -156,6 +160,15 @@ class Keeper:
                     handler=each.handler,
                     key=each.key,
                 )
+
+    def _catch_up(self, ahead: Sequence[Delivery]) -> None:
+        """Let those wait no longer than they had to that came from the future."""
+        for group in _groups(sorted(ahead, key=lambda each: (each.key, each.handler))):
+            with self._store.transaction() as transaction:
+                for each in group:
+                    transaction.catch_up(each)
+        if ahead:
+            _log.warn("The ledger's clock was set back; what would be due late is due in time")
 
     def _orphans(self, running: Sequence[Delivery]) -> list[Delivery]:
         """Give those whose owner is dead, or has not been heard of for as long as its lease.

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
+from math import inf
 from secrets import token_hex
 from typing import Any, Literal
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
+from twisted.internet.defer import (
+    Deferred,
+    DeferredLock,
+    FirstError,
+    gatherResults,
+    maybeDeferred,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,7 +23,7 @@ from zope.interface.verify import verifyObject
 from oni._clock import Clock
 from oni.errors import NotRunningError, StaleClaimError
 from oni.interfaces import ILedger, ILedgerStore, ILedgerTransaction
-from oni.ledger._group_commit import GROUP, GroupCommit
+from oni.ledger._group_commit import GROUP, LAST, GroupCommit
 from oni.ledger._keeper import Keeper
 from oni.ledger._keys import check_event
 from oni.ledger._threads import RunsElsewhere, Threads
@@ -33,6 +40,9 @@ __all__ = ["Ledger"]
 
 _log = Logger()
 
+_WORKER, _READER = 1, 2  # of the pools
+_LONGEST_NAME = 255
+
 
 @implementer(ILedger)
 class Ledger:
@@ -43,8 +53,7 @@ class Ledger:
         lease: After so many seconds of silence a delivery is taken from an owner that seems to
             live. All processes of a store have the same.
         interval: Seconds from one look after the dead to the next; None: nobody looks.
-        workers: How many functions given to :meth:`run`, and how many questions, are under way in
-            the database at once.
+        workers: How many functions given to :meth:`run` are under way in the database at once.
         max_waiting: So many calls may wait for the database; more fail with
             :class:`oni.errors.LedgerBusyError`.
         reactor: Whose thread the Deferreds fire in; the global one when first needed.
@@ -75,6 +84,7 @@ class Ledger:
         self._group: GroupCommit | None = None
         self._pools: tuple[RunsElsewhere, ...] = ()
         self._turns = count()
+        self._life = DeferredLock()  # who starts waits for who stops, and the reverse
         self._counted = dict.fromkeys(
             ("admitted", "duplicate", "conflict", "claimed", "completed", "failed", "stale"), 0
         )
@@ -88,7 +98,7 @@ class Ledger:
 
     def start(self) -> Deferred[None]:
         """See :class:`oni.interfaces.ILedger`. The second time nothing happens."""
-        return Deferred.fromCoroutine(self._start())
+        return _shielded(self._life.run(lambda: Deferred.fromCoroutine(self._start())))
 
     async def _start(self) -> None:
         if self._pools:
@@ -96,6 +106,8 @@ class Ledger:
         self._pools = (
             self._make_threads("writer", 1),
             self._make_threads("worker", self._workers),
+            # One of its own: who asks how it goes must not wait for work that hangs.
+            self._make_threads("reader", 1),
         )
         try:
             warnings = await self._pools[0].run(self._open)
@@ -122,15 +134,16 @@ class Ledger:
 
     def stop(self) -> Deferred[None]:
         """See :class:`oni.interfaces.ILedger`. What waits for its transaction is refused."""
-        return Deferred.fromCoroutine(self._stop())
+        return _shielded(self._life.run(lambda: Deferred.fromCoroutine(self._stop())))
 
     async def _stop(self) -> None:
         group, self._group = self._group, None
         if group is None:
             return
         group.refuse()
-        writer, worker = self._pools
+        writer, worker, reader = self._pools
         await worker.stop()
+        await reader.stop()
         closed = writer.run(self._close)
         await writer.stop()
         self._pools = ()
@@ -164,7 +177,10 @@ class Ledger:
         def admit_part(part: Sequence[int]) -> Callable[[ILedgerTransaction], Sequence[Admission]]:
             return lambda transaction: [transaction.admit(events[place]) for place in part]
 
-        told = gatherResults([self._write(admit_part(part)) for part in parts], consumeErrors=True)
+        told = gatherResults(
+            [self._write(admit_part(part), events[part[0]].key) for part in parts],
+            consumeErrors=True,
+        )
         told.addErrback(_first_failure)
 
         def in_order(answers: Sequence[Sequence[Admission]]) -> Sequence[Admission]:
@@ -193,19 +209,28 @@ class Ledger:
         names = sorted(handlers)
         turn = next(self._turns) % max(1, len(names))
         names = names[turn:] + names[:turn]
-        limit = min(limit, GROUP)
-        claimed = self._write(lambda t: t.claim(names, limit, self.owner, self._lease, wanted))
+        limit = max(0, min(limit, GROUP))
+        # Whatever holds up the reactor, the claims are ours as soon as they are in the database.
+        claimed = self._write(
+            lambda t: t.claim(names, limit, self.owner, self._lease, wanted),
+            kept=self._keeper.hold,
+            unheard=self._release_unheard,
+        )
 
-        def keep(claims: Sequence[Claim]) -> Sequence[Claim]:
-            self._keeper.hold(claims)
+        def count_them(claims: Sequence[Claim]) -> Sequence[Claim]:
             self._counted["claimed"] += len(claims)
             return claims
 
-        return claimed.addCallback(keep)
+        return claimed.addCallback(count_them)
+
+    def _release_unheard(self, claims: Sequence[Claim]) -> None:
+        """Give back what was claimed for somebody who does not want it any more."""
+        if claims:
+            self.release(claims).addErrback(_log_unreleased)
 
     def complete(self, claim: Claim) -> Deferred[None]:
         """See :class:`oni.interfaces.ILedger`."""
-        completed = self._write(lambda transaction: transaction.complete(claim))
+        completed = self._write(lambda transaction: transaction.complete(claim), claim.key)
         return completed.addCallbacks(
             self._ended, self._refused, (claim, "completed"), errbackArgs=(claim,)
         )
@@ -214,21 +239,26 @@ class Ledger:
         self, claim: Claim, error: str, *, permanent: bool = False, delay: float | None = None
     ) -> Deferred[Delivery]:
         """See :class:`oni.interfaces.ILedger`."""
-        failed = self._write(lambda transaction: transaction.fail(claim, error, permanent, delay))
+        if delay is not None and not 0 <= delay < inf:
+            raise ValueError(f"delay is a number of seconds from 0 on, not {delay!r}")
+        failed = self._write(
+            lambda transaction: transaction.fail(claim, error, permanent, delay), claim.key
+        )
         return failed.addCallbacks(
             self._ended, self._refused, (claim, "failed"), errbackArgs=(claim,)
         )
 
     def release(self, claims: Sequence[Claim]) -> Deferred[None]:
         """See :class:`oni.interfaces.ILedger`."""
+        in_order = sorted(claims, key=lambda claim: (claim.key, claim.handler))
 
         def release_each(transaction: ILedgerTransaction) -> None:
-            for claim in claims:
+            for claim in in_order:
                 transaction.release(claim)
 
         for claim in claims:
             self._keeper.drop(claim)
-        return self._write(release_each)
+        return self._write(release_each, in_order[0].key if in_order else LAST)
 
     def run(self, claim: Claim, work: Callable[[Any], Any]) -> Deferred[Any]:
         """See :class:`oni.interfaces.ILedger`."""
@@ -239,7 +269,7 @@ class Ledger:
                 transaction.complete(claim)
             return result
 
-        done = self._elsewhere(run_and_complete)
+        done = self._elsewhere(run_and_complete, _WORKER)
         return done.addCallbacks(
             self._ended, self._refused, (claim, "completed"), errbackArgs=(claim,)
         )
@@ -248,7 +278,11 @@ class Ledger:
         self, handler: str, key: str, decision: Literal["done", "retry"], who: str
     ) -> Deferred[Delivery]:
         """See :class:`oni.interfaces.ILedger`."""
-        return self._write(lambda transaction: transaction.resolve(handler, key, decision, who))
+        if not 0 < len(who) <= _LONGEST_NAME:
+            raise ValueError(f"who decides has 1 to {_LONGEST_NAME} characters, not {len(who)}")
+        return self._write(
+            lambda transaction: transaction.resolve(handler, key, decision, who), key
+        )
 
     def prune(self, older_than: float, limit: int = 1000) -> Deferred[int]:
         """See :class:`oni.interfaces.ILedger`."""
@@ -288,22 +322,27 @@ class Ledger:
 
     # --- How it is done
 
-    def _write(self, operation: Callable[[ILedgerTransaction], Any]) -> Deferred[Any]:
+    def _write(
+        self,
+        operation: Callable[[ILedgerTransaction], Any],
+        place: str = LAST,
+        **told: Callable[[Any], object],
+    ) -> Deferred[Any]:
         if self._group is None:
             return maybeDeferred(_refuse)
-        return self._group.add(operation)
+        return self._group.add(operation, place, **told)
 
     def _read(self, question: Callable[[ILedgerTransaction], Any]) -> Deferred[Any]:
         def ask() -> Any:
             with self._store.transaction(read=True) as transaction:
                 return question(transaction)
 
-        return self._elsewhere(ask)
+        return self._elsewhere(ask, _READER)
 
-    def _elsewhere(self, function: Callable[[], Any]) -> Deferred[Any]:
+    def _elsewhere(self, function: Callable[[], Any], where: int) -> Deferred[Any]:
         if self._group is None:
             return maybeDeferred(_refuse)
-        return self._pools[1].run(function)
+        return self._pools[where].run(function)
 
     def _ended(self, result: Any, claim: Claim, how: str) -> Any:
         self._counted[how] += 1
@@ -320,6 +359,17 @@ class Ledger:
 
 def _refuse() -> None:
     raise NotRunningError("the ledger is not started, or has stopped")
+
+
+def _log_unreleased(failure: Failure) -> None:
+    _log.info("Claims that nobody waits for are not given back: {why}", why=failure.value)
+
+
+def _shielded(inner: Deferred[None]) -> Deferred[None]:
+    """Give a Deferred whose cancelling ends nobody's start or stop half way."""
+    outer: Deferred[None] = Deferred()
+    inner.addBoth(outer.callback)  # a Failure is an errback
+    return outer
 
 
 def _first_failure(failure: Failure) -> Failure:

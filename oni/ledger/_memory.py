@@ -181,7 +181,7 @@ class _MemoryTransaction(LedgerTransaction):
 
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
         row = self.find(before.handler, before.key)
-        if row is None or (row.token, row.state) != (before.token, before.state):
+        if row is None or _name(row) != _name(before):
             return False
         if unless_extended and row.lease_until != before.lease_until:
             return False
@@ -195,6 +195,13 @@ class _MemoryTransaction(LedgerTransaction):
 
     def running(self) -> Sequence[Delivery]:
         return [row for row in self._store.rows.values() if row.state == "running"]
+
+    def changed_after(self, time: float) -> Sequence[Delivery]:
+        return [
+            row
+            for row in self._store.rows.values()
+            if row.state == "pending" and row.changed_at > time
+        ]
 
     def finished(self, before: float, limit: int) -> Sequence[str]:
         kept = {
@@ -245,3 +252,8 @@ class _MemoryTransaction(LedgerTransaction):
         rows = self._store.rows.values()
         pending = (row.next_at for row in rows if row.state == "pending" and not row.waits_for)
         return min(pending, default=None)
+
+
+def _name(row: Delivery) -> tuple[int, str, str]:
+    """Give what a claim is known by."""
+    return row.token, row.owner, row.state

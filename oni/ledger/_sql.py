@@ -56,18 +56,27 @@ _DUE = (
     "AND d.next_at <= :now AND d.version = :version AND e.version = :version {keys}"
     "ORDER BY d.next_at, d.key LIMIT :limit"
 )
-_FIND = f"SELECT {_COLUMNS} FROM oni_delivery WHERE key = :key AND handler = :handler"
+_FIND = (
+    f"SELECT {_COLUMNS} FROM oni_delivery "
+    "WHERE key = :key AND handler = :handler AND version = :version"
+)
 _WRITE = (
     "UPDATE oni_delivery SET state = :state, attempts = :attempts, crashes = :crashes, "
     "token = :token, owner = :owner, lease_until = :lease_until, next_at = :next_at, "
     "changed_at = :changed_at, last_error = :last_error "
-    "WHERE key = :key AND handler = :handler AND token = :was_token AND state = :was_state"
+    "WHERE key = :key AND handler = :handler AND token = :was_token AND state = :was_state "
+    "AND owner = :was_owner"
 )
 _LET_WAIT = (
     "UPDATE oni_delivery SET waits_for = waits_for + :more WHERE key = :key AND rank > :rank"
 )
 _WRITE_UNLESS_EXTENDED = f"{_WRITE} AND lease_until = :was_lease"
 _RUNNING = f"SELECT {_COLUMNS} FROM oni_delivery WHERE state = 'running' AND version = :version"
+_CHANGED_AFTER = (
+    f"SELECT {_COLUMNS} FROM oni_delivery WHERE changed_at > :time AND state = 'pending' "
+    "AND version = :version ORDER BY changed_at LIMIT 64"
+)
+_HOLD = "SELECT state, changed_at, version FROM oni_delivery WHERE key = :key ORDER BY handler"
 _FINISHED = (
     "SELECT e.key FROM oni_event AS e WHERE e.admitted_at <= :before AND e.version = :version "
     "AND NOT EXISTS (SELECT 1 FROM oni_delivery AS d WHERE d.key = e.key AND (d.state <> 'done' "
@@ -261,7 +270,8 @@ class SqlTransaction(LedgerTransaction):
     def find(self, handler: str, key: str) -> Delivery | None:
         """See the base class."""
         statement = _FIND + self._database.locked
-        found = self._connection.rows(statement, {"key": key, "handler": handler})
+        values = {"key": key, "handler": handler, "version": VERSION}
+        found = self._connection.rows(statement, values)
         return Delivery(*found[0]) if found else None
 
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
@@ -269,6 +279,7 @@ class SqlTransaction(LedgerTransaction):
         values = _values(after)
         values["was_token"] = before.token
         values["was_state"] = before.state
+        values["was_owner"] = before.owner
         if not unless_extended:
             return self._connection.change(_WRITE, values) == 1
         values["was_lease"] = before.lease_until
@@ -282,10 +293,22 @@ class SqlTransaction(LedgerTransaction):
         """See the base class."""
         return self._deliveries(_RUNNING, {"version": VERSION})
 
+    def changed_after(self, time: float) -> Sequence[Delivery]:
+        """See the base class."""
+        return self._deliveries(_CHANGED_AFTER, {"time": time, "version": VERSION})
+
     def finished(self, before: float, limit: int) -> Sequence[str]:
         """See the base class."""
         values = {"before": before, "limit": limit, "version": VERSION}
-        return [row[0] for row in self._connection.rows(_FINISHED, values)]
+        keys = sorted(row[0] for row in self._connection.rows(_FINISHED, values))
+        if not self._database.locked:
+            return keys
+        return [key for key in keys if self._stays_finished(key, before)]
+
+    def _stays_finished(self, key: str, before: float) -> bool:
+        """Keep others from a key's deliveries, and see whether nobody was faster."""
+        rows = self._connection.rows(_HOLD + self._database.locked, {"key": key})
+        return all((row[0], row[2]) == ("done", VERSION) and row[1] <= before for row in rows)
 
     def remove(self, key: str) -> None:
         """See the base class."""

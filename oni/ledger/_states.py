@@ -17,6 +17,7 @@ __all__ = [
     "TRANSITIONS",
     "admitted",
     "backoff",
+    "caught_up",
     "claimed",
     "completed",
     "extended",
@@ -105,7 +106,7 @@ def failed(
     With ``on_crash="park"`` a failure is as bad as a crash: who knows what was done before it?
     """
     _must_be(delivery, "failed", "running")
-    delivery = replace(delivery, last_error=error.replace("\0", "\ufffd")[:_LONGEST_ERROR])
+    delivery = replace(delivery, last_error=_keepable(error)[:_LONGEST_ERROR])
     if delivery.on_crash == "park":
         return _left(delivery, "uncertain", now)
     if permanent or delivery.attempts >= delivery.max_attempts:
@@ -141,6 +142,13 @@ def rescued(delivery: Delivery, now: float) -> Delivery:
     return replace(_left(delivery, "pending", now), next_at=now + wait)
 
 
+def caught_up(delivery: Delivery, now: float) -> Delivery:
+    """Let it wait for as long as it had to, from now on: its clock was set back."""
+    _must_be(delivery, "let wait anew", "pending")
+    wait = max(0.0, delivery.next_at - delivery.changed_at)
+    return replace(_left(delivery, "pending", now), next_at=now + wait)
+
+
 def resolved(delivery: Delivery, decision: Literal["done", "retry"], now: float) -> Delivery:
     """Let an operator decide."""
     if decision == "done":
@@ -149,6 +157,12 @@ def resolved(delivery: Delivery, decision: Literal["done", "retry"], now: float)
     _must_be(delivery, "resolved for another try", "pending", "done", "dead", "uncertain")
     again = replace(delivery, attempts=0, crashes=0, next_at=now)
     return _left(again, "pending", now)
+
+
+def _keepable(text: str) -> str:
+    """Give a text as databases keep it: without NUL, and without halves of characters."""
+    text = text.replace("\0", "\ufffd")
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _left(delivery: Delivery, state: DeliveryState, now: float) -> Delivery:

@@ -23,7 +23,14 @@ from oni.values import (
     LedgerRecord,
 )
 
-__all__ = ["LedgerTransaction", "LostRaceError"]
+__all__ = ["LedgerTransaction", "LockedError", "LostRaceError"]
+
+_TRIES = 3
+_AHEAD = 1.0  # seconds; clocks of several processors may be a little apart
+
+
+class LockedError(LedgerUnavailableError):
+    """Somebody else has held what this transaction needs for too long."""
 
 
 class LostRaceError(LedgerUnavailableError):
@@ -52,11 +59,15 @@ class LedgerTransaction(ABC):
         """See :class:`oni.interfaces.ILedgerTransaction`."""
         digest = sha256(event.payload).digest()
         now = self.now()
-        if self.add_event(event, digest, now):
-            for delivery in _states.admitted(event, now):
-                self.add_delivery(delivery)
-            return "admitted"
-        return "duplicate" if self.digest(event.key) == digest else "conflict"
+        for _ in range(_TRIES):
+            if self.add_event(event, digest, now):
+                for delivery in _states.admitted(event, now):
+                    self.add_delivery(delivery)
+                return "admitted"
+            known = self.digest(event.key)
+            if known is not None:
+                return "duplicate" if known == digest else "conflict"
+        raise LedgerUnavailableError(f"{event.key!r} comes and goes; try again")
 
     def claim(
         self,
@@ -109,6 +120,14 @@ class LedgerTransaction(ABC):
         """See :class:`oni.interfaces.ILedgerTransaction`."""
         after = _states.rescued(delivery, self.now())
         return self._change(delivery, after, unless_extended=True)
+
+    def ahead(self) -> Sequence[Delivery]:
+        """See :class:`oni.interfaces.ILedgerTransaction`."""
+        return self.changed_after(self.now() + _AHEAD)
+
+    def catch_up(self, delivery: Delivery) -> bool:
+        """See :class:`oni.interfaces.ILedgerTransaction`."""
+        return self.write(delivery, _states.caught_up(delivery, self.now()))
 
     def resolve(
         self, handler: str, key: str, decision: Literal["done", "retry"], who: str
@@ -200,7 +219,7 @@ class LedgerTransaction(ABC):
 
     @abstractmethod
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
-        """Write a delivery, if it still has the token and the state that it had before.
+        """Write a delivery, if it still has the token, the owner and the state it had before.
 
         For how many others it waits stays as it is kept.
 
@@ -222,8 +241,15 @@ class LedgerTransaction(ABC):
         """See :class:`oni.interfaces.ILedgerTransaction`."""
 
     @abstractmethod
+    def changed_after(self, time: float) -> Sequence[Delivery]:
+        """Give some of the pending deliveries that came into their state after this time."""
+
+    @abstractmethod
     def finished(self, before: float, limit: int) -> Sequence[str]:
-        """Give keys of which each delivery is done, and was before this time."""
+        """Give keys of which each delivery is done, and was before this time.
+
+        Nobody changes that before this transaction ends.
+        """
 
     @abstractmethod
     def remove(self, key: str) -> None:

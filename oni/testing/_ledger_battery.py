@@ -27,6 +27,7 @@ _STEPS = 200
 _STEPS_BY_CHANCE = (
     *("admit", "claim", "complete", "rescue") * 2,
     *("claim", "fail", "release", "extend", "look", "resolve", "prune", "time", "break"),
+    "catch_up",
 )
 
 
@@ -274,6 +275,53 @@ class LedgerStoreBattery:
             _go_wrong()
         self.case.assertEqual(self.claim_all(), {})
         self.case.assertEqual(self.row("k", "second").waits_for, 1)
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        """What came from the future waits from now on for as long as it had to."""
+        for key in ("failed", "new"):
+            self.admit(key)
+        (claim,) = self.claim(1)
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "no", False, 60.0)
+            self.case.assertEqual(list(transaction.ahead()), [])
+        self.now -= 1_000.0
+        self.case.assertEqual(list(self.claim()), [])
+        with self.store.transaction() as transaction:
+            ahead = transaction.ahead()
+            self.case.assertEqual({each.key for each in ahead}, {"failed", "new"})
+            self.case.assertEqual([transaction.catch_up(each) for each in ahead], [True] * 2)
+            self.case.assertEqual(list(transaction.ahead()), [])
+        self.case.assertEqual([claim.key for claim in self.claim()], ["new"])
+        with self.store.transaction() as transaction:
+            stale = [transaction.catch_up(each) for each in ahead if each.key == "new"]
+        self.case.assertEqual(stale, [False])
+        self.now += 60.0
+        self.case.assertEqual([claim.key for claim in self.claim()], ["failed"])
+
+    def test_another_life_of_a_key(self) -> None:
+        """A claim on a key that was forgotten, and came again, is nobody's: its token may fit."""
+        self.admit("k")
+        (old,) = self.claim()
+        self.rescue_all()
+        (again,) = self.claim(owner=_TWO)
+        with self.store.transaction() as transaction:
+            transaction.complete(again)
+        self.now += 10.0
+        self._prune(1.0)
+        self.admit("k")
+        (new,) = self.claim(owner=_TWO)
+        self.case.assertEqual(new.token, old.token)
+        with self.case.assertRaises(StaleClaimError), self.store.transaction() as transaction:
+            transaction.complete(old)
+        self.case.assertEqual(self.row("k").state, "running")
+
+    def test_halves_of_characters(self) -> None:
+        """An error's text is kept, whatever is in it."""
+        self.admit("k")
+        (claim,) = self.claim()
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "file \udcff", True, None)
+        self.case.assertEqual(self.row("k").last_error, "file \\udcff")
 
     def test_lag_of_those_that_wait(self) -> None:
         """What waits for a lower rank is not late."""
@@ -600,6 +648,8 @@ def _random_step(model: LedgerModel, random: Random, handlers: Sequence[str]) ->
         model.rescue(*random.choice(model.sightings[-8:]))
     elif name == "resolve":
         model.resolve(random.choice(handlers), key, random.choice(["done", "retry"]))
+    elif name == "catch_up":
+        model.catch_up()
     elif name == "prune":
         model.prune(random.choice([0.0, 5.0, 50.0]))
     elif name == "time":

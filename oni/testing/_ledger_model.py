@@ -15,6 +15,7 @@ __all__ = ["LedgerModel"]
 
 _ALL = 1_000_000
 _NOT_ENDED = ("pending", "running")
+_AHEAD = 1.0  # seconds
 _TO_BE_WRITTEN = 1e-6  # seconds; a store's numbers may be this much off
 
 
@@ -222,6 +223,24 @@ class LedgerModel:
             row.state = "pending"
             wait = min(300.0, 2.0 ** (row.crashes - 2)) if row.crashes > 1 else 0.0
             row.next_at = self.now + wait
+
+    def catch_up(self) -> None:
+        """Let those wait no longer than they had to whose clock was set back."""
+        with self._store.transaction() as transaction:
+            ahead = transaction.ahead()
+            assert all(transaction.catch_up(each) for each in ahead)
+        late = {
+            name
+            for name, row in self._rows.items()
+            if row.state == "pending" and row.changed_at > self.now + _AHEAD
+        }
+        names = {(each.key, each.handler) for each in ahead}
+        assert names <= late, "one is not late, and was changed"
+        assert bool(names) == bool(late), "what is late was left"
+        for name in names:
+            row = self._rows[name]
+            row.next_at = self.now + max(0.0, row.next_at - row.changed_at)
+            row.changed_at = self.now
 
     def resolve(self, handler: str, key: str, decision: Literal["done", "retry"]) -> None:
         """Decide as an operator."""

@@ -9,11 +9,17 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import LedgerBusyError, LedgerFullError, NotRunningError, StaleClaimError
+from oni.errors import (
+    LedgerBusyError,
+    LedgerFullError,
+    LedgerUnavailableError,
+    NotRunningError,
+    StaleClaimError,
+)
 from oni.interfaces import ILedgerTransaction
 from oni.ledger import MemoryStore
 from oni.ledger._group_commit import GROUP, GroupCommit, perform
-from oni.ledger._transaction import LostRaceError
+from oni.ledger._transaction import LockedError, LostRaceError
 from oni.values import Claim, Delivery, LedgerEvent
 from tests.ledger.threads import WhenTold
 
@@ -50,7 +56,11 @@ class GroupTests(SynchronousTestCase):
         self.threads = WhenTold()
         self.clock = Clock()
         self.group = GroupCommit(
-            self.store, self.threads, 200, lambda call: self.clock.callLater(0, call)
+            self.store,
+            self.threads,
+            200,
+            lambda call: self.clock.callLater(0, call),
+            self.clock.seconds,
         )
 
     def go(self) -> None:
@@ -116,6 +126,77 @@ class GroupTests(SynchronousTestCase):
         self.go()
         self.assertEqual(set(self.store.events), {"second"})
 
+    def test_told_what_nobody_waits_for(self) -> None:
+        """What happened for somebody who cancelled too late is told to whom it may concern."""
+        told: list[object] = []
+        late = self.group.add(admit("late"), unheard=told.append)
+        heard = self.group.add(admit("heard"), unheard=told.append)
+        self.clock.advance(0)
+        late.cancel()
+        self.failureResultOf(late, CancelledError)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(heard), "admitted")
+        self.assertEqual(told, ["admitted"])
+        self.store.errors = [ZeroDivisionError()]
+        failing = self.group.add(admit("failing"), unheard=told.append)
+        self.clock.advance(0)
+        failing.cancel()
+        self.failureResultOf(failing, CancelledError)
+        self.threads.go()
+        self.assertEqual(told, ["admitted"])
+
+    def test_told_when_it_is_kept(self) -> None:
+        """What is committed is told at once, where that happens; what is not is not."""
+        told: list[object] = []
+        refusals = [ZeroDivisionError(), ZeroDivisionError()]
+        self.store.errors = [*refusals]
+        for key in ("a", "b"):
+            self.group.add(admit(key), kept=lambda answer, key=key: told.append(key)).addErrback(
+                lambda failure: failure.trap(ZeroDivisionError)
+            )
+        self.go()
+        self.assertEqual(told, ["b"], "the group was rolled back, and then a alone")
+        self.assertEqual(set(self.store.events), {"b"})
+
+    def test_by_keys(self) -> None:
+        """A group works by keys in their order, and last on what may be any of them."""
+        told: list[str] = []
+        for place in ("b", None, "a", "c", "a"):
+            self.group.add(
+                lambda transaction, place=place: told.append(place or "any"),
+                *([place] if place else []),
+            )
+        self.go()
+        self.assertEqual(told, ["a", "a", "b", "c", "any"])
+
+    def test_hopeless(self) -> None:
+        """Who has waited long in vain is told with the first ones, and later ones have a try."""
+        first = [self.group.add(admit(f"k{n}")) for n in range(GROUP)]
+        second = self.group.add(admit("second"))
+        self.clock.advance(29.0)
+        third = self.group.add(admit("third"))
+        self.store.errors = [LedgerUnavailableError("locked")]
+        self.clock.advance(1.0)
+        self.threads.go()
+        for each in (*first, second):
+            self.failureResultOf(each, LedgerUnavailableError)
+        self.assertNoResult(third)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(third), "admitted")
+
+    def test_not_hopeless(self) -> None:
+        """A failure that comes at once, or of one of them, takes nobody's turn."""
+        for error in (LedgerUnavailableError("cut"), LedgerFullError("no room")):
+            first = [self.group.add(admit(f"k{n}")) for n in range(GROUP)]
+            second = self.group.add(admit(f"second {error}"))
+            self.store.errors = [error]
+            self.clock.advance(0.0 if "cut" in str(error) else 60.0)
+            self.threads.go()
+            for each in first:
+                self.failureResultOf(each, type(error))
+            self.threads.go()
+            self.assertEqual(self.successResultOf(second), "admitted")
+
     def test_refused_when_stopped(self) -> None:
         """What waits when the ledger stops is told so."""
         first = self.group.add(admit("first"))
@@ -163,6 +244,16 @@ class PerformTests(SynchronousTestCase):
         self.assertTrue(all(answer.check(LedgerFullError) for answer in answers))
         self.assertEqual(self.store.begun, 1)
         self.assertEqual(self.store.events, {})
+
+    def test_what_one_row_is_locked_for(self) -> None:
+        """Who needs what another one holds waits in vain; the others of its group do not."""
+
+        def needs_it(transaction: ILedgerTransaction) -> None:
+            raise LockedError("held")
+
+        first, second, third = perform(self.store, [admit("a"), needs_it, admit("b")])
+        self.assertEqual((first, third), ("admitted", "admitted"))
+        self.assertTrue(second.check(LedgerUnavailableError))
 
     def test_lost_races_are_run_again(self) -> None:
         """What was in another's way is done again, a few times."""

@@ -90,6 +90,21 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual((self.keeper.rescued, other.lost), (0, 0))
         self.assertEqual(self.row().state, "running")
 
+    def test_a_clock_that_is_set_back(self) -> None:
+        """What was due stays due, and what was to wait waits as long as it had to."""
+        (claim,) = [self.claim(OTHER)]
+        with self.store.transaction() as transaction:
+            transaction.fail(claim, "no", False, 60.0)
+            transaction.admit(LedgerEvent("l", handlings=(Handling("h"),)))
+        self.wall -= 86_400.0
+        self.keeper.tick()
+        self.assertEqual(self.claim(OTHER).key, "l")
+        self.wall += 59.0
+        with self.store.transaction() as transaction:
+            self.assertEqual(list(transaction.claim(["h"], 1, OTHER, LEASE)), [])
+        self.wall += 1.0
+        self.assertEqual((self.claim(OTHER).key, self.keeper.rescued), ("k", 0))
+
     def test_ours_are_kept_up(self) -> None:
         """A claim of ours is extended while it is held."""
         claim = self.claim(ME)

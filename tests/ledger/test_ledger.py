@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, nan
 from typing import Any
+from unittest.mock import patch
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -21,8 +23,9 @@ from oni.errors import (
 from oni.interfaces import ILedger
 from oni.ledger import Ledger, MemoryConnection, MemoryStore
 from oni.ledger._group_commit import GROUP
-from oni.values import Claim, Handling, LedgerEvent, LedgerRecord, OnCrash
-from tests.ledger.threads import AtOnce
+from oni.ledger._keeper import Keeper
+from oni.values import Claim, Delivery, Handling, LedgerEvent, LedgerRecord, OnCrash
+from tests.ledger.threads import AtOnce, WhenTold
 
 
 def event(key: str, on_crash: OnCrash = "retry") -> LedgerEvent:
@@ -210,6 +213,50 @@ class LedgerTests(SynchronousTestCase):
             self.ledger.claim(["mail"], keys=[f"k{n}" for n in range(GROUP + 1)])
         self.assertEqual(len(self.get(self.ledger.claim(["mail"]))), 2)
 
+    def test_claimed_for_nobody(self) -> None:
+        """What was claimed for somebody who cancelled meanwhile is given back at once."""
+        pool = WhenTold()
+        ledger = Ledger(
+            self.store, interval=None, reactor=self.clock, make_threads=lambda name, size: pool
+        )
+        started = ledger.start()
+        pool.go()
+        self.successResultOf(started)
+        self.get(self.ledger.admit([event("k")]))
+        claimed = ledger.claim(["mail"])
+        self.clock.advance(0)
+        claimed.cancel()
+        self.failureResultOf(claimed, CancelledError)
+        pool.go()
+        self.assertEqual(self.state("k"), "running")
+        self.assertEqual(ledger.statistics()["held"], 0)
+        self.clock.advance(0)
+        pool.go()
+        self.assertEqual(self.claim().attempt, 1)
+
+    def test_held_before_it_is_told(self) -> None:
+        """A claim is looked after as soon as it is in the database, whatever the reactor does."""
+        told: list[Claim] = []
+        self.get(self.ledger.admit([event("k")]))
+        with patch.object(Keeper, "hold", lambda keeper, claims: told.extend(claims)):
+            claimed = self.ledger.claim(["mail"])
+            held = claimed.addCallback(lambda claims: list(told))
+            self.assertEqual([claim.key for claim in self.get(held)], ["k"])
+
+    def test_wrong_figures(self) -> None:
+        """What would make a delivery unfit, or cannot be kept, is refused at once."""
+        self.get(self.ledger.admit([event("k")]))
+        claim = self.claim()
+        for delay in (-1.0, inf, nan):
+            with self.assertRaises(ValueError):
+                self.ledger.fail(claim, "no", delay=delay)
+        for who in ("", "x" * 256):
+            with self.assertRaises(ValueError):
+                self.ledger.resolve("mail", "k", "done", who)
+        self.get(self.ledger.release([claim]))
+        for limit in (0, -1):
+            self.assertEqual(self.get(self.ledger.claim(["mail"], limit)), [])
+
     def test_a_suspect_is_not_kept_waiting(self) -> None:
         """Handlers change places, so that a suspect of one comes though others are busy."""
         zone = LedgerEvent("suspect", handlings=(Handling("zone"),))
@@ -265,6 +312,53 @@ class LedgerTests(SynchronousTestCase):
         self.get(self.ledger.start())
         self.assertNotEqual(self.ledger.owner, owner)
         self.get(self.ledger.admit([event("k")]))
+
+    def test_stopped_while_it_starts(self) -> None:
+        """Who stops it waits for a start that is under way, and who starts it again for the stop.
+
+        Cancelling one of them leaves nothing half way.
+        """
+        pool = WhenTold()
+        ledger = Ledger(
+            Store(), interval=None, reactor=self.clock, make_threads=lambda name, size: pool
+        )
+        first, second = ledger.start(), ledger.start()
+        stopped, third = ledger.stop(), ledger.start()
+        for each in (first, second, stopped, third):
+            self.assertNoResult(each)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        pool.go()
+        self.successResultOf(second)
+        self.assertNoResult(stopped)
+        stopped.cancel()
+        self.failureResultOf(stopped, CancelledError)
+        self.assertNoResult(third)
+        pool.go()
+        pool.go()
+        self.successResultOf(third)
+        shown = ledger.show("k")
+        pool.go()
+        self.assertIsNone(self.successResultOf(shown))
+
+    def test_questions_do_not_wait_for_work(self) -> None:
+        """Work that hangs keeps nobody from asking how it goes."""
+        pools: dict[str, WhenTold] = {}
+        ledger = Ledger(
+            Store(),
+            interval=None,
+            reactor=self.clock,
+            make_threads=lambda name, size: pools.setdefault(name, WhenTold()),
+        )
+        ledger.start()
+        pools["writer"].go()
+        claim = Claim(Delivery("mail", "k", state="running", token=1), "", b"", "")
+        ledger.run(claim, lambda connection: None)
+        counted, shown = ledger.count(), ledger.show("k")
+        pools["reader"].go()
+        self.assertEqual(self.successResultOf(counted)["running"], 0)
+        self.assertIsNone(self.successResultOf(shown))
+        self.assertEqual(pools["worker"].waiting, 1)
 
     def test_refused_at_the_start(self) -> None:
         """A store that cannot keep the promise, or is damaged, is not started with."""

@@ -141,6 +141,11 @@ class Machine(RuleBasedStateMachine):
         """Let time pass, or a clock be set."""
         self.model.pass_time(seconds)
 
+    @rule()
+    def catch_up(self) -> None:
+        """Let none wait for a clock that was set back."""
+        self.model.catch_up()
+
     @invariant()
     def is_as_it_must_be(self) -> None:
         """Compare."""

@@ -20,6 +20,7 @@ STEPS: dict[str, Callable[[Delivery], Delivery]] = {
     "failed for good": lambda d: states.failed(d, "no", 5.0, True, None),
     "released": lambda d: states.released(d, 5.0),
     "rescued": lambda d: states.rescued(d, 5.0),
+    "caught up": lambda d: states.caught_up(d, 5.0),
     "resolved as done": lambda d: states.resolved(d, "done", 5.0),
     "resolved for another try": lambda d: states.resolved(d, "retry", 5.0),
 }
