@@ -7,6 +7,7 @@ names are shortcuts to the default ones of the process. :mod:`oni.sources.sqlalc
 
 from __future__ import annotations
 
+from oni.sources._batches import SourcesProgress
 from oni.sources._changes import ChangeBuffer, coalesce, model_name
 from oni.sources._event import event
 from oni.sources._group_handlers import GroupHandler
@@ -34,6 +35,7 @@ __all__ = [
     "ModelChange",
     "ModelSources",
     "Options",
+    "SourcesProgress",
     "UNKNOWN",
     "coalesce",
     "default",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -75,7 +75,7 @@ class Life:
         self._options = options
         self._clock = Clock(options.reactor)
         self._outage = Outage(self._clock, options.random)
-        self._pool = self._make_pool()
+        self._pool = self._make_pool(options.threads, options.after_call)
         self._dispatcher = EventDispatcher(
             ("group", "key"),
             phases,
@@ -99,17 +99,21 @@ class Life:
         )
         self._is_woken = False
 
-    def _make_pool(self) -> RunsElsewhere:
+    def _make_pool(self, size: int, after: Callable[[], object] | None) -> RunsElsewhere:
         options = self._options
         if options.make_pool is not None:
-            return options.make_pool(options.threads)
+            return options.make_pool(size)
         return Pool(
-            options.threads,
-            options.threads if options.threads_lost is None else options.threads_lost,
+            size,
+            size if options.threads_lost is None else options.threads_lost,
             self._clock.reactor.callFromThread,
-            options.after_call,
+            after,
             options.threads_exhausted,
         )
+
+    def make_thread(self) -> RunsElsewhere:
+        """Give a thread that has nothing to do with handlers, for whoever stops it."""
+        return self._make_pool(1, None)
 
     async def open(self) -> None:
         """Open the ledger, and begin to deliver where that is done here."""
@@ -138,16 +142,22 @@ class Life:
 
     # --- Some keys now
 
-    async def process(self, keys: Sequence[str]) -> Sequence[LedgerRecord]:
-        """Run what is due of some keys, until nothing of them is and nothing runs here."""
-        records: list[LedgerRecord] = []
-        for start in range(0, len(keys), GROUP):
-            group = keys[start : start + GROUP]
-            if self._options.deliver == "here":
+    async def run(self, keys: Sequence[str]) -> None:
+        """Run what is due of some keys, until nothing of them is and nothing of them runs here.
+
+        Where deliveries are left to workers nothing happens.
+        """
+        if self._options.deliver == "here":
+            for group in _groups(keys):
                 await self._run(group)
+
+    async def records(self, keys: Sequence[str]) -> Sequence[LedgerRecord]:
+        """Give what the ledger knows of keys, in their order, those that are known."""
+        found: list[LedgerRecord] = []
+        for group in _groups(keys):
             shown = await gatherResults([self._ledger.show(key) for key in group])
-            records.extend(record for record in shown if record is not None)
-        return records
+            found.extend(record for record in shown if record is not None)
+        return found
 
     async def _run(self, keys: Sequence[str]) -> None:
         # A handler that waited for its own key would wait for ever.
@@ -222,3 +232,7 @@ class Life:
             "ledger_is_away": int(self._outage.is_on),
             **self._pool.statistics(),
         }
+
+
+def _groups(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (keys[start : start + GROUP] for start in range(0, len(keys), GROUP))

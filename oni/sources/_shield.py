@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -16,16 +16,25 @@ _log = Logger()
 _T = TypeVar("_T")
 
 
-def shielded(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+def shielded(
+    coroutine: Coroutine[Any, Any, _T], cancelled: Callable[[], object] | None = None
+) -> Deferred[_T]:
     """Run a coroutine to its end, whatever becomes of the Deferred that tells of it.
 
     A claim that nobody takes is nobody's until its lease is over, so that whoever claims must not
     be cancelled.
+
+    Args:
+        coroutine: What is run.
+        cancelled: Is called when nobody waits for it any more.
     """
-    return seen(Deferred.fromCoroutine(coroutine), "What nobody waits for any more failed")
+    late = "What nobody waits for any more failed"
+    return seen(Deferred.fromCoroutine(coroutine), late, cancelled)
 
 
-def seen(deferred: Deferred[_T], late: str = "") -> Deferred[_T]:
+def seen(
+    deferred: Deferred[_T], late: str = "", cancelled: Callable[[], object] | None = None
+) -> Deferred[_T]:
     """Give a Deferred that fires as another one does, and can be cancelled alone.
 
     The other one goes on with None.
@@ -33,8 +42,14 @@ def seen(deferred: Deferred[_T], late: str = "") -> Deferred[_T]:
     Args:
         deferred: The other one.
         late: What to log when it fails after nobody waits for it any more; ``""``: nothing.
+        cancelled: Is called when nobody waits for it any more.
     """
-    told: Deferred[_T] = Deferred()
+
+    def cancel(told: Deferred[_T]) -> None:
+        if cancelled is not None:
+            cancelled()
+
+    told: Deferred[_T] = Deferred(cancel)
 
     def tell(result: Any) -> None:
         if not told.called:

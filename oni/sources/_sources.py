@@ -18,6 +18,7 @@ from oni.dispatcher import EventDispatcher
 from oni.errors import InvalidSourceError, InvalidTimeoutError, NotRunningError
 from oni.interfaces import IEventSources, ILedger, IModelReferences
 from oni.ledger import check_event
+from oni.sources._batches import Batches, SourcesProgress
 from oni.sources._changes import model_name
 from oni.sources._context import Contexts
 from oni.sources._group_handlers import GroupHandler, GroupHandlers
@@ -387,12 +388,51 @@ class EventSources:
         return shielded(self._process(events))
 
     async def _process(self, events: Events) -> Sequence[LedgerRecord]:
-        life = self._running()
         given = await _listed(events)
-        await self._admit(given)
+        await self._admit_and_run(given)
+        return await self._running().records(_keys(given))
+
+    async def _admit_and_run(self, events: Sequence[Event]) -> Sequence[Admission]:
+        life = self._running()
+        admissions = await self._admit(events)
         self.wake()
-        keys = list(dict.fromkeys(event.key for event in given))
-        return await life.process(keys)
+        await life.run(_keys(events))
+        return admissions
+
+    def process_sources(
+        self,
+        instances_of: Callable[[type], Iterable[Any]],
+        models: Iterable[type] | None = None,
+        *,
+        batch: int = 100,
+        progress: Callable[[SourcesProgress], object] | None = None,
+    ) -> Deferred[SourcesProgress]:
+        """Run every instance of models through every source, and process what they yield.
+
+        Instances are loaded and sources called in one thread that is made for it. An instance
+        with which a source fails is logged, counted and passed over.
+
+        Args:
+            instances_of: Gives a model's instances; it is called and gone through in that thread.
+            models: The models; all that have sources if None.
+            batch: So many instances are looked at before their events are processed.
+            progress: Is told how far it is, in the reactor's thread, after each batch.
+
+        Returns:
+            A Deferred that fires with how far it came, when all is done. Cancelling it ends it
+            after the batch that is under way.
+        """
+        wanted = list(self._models if models is None else models)
+        batches = Batches(instances_of, self.model_events, self._admit_and_run, batch, progress)
+        return shielded(self._in_batches(batches, wanted), batches.cancel)
+
+    async def _in_batches(self, batches: Batches, models: Sequence[type]) -> SourcesProgress:
+        thread = self._running().make_thread()
+        try:
+            return await batches.run(models, thread)
+        finally:
+            await thread.run("", self._options.after_call or _nothing)
+            thread.stop()
 
     # --- Life
 
@@ -448,6 +488,14 @@ class EventSources:
         life = self._life
         gauges = Life.NO_GAUGES if life is None else life.gauges()
         return {**self._counted, "handlers": len(self._handlers.by_name), **gauges}
+
+
+def _keys(events: Sequence[Event]) -> list[str]:
+    return list(dict.fromkeys(event.key for event in events))
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _listed(events: Events) -> list[Event]:
