@@ -11,7 +11,7 @@ a :class:`Relay` has taken them to the ledger: :class:`oni.ledger.sqlalchemy.Sql
 
 from __future__ import annotations
 
-from oni.ledger._keys import MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, pair_key
+from oni.ledger._keys import MAX_KEY_BYTES, MAX_PAYLOAD_BYTES, check_event, pair_key
 from oni.ledger._ledger import Ledger
 from oni.ledger._memory import MemoryConnection, MemoryStore
 from oni.ledger._relay import Relay
@@ -26,6 +26,7 @@ __all__ = [
     "MemoryStore",
     "Relay",
     "TRANSITIONS",
+    "check_event",
     "pair_key",
     "store_for",
 ]
