@@ -9,19 +9,23 @@ from threading import Lock
 from oni.errors import (
     LedgerCorruptError,
     LedgerFullError,
+    LedgerTransactionError,
     LedgerUnavailableError,
     UnsafeLedgerError,
 )
 from oni.ledger._sql import Connection, Connections, Dedicated
-from oni.ledger._transaction import LostRaceError
+from oni.ledger._transaction import LockedError, LostRaceError
 
 __all__ = ["Postgres"]
 
 _LOCK_TIMEOUT = "10s"
+_LOOK_TIMEOUT = "1s"  # nobody who only looks whether an owner lives keeps its lock for so long
 _SETUP_LOCK = 0x6F6E695F6C656467  # "oni_ledg"
 
 # Codes and classes of codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _LOST_RACE = {"40001", "40P01"}
+_LOCKED = {"55P03"}
+_SPOILT = {"25P02"}
 _UNAVAILABLE = {"08", "57", "55", "53", "58", "25"}
 _FULL = {"53100"}
 _DAMAGED = {"XX001", "XX002"}
@@ -75,6 +79,12 @@ class Postgres:
         code = getattr(error, "sqlstate", None)
         if code in _LOST_RACE:
             return LostRaceError(f"two transactions were in each other's way: {error}")
+        if code in _LOCKED:
+            return LockedError(f"somebody holds what is needed for longer than that: {error}")
+        if code in _SPOILT:
+            return LedgerTransactionError(
+                f"a statement of the transaction has failed, and was passed over: {error}"
+            )
         if code in _FULL:
             return LedgerFullError(f"the server has no room: {error}")
         if code in _DAMAGED:
@@ -97,9 +107,7 @@ class Postgres:
                     self._close(owner)
             session = self._sessions[owner] = connections.dedicate()
             try:
-                # The server may not have noticed yet that the old session is gone.
-                session.rows(f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT}', false)")
-                session.rows(f"SELECT pg_advisory_lock({_number(owner)})")
+                _take(session, _number(owner))
             except BaseException:
                 self._close(owner)
                 raise
@@ -127,6 +135,26 @@ class Postgres:
         with connections.begin(read=True) as connection:
             asked = connection.rows(f"SELECT pg_try_advisory_xact_lock({_number(owner)})")
             return not asked[0][0]
+
+
+def _take(session: Dedicated, number: int) -> None:
+    """Take an owner's lock, also where the server has not noticed that its old session is gone.
+
+    Behind a wire that was cut it may believe so for hours. No other owner has this number, so
+    that whoever holds the lock is that session.
+    """
+    try:
+        session.rows(f"SELECT set_config('lock_timeout', '{_LOOK_TIMEOUT}', false)")
+        session.rows(f"SELECT pg_advisory_lock({number})")
+    except LockedError:
+        session.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND granted AND objsubid = 1 AND pid <> pg_backend_pid() AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database()) "
+            f"AND (classid::bigint << 32) | objid::bigint = {number}"
+        )
+        session.rows(f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT}', false)")
+        session.rows(f"SELECT pg_advisory_lock({number})")
 
 
 def _problems(connection: Connection) -> Sequence[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 import sqlalchemy as sa
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import LedgerUnavailableError, UnsafeLedgerError
+from oni.errors import LedgerTransactionError, LedgerUnavailableError, UnsafeLedgerError
 from oni.interfaces import ILedgerStore
+from oni.ledger import _postgres as postgres
 from oni.ledger import store_for
 from oni.ledger._group_commit import perform
 from oni.ledger._transaction import LostRaceError
@@ -200,6 +203,103 @@ class ServerTests(SynchronousTestCase):
         self.assertTrue(self.other.is_alive(ONE))
         self.store.leave(ONE)
         self.assertFalse(self.eventually_alive(False))
+
+    def test_an_old_session_that_nobody_has_ended(self) -> None:
+        """Who comes back takes its lock from its own old session, and from nobody else's."""
+        self.store.enter(ONE)
+        self.other.enter(TWO)
+        self.other.enter(ONE)
+        self.assertTrue(self.store.is_alive(TWO))
+        with self.store.transaction() as transaction:
+            held = transaction.connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            ).scalar_one()
+        self.assertEqual(held, 2)
+        self.other.leave(ONE)
+        self.assertFalse(self.eventually_alive(False))
+
+    def test_brought_back_while_it_is_pruned(self) -> None:
+        """A key that an operator brings back at the same time is not forgotten."""
+        self.admit("k", "l")
+        with self.store.transaction() as transaction:
+            for claim in transaction.claim(["mail"], 2, ONE, LEASE):
+                transaction.complete(claim)
+        pruned: list[int] = []
+
+        def prune() -> None:
+            with self.other.transaction() as transaction:
+                pruned.append(transaction.prune(0.0, 10))
+
+        theirs = threading.Thread(target=prune)
+        with self.store.transaction() as transaction:
+            transaction.resolve("mail", "k", "retry", "ann")
+            theirs.start()
+            self.wait_for_waiting()
+        theirs.join(WITHIN)
+        self.assertEqual(pruned, [1])
+        with self.store.transaction(read=True) as transaction:
+            self.assertEqual(transaction.count()["pending"], 1)
+            self.assertIsNone(transaction.show("l"))
+
+    def wait_for_waiting(self) -> None:
+        """Wait until somebody waits for a lock."""
+        waiting = threading.Event()
+        for _ in range(int(WITHIN / 0.05)):
+            with self.store.transaction(read=True) as transaction:
+                if transaction.connection.exec_driver_sql(
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                ).scalar_one():
+                    return
+            waiting.wait(0.05)
+        self.fail("nobody waits")
+
+    def test_a_key_that_somebody_holds(self) -> None:
+        """Who offers a key that another one holds on to waits in vain; others do not."""
+        told: list[Any] = []
+        with (
+            mock.patch.object(
+                postgres.Postgres, "begins_with", ("SET LOCAL lock_timeout = '200ms'",)
+            ),
+            self.store.transaction() as transaction,
+        ):
+            transaction.admit(event("held"))
+            told += perform(
+                self.other, [lambda t, key=key: t.admit(event(key)) for key in ("a", "held", "b")]
+            )
+        self.assertEqual([told[0], told[2]], ["admitted"] * 2)
+        self.assertTrue(told[1].check(LedgerUnavailableError))
+
+    def test_ended_at_the_same_time(self) -> None:
+        """Of two of one rank that end at the same time in two processes both are counted."""
+        handlings = (Handling("mail"), Handling("log"), Handling("after", rank=1))
+        with self.store.transaction() as transaction:
+            transaction.admit(LedgerEvent("k", handlings=handlings))
+            mail, log = transaction.claim(["mail", "log"], 2, ONE, LEASE)
+
+        def complete() -> None:
+            with self.other.transaction() as transaction:
+                transaction.complete(log)
+
+        theirs = threading.Thread(target=complete)
+        with self.store.transaction() as transaction:
+            transaction.complete(mail)
+            theirs.start()
+            self.wait_for_waiting()
+        theirs.join(WITHIN)
+        with self.store.transaction() as transaction:
+            self.assertEqual(len(transaction.claim(["after"], 1, ONE, LEASE)), 1)
+
+    def test_a_failure_that_the_work_passes_over(self) -> None:
+        """Work that goes on after a statement has failed is told, and nothing is kept."""
+        self.admit("k")
+        with self.store.transaction() as transaction:
+            (claim,) = transaction.claim(["mail"], 1, ONE, LEASE)
+        with self.assertRaises(LedgerTransactionError), self.store.transaction() as transaction:
+            with contextlib.suppress(sa.exc.ProgrammingError):
+                transaction.connection.exec_driver_sql("SELECT nonsense")
+            transaction.complete(claim)
+        with self.store.transaction(read=True) as transaction:
+            self.assertEqual(transaction.count()["running"], 1)
 
     def eventually_alive(self, wanted: bool) -> bool:
         """Look until it is so: a session ends a little later than it is told to."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import LedgerCorruptError, LedgerFullError, LedgerUnavailableError
+from oni.errors import (
+    LedgerCorruptError,
+    LedgerFullError,
+    LedgerTransactionError,
+    LedgerUnavailableError,
+)
 from oni.ledger._postgres import Postgres, _number
-from oni.ledger._transaction import LostRaceError
+from oni.ledger._transaction import LockedError, LostRaceError
 
 
 class OperationalError(Exception):
@@ -29,7 +34,8 @@ class ErrorTests(SynchronousTestCase):
         for code, expected in {
             "40001": LostRaceError,
             "40P01": LostRaceError,
-            "55P03": LedgerUnavailableError,
+            "55P03": LockedError,
+            "25P02": LedgerTransactionError,
             "57P01": LedgerUnavailableError,
             "08006": LedgerUnavailableError,
             "53300": LedgerUnavailableError,
