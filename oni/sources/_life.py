@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeferTimeoutError
 from twisted.logger import Logger
 
 from oni._clock import Clock
@@ -219,7 +220,7 @@ class Life:
             waiting.addTimeout(max(end_by - self._clock.seconds(), _LEAST), self._clock.reactor)
         try:
             await waiting
-        except TimeoutError:
+        except DeferTimeoutError:
             return False
         except OniError as error:
             _log.error("What was waited for at the end failed: {error}", error=error)
