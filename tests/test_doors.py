@@ -18,6 +18,10 @@ from types import ModuleType
 import pytest
 from zope.interface.interface import InterfaceClass, Method
 
+from tests.django_project import set_up
+
+set_up()  # models can only be imported then
+
 ROOT = Path(__file__).resolve().parent.parent
 DOOR = "oni.twisted_event_dispatcher"
 

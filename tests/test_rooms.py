@@ -270,6 +270,8 @@ def test_importing_every_module_leaves_the_reactor_unchosen() -> None:
     names = [name for name, _ in modules(ROOT) if name != "oni.__main__"]
     program = (
         "import importlib, sys\n"
+        "from tests.django_project import set_up\n"
+        "set_up()\n"  # models can only be imported then
         "for name in sys.argv[1:]:\n"
         "    importlib.import_module(name)\n"
         "    assert 'twisted.internet.reactor' not in sys.modules, name\n"

@@ -1,0 +1,124 @@
+"""Changes of one transaction, told together: vetoed before its commit, and admitted in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+from oni.errors import ChangeRoundsError
+from oni.sources._changes import coalesce
+from oni.sources.django._hand_over import hand_over_changes
+from oni.sources.django._watched import watched
+from oni.values import ModelChange
+
+__all__ = ["ROUNDS", "atomic_events", "tell"]
+
+ROUNDS = 10
+_BLOCK = "oni_block"
+
+Veto = Callable[[Sequence[ModelChange]], Any]
+
+
+class _Told:
+    """A change within a block. The connection keeps it with what is to be done after the commit.
+
+    So whatever Django rolls back, the block has lost, too: it drops both with a savepoint.
+    """
+
+    __slots__ = ("change",)
+
+    def __init__(self, change: ModelChange) -> None:
+        self.change = change
+
+    def __call__(self) -> None:
+        """Do nothing: all was done before the commit."""
+
+
+class _Block:
+    """The changes of one database in one block."""
+
+    def __init__(self, using: str, vetoes: Sequence[Veto]) -> None:
+        self._using = using
+        self._connection: Any = connections[using]
+        self.vetoes = list(vetoes)
+        self._told: list[_Told] = []
+
+    def tell(self, changes: Sequence[ModelChange]) -> None:
+        """Keep changes until the block ends."""
+        for change in changes:
+            told = _Told(change)
+            self._told.append(told)
+            transaction.on_commit(told, using=self._using)
+
+    def finish(self) -> None:
+        """Ask those who may object, until they change nothing more; then admit the events."""
+        vetoes = [*watched.vetoes, *self.vetoes]
+        heard: list[_Told] = []
+        for _ in range(ROUNDS):
+            kept = self._kept()
+            changes = coalesce(told.change for told in kept)
+            if kept == heard or not vetoes:
+                hand_over_changes(self._using, changes)
+                return
+            for veto in vetoes if changes else ():
+                veto(changes)
+            heard = kept
+        raise ChangeRoundsError(ROUNDS, [getattr(v, "__qualname__", repr(v)) for v in vetoes])
+
+    def _kept(self) -> list[_Told]:
+        """Give what was not rolled back."""
+        kept = {id(function) for _, function, _ in self._connection.run_on_commit}
+        return [told for told in self._told if id(told) in kept]
+
+
+@contextmanager
+def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
+    """Be a transaction whose changes are told together, at its end and before its commit.
+
+    Several changes of one row are one; what a savepoint took back is none. Whoever may object is
+    asked once, with all the changes, in this thread; where he raises, all of it is rolled back.
+    Within another such block it is a savepoint of that one, which asks its vetoes, too.
+
+    Else it is ``transaction.atomic``, as a decorator, too.
+
+    Args:
+        using: The database's alias; None: the default one.
+        vetoes: Functions that may object, beside those of :func:`register_veto`.
+
+    Raises:
+        ChangeRoundsError: The vetoes went on changing what they were asked about.
+    """
+    alias = DEFAULT_DB_ALIAS if using is None else using
+    connection: Any = connections[alias]
+    with transaction.atomic(using=alias):
+        around: _Block | None = getattr(connection, _BLOCK, None)
+        if around is not None:
+            around.vetoes += vetoes
+            yield
+            return
+        block = _Block(alias, vetoes)
+        setattr(connection, _BLOCK, block)
+        try:
+            yield
+            block.finish()
+        finally:
+            setattr(connection, _BLOCK, None)
+
+
+def tell(using: str, changes: Sequence[ModelChange]) -> None:
+    """Tell of changes, in the transaction that they were made in.
+
+    Outside :func:`atomic_events` each call is an end of its own: vetoes are asked at once.
+    """
+    if not changes:
+        return
+    block: _Block | None = getattr(connections[using], _BLOCK, None)
+    if block is not None:
+        block.tell(changes)
+        return
+    for veto in tuple(watched.vetoes):
+        veto(changes)
+    hand_over_changes(using, changes)

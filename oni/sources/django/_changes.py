@@ -1,0 +1,140 @@
+"""What Django's signals say, as changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from django.db.models import Model
+
+from oni.sources.django._atomic import tell
+from oni.sources.django._home import home
+from oni.sources.django._snapshots import is_among, plain, remember, rows, was
+from oni.sources.django._watched import Watch, watched
+from oni.values import UNKNOWN, ModelChange
+
+__all__ = ["deleted", "is_heard", "made", "modified", "post_save", "pre_save"]
+
+
+def is_heard(watch: Watch) -> bool:
+    """Say whether anybody wants to know of a model's changes."""
+    return bool(watched.vetoes) or home.sources.has_change_handlers(watch.label)
+
+
+# --- The receivers
+
+
+def pre_save(sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
+    """Read the row as it is, where its old values are wanted in any case."""
+    watch = watched.get(sender)
+    if watch is None or watch.old != "select" or raw or not is_heard(watch):
+        return
+    state: Any = instance._state
+    found = rows(watch, using, [instance.pk]) if instance._is_pk_set() else {}
+    state.oni_before = found.get(instance.pk)
+
+
+def post_save(
+    sender: type[Model],
+    instance: Model,
+    created: bool,
+    raw: bool,
+    using: str,
+    update_fields: Collection[str] | None,
+    **_: Any,
+) -> None:
+    """Tell what a save has changed. What is loaded from fixtures is told to nobody."""
+    watch = watched.get(sender)
+    if watch is None:
+        return
+    state: Any = instance._state
+    state.oni_raw = raw
+    if not raw and is_heard(watch):
+        if created:
+            tell(using, [_created(watch, instance, using)])
+        else:
+            tell(using, _saved(watch, instance, using, update_fields))
+    remember(instance, update_fields)
+
+
+def _created(watch: Watch, instance: Model, using: str) -> ModelChange:
+    new = _values(watch, instance, using, watch.columns, written=True)
+    return made(watch, instance.pk, using, new)
+
+
+def _saved(
+    watch: Watch, instance: Model, using: str, update_fields: Collection[str] | None
+) -> list[ModelChange]:
+    before = instance._state.__dict__.pop("oni_before", None)
+    old = was(instance, watch) if before is None else before
+    written = [
+        name
+        for name in watch.columns
+        if update_fields is None or is_among(instance, name, update_fields)
+    ]
+    written += [name for name in _generated(watch) if name not in written]
+    new = {**old, **_values(watch, instance, using, written, written=False)}
+    return list(modified(watch, instance.pk, using, old, new, written))
+
+
+def _generated(watch: Watch) -> list[str]:
+    """Give the columns that the database computes: any save may change them."""
+    meta = watch.model._meta
+    return [name for name in watch.columns if meta.get_field(name).generated]
+
+
+def _values(
+    watch: Watch, instance: Model, using: str, names: Iterable[str], written: bool
+) -> dict[str, Any]:
+    """Give what an instance's row has now; what only the database knows is read from it."""
+    values = {name: instance.__dict__.get(name, UNKNOWN) for name in names}
+    computed = set() if written else set(_generated(watch))
+    unseen = [n for n, v in values.items() if n in computed or hasattr(v, "resolve_expression")]
+    if unseen:
+        values |= rows(watch, using, [instance.pk], unseen).get(instance.pk, {})
+    return {name: _as_loaded(watch, name, value) for name, value in values.items()}
+
+
+def _as_loaded(watch: Watch, name: str, value: Any) -> Any:
+    """Give a value of the type that the column has, whatever text was put into the instance."""
+    if value is UNKNOWN or value is None:
+        return value
+    return watch.model._meta.get_field(name).to_python(plain(value))
+
+
+def post_delete(sender: type[Model], instance: Model, using: str, **_: Any) -> None:
+    """Tell that a row is gone, and what was in it."""
+    watch = watched.get(sender)
+    if watch is not None and is_heard(watch):
+        tell(using, [deleted(watch, instance.pk, using, was(instance, watch))])
+
+
+# --- The changes
+
+
+def made(watch: Watch, id: Any, using: str, new: Mapping[str, Any]) -> ModelChange:
+    """Say that there is a new row."""
+    return ModelChange(watch.label, id, "created", new, using=using)
+
+
+def deleted(watch: Watch, id: Any, using: str, old: Mapping[str, Any]) -> ModelChange:
+    """Say that a row is gone."""
+    return ModelChange(watch.label, id, "deleted", old=old, using=using)
+
+
+def modified(
+    watch: Watch,
+    id: Any,
+    using: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    written: Iterable[str],
+) -> Iterable[ModelChange]:
+    """Say that a row has other values, if it has."""
+    changed = frozenset(name for name in written if _differ(old[name], new[name]))
+    if changed:
+        yield ModelChange(watch.label, id, "modified", new, old, changed, using)
+
+
+def _differ(old: Any, new: Any) -> bool:
+    return old is UNKNOWN or bool(old != new)

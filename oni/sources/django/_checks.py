@@ -1,0 +1,39 @@
+"""What ``manage.py check`` says about watched models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Tags, Warning, register
+
+from oni.sources.django._querysets import OniQuerySet
+from oni.sources.django._watched import watched
+
+__all__ = ["check_managers", "register_checks"]
+
+
+def register_checks() -> None:
+    """Let Django's checks have this one among them."""
+    register(check_managers, Tags.models)
+
+
+def check_managers(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """Warn of watched models with a manager whose bulk statements nobody is told of."""
+    wanted = None if app_configs is None else {config.label for config in app_configs}
+    return [
+        Warning(
+            f"{watch.label} is watched, and update(), bulk_create() and bulk_update() of its "
+            f"manager {manager.name!r} tell nobody what they change.",
+            hint=(
+                "Let it be oni.sources.django.OniManager(), or its querysets inherit from "
+                "oni.sources.django.OniQuerySet."
+            ),
+            obj=watch.model,
+            id="oni.W001",
+        )
+        for watch in watched
+        for manager in watch.model._meta.managers
+        if (wanted is None or watch.model._meta.app_label in wanted)
+        and not issubclass(type(manager.get_queryset()), OniQuerySet)
+    ]

@@ -1,0 +1,51 @@
+"""Events on their way into the ledger, in the transaction that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from django.db import connections, transaction
+from twisted.logger import Logger
+
+from oni.sources.django._home import home
+from oni.values import Admission, Event, ModelChange
+
+__all__ = ["hand_over", "hand_over_changes", "wake"]
+
+_log = Logger()
+
+
+def hand_over(using: str, events: Iterable[Event]) -> Sequence[tuple[Event, Admission]]:
+    """Admit events in a database's transaction, or in one of their own where there is none.
+
+    They are delivered after its commit, and never were if it is rolled back.
+
+    Returns:
+        The events, each with what became of it. Where they are written into an outbox it is not
+        known yet: they count as admitted.
+    """
+    events = list(events)
+    if not events:
+        return []
+    with transaction.atomic(using=using, savepoint=False):
+        admissions = home.admit(connections[using], events)
+        transaction.on_commit(wake, using=using, robust=True)
+    return list(zip(events, admissions, strict=True))
+
+
+def hand_over_changes(using: str, changes: Iterable[ModelChange]) -> None:
+    """Admit an event for each change that somebody wants to hear of."""
+    hand_over(using, home.sources.change_events(changes))
+
+
+def wake() -> None:
+    """Look for what is due, soon: the one function that is called after a commit.
+
+    It never fails, whatever happens: an exception would reach whoever has saved, though the row is
+    there, and would keep others from being called. A wake that is lost costs time and nothing
+    else, as what is due is looked for now and then.
+    """
+    try:
+        home.wake()
+    except BaseException:  # noqa: BLE001 - see above
+        _log.failure("The delivery of what was committed could not be begun")

@@ -1,0 +1,112 @@
+"""Delivery in this process: event sources and relays, as long as the reactor runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Event
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oni.errors import NotRunningError
+from oni.ledger import Relay
+from oni.sources import EventSources
+
+__all__ = ["RETRY", "Running"]
+
+_log = Logger()
+
+RETRY = 5.0  # seconds until the next try, when the ledger could not be opened
+
+
+class Running:
+    """Opens the ledger, again and again until it can be, and closes it before the reactor stops.
+
+    Everything but :meth:`wait` belongs to the reactor's thread.
+
+    Args:
+        sources: What is started. It has its ledger.
+        relays: What carries events from other databases into the ledger.
+        stop_timeout: Seconds that handlers have when the reactor stops.
+        reactor: The reactor.
+    """
+
+    def __init__(
+        self,
+        sources: EventSources,
+        relays: Sequence[Relay],
+        stop_timeout: float,
+        reactor: Any,
+    ) -> None:
+        self._sources = sources
+        self._relays = relays
+        self._stop_timeout = stop_timeout
+        self._reactor = reactor
+        self._opened = Event()
+        self._error: Exception | None = None
+        self._opening: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self.gave_up: Exception | None = None
+        """What :meth:`stop` has failed with: handlers that had not ended in time."""
+
+    def begin(self) -> None:
+        """Open the ledger, and begin to deliver."""
+        self._reactor.addSystemEventTrigger("before", "shutdown", self.stop)
+        self._try()
+
+    def _try(self) -> None:
+        self._opening = Deferred.fromCoroutine(self._open()).addErrback(self._failed)
+
+    async def _open(self) -> None:
+        await self._sources.start()
+        for relay in self._relays:
+            await relay.start()
+        self._error = None
+        self._opened.set()
+
+    def _failed(self, failure: Failure) -> None:
+        if self._error is None:
+            _log.failure("Nothing is delivered: the ledger cannot be opened", failure=failure)
+        error = failure.value
+        self._error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        self._opened.set()
+        self._timer = self._reactor.callLater(RETRY, self._try)
+
+    def stop(self) -> Deferred[None]:
+        """Claim nothing more, wait for handlers within the time limit, and close the ledger.
+
+        Returns:
+            A Deferred that fires with None, whatever happens.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._opening is not None:
+            await self._opening
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for relay in self._relays:
+            with suppress(Exception):
+                await relay.stop()
+        try:
+            await self._sources.stop(self._stop_timeout)
+        except Exception as error:  # noqa: BLE001 - the reactor stops in any case
+            self.gave_up = error
+            _log.error("{error}", error=error)
+        if not self._opened.is_set():
+            self._error = NotRunningError("the reactor has stopped")
+            self._opened.set()
+
+    def wait(self) -> None:
+        """Wait until the ledger is open. In any thread but the reactor's.
+
+        Raises:
+            Exception: What it cannot be opened for.
+        """
+        self._opened.wait()
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,114 @@
+"""What was loaded of an instance: the old values that a change is told with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from enum import Enum
+from functools import wraps
+from typing import Any
+
+from django.db.models import Model
+from django.db.models.fields.files import FieldFile
+
+from oni.sources.django._watched import Watch, watched
+from oni.values import UNKNOWN
+
+__all__ = ["is_among", "plain", "remember", "remember_loading", "rows", "was"]
+
+_BATCH = 500
+_MUTABLE = (list, dict, set, bytearray)
+_MARK = "_oni_remembers"
+
+
+def remember(instance: Model, names: Collection[str] | None = None) -> None:
+    """Take the values that an instance has for those that its row has.
+
+    Args:
+        instance: The instance.
+        names: Of these columns only, under either of a field's names.
+    """
+    watch = watched.get(type(instance))
+    if watch is None:
+        return
+    state: Any = instance._state
+    known: dict[str, Any] = state.__dict__.setdefault("oni_loaded", {})
+    values = instance.__dict__
+    for name in watch.columns:
+        if name in values and (names is None or is_among(instance, name, names)):
+            value = values[name]
+            if hasattr(value, "resolve_expression"):
+                known.pop(name, None)  # nobody has seen what came out
+            else:
+                known[name] = _apart(value)
+
+
+def is_among(instance: Model | type[Model], attname: str, names: Collection[str]) -> bool:
+    """Say whether a field is named, by either of its names."""
+    return attname in names or instance._meta.get_field(attname).name in names
+
+
+def was(instance: Model, watch: Watch) -> dict[str, Any]:
+    """Give the values that an instance was loaded with, UNKNOWN where it was not."""
+    known = instance._state.__dict__.get("oni_loaded", {})
+    return {name: plain(known.get(name, UNKNOWN)) for name in watch.columns}
+
+
+def rows(
+    watch: Watch, using: str, ids: Sequence[Any], columns: Sequence[str] | None = None
+) -> Mapping[Any, dict[str, Any]]:
+    """Read rows by their primary keys, past every manager; those that are gone are left off."""
+    names = tuple(watch.columns if columns is None else columns)
+    found: dict[Any, dict[str, Any]] = {}
+    manager = watch.model._base_manager.using(using)
+    for part in (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)):
+        for id, *values in manager.filter(pk__in=part).values_list("pk", *names):
+            found[id] = {n: plain(v) for n, v in zip(names, values, strict=True)}
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Give a value as it can be kept, where Django dresses it up."""
+    if isinstance(value, FieldFile):
+        return value.name
+    if isinstance(value, memoryview):
+        return bytes(value)
+    return value.value if isinstance(value, Enum) else value
+
+
+def _apart(value: Any) -> Any:
+    """Give a value that does not change with the instance's."""
+    if isinstance(value, FieldFile):
+        return value.name
+    return deepcopy(value) if isinstance(value, _MUTABLE) else value
+
+
+def remember_loading(model: type[Model]) -> None:
+    """Let a model's instances remember what they are loaded with. The second time: nothing.
+
+    It stays so; where the model is not watched any more, there is nothing to remember.
+    """
+    if _MARK in vars(model.from_db.__func__):
+        return
+    from_db = model.from_db.__func__
+    refresh = model.refresh_from_db
+
+    @wraps(from_db)
+    def from_db_and_remember(cls: Any, db: Any, field_names: Any, values: Any) -> Any:
+        instance = from_db(cls, db, field_names, values)
+        remember(instance)
+        return instance
+
+    @wraps(refresh)
+    def refresh_and_remember(
+        self: Any, using: Any = None, fields: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        # It is also what loads a deferred column when that is first looked at.
+        fields = None if fields is None else list(fields)
+        refresh(self, using, fields, *args, **kwargs)
+        remember(self, fields)
+
+    setattr(from_db_and_remember, _MARK, True)
+    patched: Any = model
+    patched.from_db = classmethod(from_db_and_remember)
+    patched.refresh_from_db = refresh_and_remember

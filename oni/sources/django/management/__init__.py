@@ -1,0 +1,3 @@
+"""Where Django looks for the application's commands."""
+
+__all__ = ()

@@ -1,0 +1,3 @@
+"""The application's commands, each in the module of its name."""
+
+__all__ = ()

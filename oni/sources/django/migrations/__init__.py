@@ -1,0 +1,3 @@
+"""How the ledger's tables come to be, and change."""
+
+__all__ = ()

@@ -1,0 +1,71 @@
+"""Models of each kind that the source has to do with."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from django.db import models
+
+from oni.sources.django import OniManager
+
+
+class Author(models.Model):
+    """Somebody, whose deletion leaves the posts and takes the notes."""
+
+    name = models.CharField(max_length=100)
+
+
+class Tag(models.Model):
+    """What posts are about."""
+
+    name = models.CharField(max_length=100)
+
+
+class Post(models.Model):
+    """What is watched."""
+
+    title = models.CharField(max_length=100)
+    body = models.TextField(default="")
+    stars = models.IntegerField(default=0)
+    extra = models.JSONField(default=dict)
+    author = models.ForeignKey(Author, null=True, on_delete=models.SET_NULL)
+    tags = models.ManyToManyField(Tag)
+
+    objects = OniManager()
+
+
+class Note(models.Model):
+    """What goes with its author."""
+
+    text = models.CharField(max_length=100)
+    author = models.ForeignKey(Author, on_delete=models.CASCADE)
+
+    objects = OniManager()
+
+
+class Plain(models.Model):
+    """What has a manager that nobody watches."""
+
+    text = models.CharField(max_length=100)
+
+
+class Token(models.Model):
+    """What has a key that is no number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4)
+    text = models.CharField(max_length=100)
+
+
+class Seat(models.Model):
+    """What has a key of two columns."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.CharField(max_length=2)
+    number = models.IntegerField()
+
+
+class Draft(Post):
+    """Another class for the rows of posts."""
+
+    class Meta:
+        proxy = True

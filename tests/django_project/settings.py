@@ -1,0 +1,63 @@
+"""Two databases in files of SQLite, Django's admin, and a small application with models."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+folder = Path(tempfile.mkdtemp(prefix="oni-django-"))
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _sqlite(name: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(folder / f"{name}.sqlite3"),
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            # A machine that fails is none of these tests' matter.
+            "init_command": "PRAGMA journal_mode=wal; PRAGMA synchronous=normal",
+            "timeout": 30,
+        },
+    }
+
+
+DATABASES = {"default": _sqlite("default"), "other": _sqlite("other")}
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "oni.sources.django",
+    "tests.django_project.blog",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+MIGRATION_MODULES = {"blog": None}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "tests.django_project.urls"
+SECRET_KEY = "for tests only"
+ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
+STATIC_URL = "/static/"
+USE_TZ = True
