@@ -711,7 +711,8 @@ class ILedger(Interface):
         Args:
             claim: What it failed with.
             error: Why, for people. What is over 4,096 characters is left off.
-            permanent: Whether another attempt makes no sense.
+            permanent: Whether another attempt makes no sense, and nothing is in doubt: it is dead
+                then, whatever ``on_crash`` is.
             delay: Seconds until the next attempt. None: more after each one.
 
         Returns:

@@ -104,10 +104,11 @@ def failed(
     """Let its attempt have failed.
 
     With ``on_crash="park"`` a failure is as bad as a crash: who knows what was done before it?
+    Unless whoever failed knows, and says that it is for good.
     """
     _must_be(delivery, "failed", "running")
     delivery = replace(delivery, last_error=_keepable(error)[:_LONGEST_ERROR])
-    if delivery.on_crash == "park":
+    if delivery.on_crash == "park" and not permanent:
         return _left(delivery, "uncertain", now)
     if permanent or delivery.attempts >= delivery.max_attempts:
         return _left(delivery, "dead", now)

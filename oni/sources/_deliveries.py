@@ -225,7 +225,7 @@ class Deliveries:
             error = GroupMismatchError(
                 attempt.handler.name, attempt.handler.pattern.pattern, group
             )
-            attempt.turn_away(error, permanent=False)
+            attempt.turn_away(error, permanent=attempt.handler.on_crash == "park")
         else:
             attempt.give_back()
 

@@ -164,7 +164,7 @@ class LedgerModel:
             return
         assert held, "a claim that does not hold has failed"
         row = self._rows[claim.key, claim.handler]
-        if row.handling.on_crash == "park":
+        if row.handling.on_crash == "park" and not permanent:
             self._end(claim, "uncertain")
         elif permanent or row.attempts >= row.handling.max_attempts:
             self._end(claim, "dead")
