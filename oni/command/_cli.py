@@ -21,6 +21,7 @@ from oni.command._history import history
 from oni.command._ledger import ledger
 from oni.command._pub import pub
 from oni.command._show import one_line
+from oni.command._sources import sources
 from oni.command._sub import sub
 from oni.command._token import token
 
@@ -114,5 +115,5 @@ def cli() -> None:
     """
 
 
-for _command in (pub, sub, history, ledger, token, check_config, doctor, bench):
+for _command in (pub, sub, history, ledger, sources, token, check_config, doctor, bench):
     cli.add_command(_command)

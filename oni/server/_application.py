@@ -1,4 +1,4 @@
-"""Find the application that the settings name: its ``configure`` function and its ZCML file."""
+"""Find the application that the settings name: its ``configure`` functions and its ZCML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oni.errors import SettingsError
 from oni.server._settings import Settings
 from oni.server._tables import suggest
 
-__all__ = ["Application", "find_application"]
+__all__ = ["Application", "find_application", "find_sources_function"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,16 @@ class Application:
     Attributes:
         configure: Registers the application's handlers, or None.
         zcml: The absolute path of a ZCML file to load, or None.
+        configure_sources: Registers group handlers and sources, or None.
     """
 
     configure: Callable[[Any], object] | None = None
     zcml: str | None = None
+    configure_sources: Callable[[Any], object] | None = None
 
 
 def find_application(settings: Settings) -> Application:
-    """Import the configure function's module, and look for the ZCML file.
+    """Import the configure functions' modules, and look for the ZCML file.
 
     The settings file's folder joins the end of ``sys.path``, so that a module may lie there.
 
@@ -39,13 +41,37 @@ def find_application(settings: Settings) -> Application:
         SettingsError: There is no such module, function or file.
         Exception: Whatever importing the module raises.
     """
-    if settings.folder and settings.folder not in sys.path:
-        sys.path.append(settings.folder)
+    _look_beside(settings)
     problems: list[str] = []
-    application = Application(_find_configure(settings, problems), _find_zcml(settings, problems))
+    application = Application(
+        _find_function(settings, "app.configure", settings.app.configure, problems),
+        _find_zcml(settings, problems),
+        _find_function(settings, "sources.configure", settings.sources.configure, problems),
+    )
     if problems:
         raise SettingsError(problems)
     return application
+
+
+def find_sources_function(settings: Settings) -> Callable[[Any], object] | None:
+    """Find only the function that registers group handlers and sources.
+
+    Raises:
+        SettingsError: There is no such module or function.
+        Exception: Whatever importing the module raises.
+    """
+    _look_beside(settings)
+    problems: list[str] = []
+    path = "sources.configure"
+    found = _find_function(settings, path, settings.sources.configure, problems)
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
+def _look_beside(settings: Settings) -> None:
+    if settings.folder and settings.folder not in sys.path:
+        sys.path.append(settings.folder)
 
 
 def _find_zcml(settings: Settings, problems: list[str]) -> str | None:
@@ -57,28 +83,28 @@ def _find_zcml(settings: Settings, problems: list[str]) -> str | None:
     return path
 
 
-def _find_configure(settings: Settings, problems: list[str]) -> Callable[[Any], object] | None:
-    if settings.app.configure is None:
+def _find_function(
+    settings: Settings, path: str, said: str | None, problems: list[str]
+) -> Callable[[Any], object] | None:
+    if said is None:
         return None
-    module_name, _, names = settings.app.configure.partition(":")
+    module_name, _, names = said.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not _is_part_of(error.name, module_name):
             raise
         where = f" or in {settings.folder}" if settings.folder else ""
-        problems.append(
-            f"app.configure: there is no module {error.name!r} on Python's path{where}"
-        )
+        problems.append(f"{path}: there is no module {error.name!r} on Python's path{where}")
         return None
     for name in names.split("."):
         if not hasattr(found, name):
             meant = suggest(name, dir(found))
-            problems.append(f"app.configure: {module_name} has no {name!r}{meant}")
+            problems.append(f"{path}: {module_name} has no {name!r}{meant}")
             return None
         found = getattr(found, name)
     if not callable(found) or iscoroutinefunction(found):
-        problems.append(f"app.configure: {names!r} of {module_name} is not a plain function")
+        problems.append(f"{path}: {names!r} of {module_name} is not a plain function")
         return None
     return found  # type: ignore[no-any-return]
 

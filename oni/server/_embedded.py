@@ -55,7 +55,8 @@ class EmbeddedOni(OrderedServices):
         self.resource = OniResource(self.oni, reactor)
         service = OniService(self.oni, find_application(settings), settings.zca.name)
         goodbye = Goodbye(self.resource.count_connections, reactor)
-        super().__init__([goodbye, service], settings.server.stop_timeout, reactor)
+        sources = [] if self.oni.sources_service is None else [self.oni.sources_service]
+        super().__init__([goodbye, *sources, service], settings.server.stop_timeout, reactor)
 
 
 class OniResource(Resource):

@@ -13,7 +13,7 @@ from msgspec import Meta
 from oni.errors import LedgerUrlError, MissingExtraError
 from oni.ledger import store_for
 
-__all__ = ["LedgerSettings", "ledger_problems"]
+__all__ = ["LedgerSettings", "file_in", "ledger_problems"]
 
 _RELATIVE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(?=[^?])")
 
@@ -80,9 +80,14 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def url_in(self, folder: str | None) -> str | None:
         """Give the URL, where a file's name that is not whole starts in this folder."""
-        if self.url is None or folder is None:
-            return self.url
-        return _RELATIVE.sub(lambda found: f"{found[1]}{os.path.join(folder, '')}", self.url)
+        return None if self.url is None else file_in(self.url, folder)
+
+
+def file_in(url: str, folder: str | None) -> str:
+    """Give a database's URL, where a file's name that is not whole starts in this folder."""
+    if folder is None:
+        return url
+    return _RELATIVE.sub(lambda found: f"{found[1]}{os.path.join(folder, '')}", url)
 
 
 def ledger_problems(ledger: LedgerSettings) -> list[str]:

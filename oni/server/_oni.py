@@ -14,7 +14,7 @@ from zope.component import getGlobalSiteManager
 
 from oni.channels import Channels, backend_for
 from oni.dispatcher import EventDispatcher
-from oni.interfaces import IChannels
+from oni.interfaces import IChannels, IEventSources
 from oni.protocol import CloseCode, History
 from oni.server._acts import DEFAULT_EVENT, Act
 from oni.server._answers import Answers
@@ -33,6 +33,7 @@ from oni.server.auth._tokens import Tokens
 from oni.server.limits import Users
 from oni.server.metrics import Tally
 from oni.server.running import Condition
+from oni.server.sources._making import make_sources_service
 from oni.values import Position
 
 __all__ = ["Oni"]
@@ -50,6 +51,8 @@ class Oni:
         settings: What was set.
         dispatcher: Every act is an event of it; an application adds its handlers here.
         channels: The process's channels.
+        sources: The process's event sources; None where the settings name no ledger.
+        sources_service: Opens and closes them; None, too.
         sessions: The sessions that have not ended, by client id.
         node: Names this server, as long as it runs.
         passes: Lets the console in.
@@ -76,6 +79,8 @@ class Oni:
 
         Raises:
             SettingsError: A key for tokens cannot be had.
+            LedgerUrlError: There is no such ledger.
+            MissingExtraError: What the ledger needs is not installed.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -99,6 +104,11 @@ class Oni:
         self._answers = Answers()
         self._recent = RecentChannels(self._reactor)
         self._timers = SessionTimers(self._reactor, settings.server)
+        self.sources_service = make_sources_service(settings, reactor)
+        self.sources: IEventSources | None = None
+        if self.sources_service is not None:
+            self.sources = self.sources_service.sources
+            self.condition.ledger = self.sources_service.health
         self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
         self._users = Users(settings.server.max_connections_per_user)
         effects = Effects(

@@ -1,8 +1,8 @@
 """The daemon as a tree of Twisted services.
 
-Started in this order: the Oni with the application's handlers, then each listener. Stopped in the
-opposite order, so that nobody comes in while the Oni ends; at last, connections that it closed are
-waited for.
+Started in this order: the event sources, the Oni with the application's handlers, then each
+listener. Stopped in the opposite order, so that nobody comes in while the Oni ends, and its
+handlers can admit events as long as they run; at last, connections that it closed are waited for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zope.component import getGlobalSiteManager
 from oni import __version__
 from oni.dispatcher import lost_threads, registering
 from oni.errors import ListenError
-from oni.interfaces import IChannels, IEventDispatcher
+from oni.interfaces import IChannels, IEventDispatcher, IEventSources
 from oni.server._application import Application
 from oni.server._collector import Collector
 from oni.server._deadline import GIVEN_UP, ExitDeadline, leave
@@ -36,6 +36,7 @@ from oni.server.running._drain import SessionDrain
 from oni.server.running._notify import Notify
 from oni.server.running._pulse import Pulse
 from oni.server.running._watchdog import Watchdog
+from oni.server.sources._service import SourcesService
 
 __all__ = ["Daemon", "OniService"]
 
@@ -76,7 +77,9 @@ class OniService(Service):
         self._provided: list[tuple[Any, Any]] = []
 
     def startService(self) -> None:
-        """Register the utilities, load ZCML, call configure, start the Oni: in this order.
+        """Register the utilities, load ZCML, let the application register, start the Oni.
+
+        In this order; group handlers and sources are registered before the server's handlers.
 
         Raises:
             Exception: Whatever of these fails first. The utilities are taken back then.
@@ -88,6 +91,8 @@ class OniService(Service):
                 from oni.zca import load_zcml
 
                 load_zcml(self._application.zcml)
+            if self._application.configure_sources is not None:
+                self._application.configure_sources(self.oni.sources)
             if self._application.configure is not None:
                 with registering(strongly=True):
                     self._application.configure(self.oni)
@@ -125,7 +130,10 @@ class OniService(Service):
         for utility, interface in (
             (self.oni.dispatcher, IEventDispatcher),
             (self.oni.channels, IChannels),
+            (self.oni.sources, IEventSources),
         ):
+            if utility is None:
+                continue
             self._registry.registerUtility(utility, interface, self._utility_name)
             self._provided.append((utility, interface))
 
@@ -142,6 +150,13 @@ def _end(reactor: Any, failure: Failure, leave: Callable[[int], object] = leave)
     reactor.stop()
 
 
+def _give_up(reactor: Any, why: str, leave: Callable[[int], object] = leave) -> None:
+    """Stop everything, so that a supervisor starts it anew."""
+    _log.critical("{why}: the daemon stops, so that it can be started anew", why=why)
+    reactor.addSystemEventTrigger("after", "shutdown", leave, GIVEN_UP)
+    reactor.stop()
+
+
 def _make_pulse(oni: Any, settings: Settings, reactor: Any) -> Pulse:
     """Make what watches over the daemon, in the environment that it runs in."""
     running = settings.running
@@ -151,11 +166,6 @@ def _make_pulse(oni: Any, settings: Settings, reactor: Any) -> Pulse:
         if running.exit_when_stalled:
             leave(GIVEN_UP)
 
-    def give_up(why: str) -> None:
-        _log.critical("{why}: the daemon stops, so that it can be started anew", why=why)
-        reactor.addSystemEventTrigger("after", "shutdown", leave, GIVEN_UP)
-        reactor.stop()
-
     return Pulse(
         oni,
         running,
@@ -163,7 +173,7 @@ def _make_pulse(oni: Any, settings: Settings, reactor: Any) -> Pulse:
         reactor,
         Watchdog(running.stall_timeout, stalled),
         lost_threads,
-        give_up,
+        partial(_give_up, reactor),
     )
 
 
@@ -204,9 +214,12 @@ class Daemon(OrderedServices):
             reactor,
         )
         watching = [] if pulse is None else [pulse]
-        parts = [*watching, goodbye, oni, drain, *listeners]
+        # Handlers of the server may admit events as long as they run: the sources stop after them.
+        sources = [] if core.sources_service is None else [core.sources_service]
+        parts = [*watching, goodbye, *sources, oni, drain, *listeners]
         super().__init__(parts, server.stop_timeout, reactor)
         self._condition = core.condition
+        self._sources: SourcesService | None = core.sources_service
         self._pulse = pulse
         self._not_ready_time = settings.running.not_ready_time
         self._stopping: Deferred[None] | None = None
@@ -232,6 +245,11 @@ class Daemon(OrderedServices):
         service = OniService(
             oni, application, settings.zca.name, on_late_failure=partial(_end, reactor)
         )
+        if oni.sources_service is not None:
+            oni.sources_service.on_failure = partial(_end, reactor)
+            oni.sources_service.on_exhausted = partial(
+                _give_up, reactor, "too many handlers of sources hang"
+            )
         limit = settings.running.not_ready_time + settings.server.stop_timeout
         deadline = ExitDeadline(limit + _EXIT_GRACE)
         factory = make_factory(oni, reactor)
@@ -318,11 +336,15 @@ class Daemon(OrderedServices):
         return self._stop_now()
 
     def _stop_now(self) -> Deferred[None]:
+        if self._sources is not None:
+            self._sources.end_by(self._reactor.seconds() + self._settings.server.stop_timeout)
         if self._collector is not None:
             self._collector.end()
         return super().stopService().addCallback(lambda _: self._say_what_hung())
 
     def _say_what_hung(self) -> None:
+        if self._sources is not None and self._sources.gave_up:
+            self.hung.append("handlers of sources")
         if self.hung and self._deadline is not None:
             _log.error("Oni gave up on: {parts}", parts=", ".join(self.hung))
             self.hung.clear()

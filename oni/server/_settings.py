@@ -385,6 +385,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         rules = self.rules_for(channel)
         return StreamOptions() if rules is None else rules.stream
 
+    def secrets(self) -> tuple[str, ...]:
+        """Give what must never stand in a log."""
+        found = (self.api.key, self.admin.key, self.metrics.key, self.auth.hmac_secret)
+        return tuple(secret for secret in found if secret is not None)
+
     @property
     def listens_on_loopback(self) -> bool:
         """Whether only this machine reaches the daemon, but for proxies."""

@@ -42,6 +42,13 @@ class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="Threads of one process for handlers that may block, at most."),
     ] = 10
+    outboxes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Databases of programs, as in ledger.url, that keep events in an outbox: "
+            "the table oni_outbox. They are carried into the ledger from there."
+        ),
+    ] = ()
     django_settings: Annotated[
         str | None,
         Meta(
@@ -66,6 +73,14 @@ def sources_problems(sources: SourcesSettings, ledger: LedgerSettings) -> list[s
         problems.append(
             "ledger.url: the Django project of sources.django_settings has a ledger of its own"
         )
+    problems += [
+        f"sources.outboxes: expected addresses like 'postgresql://user@host/database', got "
+        f"{article(url.partition(':')[0] + ':...')}"
+        for url in sources.outboxes
+        if not url.startswith(("sqlite:", "sqlite+", "postgresql:", "postgresql+"))
+    ]
+    if sources.outboxes and ledger.url is None:
+        problems.append("ledger.url: expected an address, as sources.outboxes needs a ledger")
     if configure is not None and django is None and ledger.url is None:
         problems.append("ledger.url: expected an address, as sources.configure needs a ledger")
     return problems

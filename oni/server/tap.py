@@ -122,13 +122,7 @@ def _begin_log(twistd: Mapping[str, Any], settings: Settings) -> None:
     """Write the log as the settings say, where twistd is not told of another place for it."""
     elsewhere = twistd["logfile"] not in (None, "", "-") or twistd["logger"] or twistd["syslog"]
     if twistd["nodaemon"] and not elsewhere:
-        secrets = (
-            settings.api.key,
-            settings.admin.key,
-            settings.metrics.key,
-            settings.auth.hmac_secret,
-        )
-        begin_log(settings.log, [secret for secret in secrets if secret is not None])
+        begin_log(settings.log, settings.secrets())
     elif settings.log != LogSettings():
         _log.warn("twistd writes the log itself, and as it does: [log] is of no use here")
 

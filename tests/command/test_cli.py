@@ -16,7 +16,10 @@ from oni.command._http import Answer
 from oni.command._show import Printer
 from tests.command.cases import CommandTestCase
 
-COMMANDS = ("pub", "sub", "history", "ledger", "token", "check-config", "doctor", "bench")
+COMMANDS = (
+    *("pub", "sub", "history", "ledger", "sources"),
+    *("token", "check-config", "doctor", "bench"),
+)
 
 
 class Cli(CommandTestCase):

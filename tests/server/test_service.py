@@ -55,6 +55,8 @@ class SomeOni:
         self.channels = SomeChannels()
         self.condition = Condition(self.channels)
         self.sessions: dict[str, Any] = {}
+        self.sources: Any = None
+        self.sources_service: Any = None
         self.told: list[str] = []
         self.started: Deferred[None] = succeed(None)
         self.stopped: Deferred[None] = succeed(None)

@@ -148,6 +148,56 @@ FIGURES = (
     Figure("oni_reactor_lag_seconds", "histogram", "How late the reactor was, four times a s."),
     Figure("oni_stalls_total", "counter", "How often it did not turn for stall_timeout."),
     Figure("oni_lost_threads", "gauge", "Threads of blocking handlers that were given up."),
+    # The ledger. Without one none of these is there.
+    Figure("oni_ledger_up", "gauge", "1 while the ledger answers; 0 until it is open."),
+    Figure(
+        "oni_ledger_deliveries",
+        "gauge",
+        "Deliveries in the ledger, whoever they are for, by where they stand (state: pending, "
+        "running, done, dead, uncertain), as they were counted last; see ledger.look_every.",
+        ("state",),
+    ),
+    Figure(
+        "oni_ledger_oldest_due_seconds",
+        "gauge",
+        "For how long the pending delivery that was due first had been so then.",
+    ),
+    Figure(
+        "oni_ledger_events_total",
+        "counter",
+        "Events that this process offered, by what became of them (result: admitted, duplicate, "
+        "conflict). Those that a transaction of the program's own admitted are not in it.",
+        ("result",),
+    ),
+    Figure("oni_ledger_claims_total", "counter", "Deliveries that this process claimed."),
+    Figure(
+        "oni_ledger_attempts_total",
+        "counter",
+        "Attempts that ended here (result: completed, failed; stale: it was somebody else's by "
+        "then, and nothing was recorded).",
+        ("result",),
+    ),
+    Figure(
+        "oni_ledger_rescued_total",
+        "counter",
+        "Deliveries that this process took from others that had died or fallen silent.",
+    ),
+    Figure("oni_ledger_lost_total", "counter", "Deliveries that others took from this process."),
+    Figure("oni_ledger_held", "gauge", "Deliveries that this process has claimed just now."),
+    Figure("oni_ledger_waiting", "gauge", "Calls of this process that wait for the database."),
+    Figure("oni_ledger_commits_total", "counter", "Writes to the ledger, many calls in each."),
+    Figure(
+        "oni_outbox_backlog",
+        "gauge",
+        "Events that wait in this process's outboxes for the ledger. Without an outbox it is not "
+        "there.",
+    ),
+    Figure(
+        "oni_outbox_age_seconds", "gauge", "For how long the first of these has waited, at most."
+    ),
+    Figure(
+        "oni_outbox_aside", "gauge", "Events there that can never be admitted: somebody must look."
+    ),
     Figure("oni_log_dropped_total", "counter", "Log events that were dropped: nobody took them."),
 )
 """All of them, in the order in which they are told."""

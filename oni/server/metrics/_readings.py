@@ -39,6 +39,30 @@ _OF_DISPATCHER = {
     "oni_handler_failures_total": "handler_failures",
     "oni_handlers_died_total": "handlers_died",
 }
+_OF_EVENTS = ("admitted", "duplicate", "conflict")
+_OF_ATTEMPTS = ("completed", "failed", "stale")
+_OF_LEDGER = {
+    "oni_ledger_claims_total": "claimed",
+    "oni_ledger_rescued_total": "rescued",
+    "oni_ledger_lost_total": "lost",
+    "oni_ledger_held": "held",
+    "oni_ledger_waiting": "waiting",
+    "oni_ledger_commits_total": "commits",
+}
+_OF_OUTBOXES = {
+    "oni_outbox_backlog": "backlog",
+    "oni_outbox_age_seconds": "age",
+    "oni_outbox_aside": "aside",
+}
+_LEDGERS = (
+    "oni_ledger_up",
+    "oni_ledger_deliveries",
+    "oni_ledger_oldest_due_seconds",
+    "oni_ledger_events_total",
+    "oni_ledger_attempts_total",
+    *_OF_LEDGER,
+    *_OF_OUTBOXES,
+)
 
 
 class Readings:
@@ -71,6 +95,7 @@ class Readings:
             *self._sessions(),
             *self._channels(),
             *self._dispatcher(),
+            *self._ledger(),
         ):
             values[name] = value if isinstance(value, dict) else {(): value}
         return values
@@ -137,3 +162,20 @@ class Readings:
     def _dispatcher(self) -> list[tuple[str, Any]]:
         figures = self._oni.dispatcher.statistics()
         return [(name, figures[key]) for name, key in _OF_DISPATCHER.items()]
+
+    def _ledger(self) -> list[tuple[str, Any]]:
+        """Read the ledger's figures; where there is no ledger each of them has no value."""
+        service = self._oni.sources_service
+        if service is None:
+            return [(name, {}) for name in _LEDGERS]
+        figures = service.sources.ledger.statistics()
+        watch = service.watch
+        return [
+            ("oni_ledger_up", int(service.health.was_opened and not service.health.problem)),
+            ("oni_ledger_deliveries", {(key,): n for key, n in watch.counts.items()}),
+            ("oni_ledger_oldest_due_seconds", {} if watch.lag is None else watch.lag),
+            ("oni_ledger_events_total", {(key,): figures[key] for key in _OF_EVENTS}),
+            ("oni_ledger_attempts_total", {(key,): figures[key] for key in _OF_ATTEMPTS}),
+            *((name, figures[key]) for name, key in _OF_LEDGER.items()),
+            *((name, service.backlog.get(key, {})) for name, key in _OF_OUTBOXES.items()),
+        ]

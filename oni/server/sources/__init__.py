@@ -1,4 +1,27 @@
 """Event sources in a process of its own life: the ledger opened, watched, pruned and closed.
 
-The daemon and `oni sources work` share it. Importing this room does no work.
+The daemon and `oni sources work` share it. Importing this room does no work; its parts are
+imported when they are asked for.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oni.server.sources._making import make_sources_service
+    from oni.server.sources._worker import run_worker
+
+__all__ = ["make_sources_service", "run_worker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "make_sources_service":
+        from oni.server.sources._making import make_sources_service
+
+        return make_sources_service
+    if name == "run_worker":
+        from oni.server.sources._worker import run_worker
+
+        return run_worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

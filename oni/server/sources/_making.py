@@ -1,0 +1,98 @@
+"""Makes the event sources that the settings describe."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Literal
+
+from oni.errors import MissingExtraError, SettingsError
+from oni.interfaces import IOutbox
+from oni.ledger import Ledger, Relay, store_for
+from oni.server._application import find_sources_function
+from oni.server._ledger_settings import file_in
+from oni.server._settings import Settings
+from oni.server.sources._service import SourcesService
+from oni.sources import default
+
+__all__ = ["make_sources_service", "make_worker_service"]
+
+
+def make_sources_service(
+    settings: Settings,
+    reactor: Any,
+    deliver: Literal["here", "worker"] | None = None,
+) -> SourcesService | None:
+    """Make the event sources, and what looks after them; nothing is opened by that.
+
+    They are the process's default ones, so that what a module of the application registers with
+    the functions of :mod:`oni.sources` is registered at them.
+
+    Args:
+        settings: What is set.
+        reactor: The reactor.
+        deliver: Where handlers run; None: as the settings say.
+
+    Returns:
+        The service, or None where there is no ledger.
+
+    Raises:
+        LedgerUrlError: There is no such ledger.
+        MissingExtraError: What it needs is not installed.
+    """
+    url = settings.ledger.url_in(settings.folder)
+    if url is None:
+        return None
+    ledger = Ledger(
+        store_for(url, settings.ledger.namespace),
+        lease=settings.ledger.lease,
+        workers=settings.ledger.workers,
+        max_waiting=settings.ledger.max_waiting,
+        reactor=reactor,
+    )
+    sources = default()
+    sources.configure(
+        ledger,
+        deliver=settings.sources.deliver if deliver is None else deliver,
+        concurrency=settings.sources.concurrency,
+        threads=settings.sources.threads,
+        threads_lost=settings.running.max_lost_threads,
+        threads_exhausted=lambda: service.on_exhausted(),
+        reactor=reactor,
+    )
+    service: SourcesService = SourcesService(
+        sources,
+        settings.ledger,
+        reactor,
+        settings.server.stop_timeout,
+        [
+            Relay(_outbox(settings, url), ledger, admitted=sources.wake, reactor=reactor)
+            for url in settings.sources.outboxes
+        ],
+    )
+    return service
+
+
+def _outbox(settings: Settings, url: str) -> IOutbox:
+    """Make an outbox."""
+    try:
+        module = import_module("oni.ledger.sqlalchemy")
+    except ImportError as error:
+        raise MissingExtraError("an outbox", "sql", error) from error
+    outbox: IOutbox = module.SqlAlchemyOutbox.from_url(file_in(url, settings.folder))
+    return outbox
+
+
+def make_worker_service(settings: Settings, reactor: Any) -> SourcesService:
+    """Make event sources that deliver in this process, with their handlers registered.
+
+    Raises:
+        SettingsError: There is no ledger, or no such function to register handlers.
+        Exception: Whatever that function, or importing its module, raises.
+    """
+    configure = find_sources_function(settings)
+    service = make_sources_service(settings, reactor, "here")
+    if service is None:
+        raise SettingsError(["ledger.url: expected an address, as nothing is delivered without"])
+    if configure is not None:
+        configure(service.sources)
+    return service
