@@ -40,6 +40,11 @@ class Postgres:
 
     label = "effects once"
     begins_with: Sequence[str] = (f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'",)
+    joins_with: Sequence[str] = (
+        # Without one it would wait for as long as somebody else holds the same key.
+        f"SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT}', true) "
+        "WHERE current_setting('lock_timeout') = '0'",
+    )
     alone: Sequence[str] = (f"SELECT pg_advisory_xact_lock({_SETUP_LOCK})",)
     skip_locked = " FOR UPDATE OF d SKIP LOCKED"
     locked = " FOR UPDATE"

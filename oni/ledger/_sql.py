@@ -13,6 +13,7 @@ from oni.ledger._transaction import LedgerTransaction
 from oni.values import Decision, Delivery, DeliveryState, LedgerEvent
 
 __all__ = [
+    "PROBE",
     "VERSION",
     "Connection",
     "Connections",
@@ -33,6 +34,9 @@ _COLUMNS = (
     "next_at, changed_at, last_error, rank, waits_for, awaited_by"
 )
 _D_COLUMNS = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
+
+PROBE = f"SELECT {_COLUMNS}, version FROM oni_delivery WHERE 1 = 0"
+"""Fails where the table is another program's."""
 
 _ADD_EVENT = (
     "INSERT INTO oni_event (key, group_name, digest, payload, admitted_at, version) "
@@ -162,6 +166,9 @@ class Database(Protocol):
 
     begins_with: Sequence[str]
     """What is said at the beginning of a transaction that writes."""
+
+    joins_with: Sequence[str]
+    """What is said before something is done in somebody else's transaction."""
 
     alone: Sequence[str]
     """What is said so that only one process at a time makes the tables."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from zope.interface import implementer
 
+from oni.errors import OniError, UnsafeLedgerError
 from oni.interfaces import ILedgerStore
-from oni.ledger._sql import Connections, Database, SqlTransaction
+from oni.ledger._sql import PROBE, Connections, Database, SqlTransaction
 
 __all__ = ["SqlStore"]
 
@@ -35,7 +36,20 @@ class SqlStore(ABC):
         """See :class:`oni.interfaces.ILedgerStore`."""
         warnings = self._database.check(self._connections)
         self.find_tables()
+        self._know_tables()
         return warnings
+
+    def _know_tables(self) -> None:
+        """See that the tables are ours, and not those of an older or a newer program."""
+        try:
+            with self._connections.begin(read=True) as connection:
+                connection.rows(PROBE)
+        except OniError:
+            raise
+        except Exception as error:
+            raise UnsafeLedgerError(
+                [f"the tables were made for another version of Oni, and are left alone: {error}"]
+            ) from error
 
     @abstractmethod
     def find_tables(self) -> None:
@@ -55,6 +69,8 @@ class SqlStore(ABC):
     def join(self, connection: Any) -> SqlTransaction:
         """See :class:`oni.interfaces.ILedgerStore`."""
         joined = self._connections.join(connection)
+        for statement in self._database.joins_with:
+            joined.rows(statement)
         return SqlTransaction(joined, self._database, self.namespace)
 
     def enter(self, owner: str) -> None:

@@ -39,6 +39,7 @@ class Sqlite:
 
     label = "effects once"
     begins_with: Sequence[str] = ()
+    joins_with: Sequence[str] = ()
     alone: Sequence[str] = ()
     skip_locked = locked = ""
 
@@ -62,7 +63,7 @@ class Sqlite:
         with connections.begin(read=True) as connection:
             (file,) = [row[2] for row in connection.rows("PRAGMA database_list") if row[0] == 0]
             self._path = Path(file).resolve() if file else None
-            if self._path is not None:
+            if self._path is not None and self._locks is None:
                 self._locks = FileLocks(Path(f"{self._path}.owners"))
             problems = list(self._problems(connection))
             if problems:

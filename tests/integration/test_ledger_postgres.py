@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -268,6 +270,37 @@ class ServerTests(SynchronousTestCase):
             )
         self.assertEqual([told[0], told[2]], ["admitted"] * 2)
         self.assertTrue(told[1].check(LedgerUnavailableError))
+
+    def test_joined(self) -> None:
+        """Who admits in a transaction of its own waits for nobody for ever, as it may wish."""
+        for wish, expected in (("0", "10s"), ("3s", "3s")):
+            with self.store.transaction() as transaction:
+                connection = transaction.connection
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{wish}'")
+                self.store.join(connection)
+                told = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+            self.assertEqual(told, expected)
+
+    def test_joined_without_a_transaction(self) -> None:
+        """A connection that commits each statement is refused."""
+        engine = sa.create_engine(servers[0].url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection, self.assertRaises(LedgerTransactionError):
+            self.store.join(connection)
+        engine.dispose()
+
+    def test_a_wire_that_is_cut(self) -> None:
+        """A server that cannot be reached is given up soon, unless the address says otherwise."""
+        for url, expected in (
+            (servers[0].url, 30_000),
+            (f"{servers[0].url}?tcp_user_timeout=7000", 7_000),
+        ):
+            store = SqlAlchemyStore.from_url(url)
+            self.addCleanup(store.close)
+            with store.transaction() as transaction:
+                wire = transaction.connection.connection.dbapi_connection.fileno()
+                with socket.socket(fileno=os.dup(wire)) as found:
+                    told = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            self.assertEqual(told, expected)
 
     def test_ended_at_the_same_time(self) -> None:
         """Of two of one rank that end at the same time in two processes both are counted."""

@@ -162,6 +162,44 @@ class StartTests(FolderCase):
         engine = sa.create_engine(self.make().url)
         self.assertIn("prepare_engine", self.refused(SqlAlchemyStore(engine)))
 
+    def test_joined_with_late_transactions(self) -> None:
+        """Nor is it joined: a rollback would leave what a savepoint took in."""
+        folder = self.make()
+        folder.store.open()
+        own = sa.create_engine(folder.url)
+        for engine in (own, own.execution_options(isolation_level="AUTOCOMMIT")):
+            with engine.connect() as connection:
+                error = self.assertRaises(LedgerTransactionError, folder.store.join, connection)
+                self.assertIn("prepare_engine", str(error))
+        own.dispose()
+
+    def test_joined_before_anything_else(self) -> None:
+        """What is the first thing in a savepoint is gone with the rollback around it."""
+        folder = self.make()
+        folder.store.open()
+        with folder.engine.connect() as connection:
+            with connection.begin_nested():
+                folder.store.join(connection).admit(LedgerEvent("k"))
+            connection.rollback()
+        self.assertEqual(admit(folder.store, "k"), "admitted")
+
+    def test_tables_of_another_version(self) -> None:
+        """Tables that have not what is needed are left alone, and it is said."""
+        folder = self.make()
+        with folder.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE oni_delivery (key TEXT, changed_at, state)")
+        with mock.patch("oni.ledger.sqlalchemy.SqlAlchemyStore.find_tables"):
+            self.assertIn("another version", self.refused(folder.store))
+
+    def test_opened_again_with_an_owner(self) -> None:
+        """An owner that has entered leaves, also when the store was opened twice."""
+        store = self.make().store
+        store.open()
+        store.enter(OWNER)
+        store.open()
+        store.leave(OWNER)
+        self.assertFalse(store.is_alive(OWNER))
+
     def test_savepoints(self) -> None:
         """With a prepared engine a savepoint does not outlive the rollback around it."""
         folder = self.make()

@@ -29,6 +29,15 @@ __all__ = ["EngineConnections", "database_of", "engine_for", "make_tables", "pre
 
 _NONE: Mapping[str, Any] = {}
 _READ = "oni_read"
+_WITH_LIBPQ = ("postgresql+psycopg", "postgresql+psycopg2")
+# https://www.postgresql.org/docs/current/libpq-connect.html: seconds, the last one milliseconds.
+_PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
 _IDLE = 0  # PQTRANS_IDLE, in psycopg's and psycopg2's words alike
 
 
@@ -74,8 +83,21 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+def _begins_when_told(driver: Any) -> bool:
+    """Say whether a driver of SQLite is in a transaction that it was told to begin.
+
+    Drivers for asynchronous programs do not say as much as the others.
+    """
+    is_told = getattr(driver, "isolation_level", None) is None
+    always = getattr(driver, "autocommit", None) is False  # from Python 3.12 on, if wished for
+    return always or (is_told and getattr(driver, "in_transaction", True))
+
+
 def engine_for(url: str) -> sa.Engine:
     """Make an engine, prepared, with PostgreSQL's driver chosen where none is named.
+
+    Where the URL says nothing else, a server that cannot be reached any more is given up after
+    half a minute, not after the system's quarter of an hour.
 
     Raises:
         LedgerUrlError: It is not an address of one of these databases.
@@ -84,6 +106,8 @@ def engine_for(url: str) -> sa.Engine:
         parsed = sa.make_url(url)
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername in _WITH_LIBPQ:
+            parsed = parsed.set(query={**_PATIENCE, **parsed.query})
         engine = sa.create_engine(parsed, pool_pre_ping=True)
     except SQLAlchemyError as error:
         raise LedgerUrlError(url.partition("://")[0] + "://...", str(error)) from error
@@ -147,6 +171,19 @@ class EngineConnections:
             raise LedgerTransactionError(
                 f"the connection is one to {connection.dialect.name}, not to "
                 f"{self._engine.dialect.name}"
+            )
+        if not connection.in_transaction():
+            connection.begin()  # as its next statement would
+        driver: Any = connection.connection.dbapi_connection
+        if connection.dialect.name == "sqlite" and not _begins_when_told(driver):
+            raise LedgerTransactionError(
+                "the driver begins transactions later than it is told to, so that a savepoint "
+                "would outlive the rollback around it; call "
+                "oni.ledger.sqlalchemy.prepare_engine(engine) as soon as the engine is made"
+            )
+        if connection.dialect.name != "sqlite" and getattr(driver, "autocommit", False):
+            raise LedgerTransactionError(
+                "the connection is in autocommit mode, where each statement is committed by itself"
             )
         return _Connection(connection)
 
