@@ -26,7 +26,8 @@ OPTIONAL = {
         "twisted[tls]>=26.10",
     ],
     "zcml": ["zope.configuration>=6"],
-    "redis": ["txredisapi>=1.6"],
+    # The ledger's store blocks in threads of its own, which a client for the reactor cannot.
+    "redis": ["redis>=6", "txredisapi>=1.6"],
     "mongo": ["pymongo>=4.18"],
     "nats": ["nats-py>=2.16"],
     "sql": ["SQLAlchemy>=2"],

@@ -41,7 +41,7 @@ FOR_TYPES_ONLY = {("errors", "values")}
 OPTIONAL = {
     "server": ("jwt", "prometheus_client", "click", "rich"),
     "zcml": ("zope.configuration", "zope.schema"),
-    "redis": ("txredisapi",),
+    "redis": ("redis", "txredisapi"),
     "mongo": ("pymongo", "bson", "gridfs"),
     "nats": ("nats",),
     "sql": ("sqlalchemy",),

@@ -12,6 +12,7 @@ nginx|/usr/sbin/nginx:nginx:the how-to page on nginx
 nodejs|node:nodejs:the JavaScript clients
 npm:npm:the JavaScript clients
 postgres|/usr/lib/postgresql/*/bin/postgres:postgresql:the ledger on PostgreSQL
+redis-server|valkey-server:redis-server:the ledger on Redis
 LIST
 }
 

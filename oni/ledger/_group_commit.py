@@ -190,14 +190,17 @@ class GroupCommit:
 def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:
     """Run operations in one transaction. It blocks.
 
-    When one of them breaks it, for a reason of its own, each is run alone.
+    When one of them breaks it, for a reason of its own, each is run alone. A store may have a
+    method ``repeatable``, which gives a transaction for those that are done again when they have
+    lost a race.
 
     Returns:
         What each gives, in order: a value, or a Failure.
     """
+    begin = getattr(store, "repeatable", store.transaction)
     for _ in range(_RACES):
         try:
-            with store.transaction() as transaction:
+            with begin() as transaction:
                 return [_attempt(operation, transaction) for operation in operations]
         except LostRaceError:
             lost = Failure()

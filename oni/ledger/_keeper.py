@@ -8,9 +8,11 @@ from threading import Event, Lock, Thread
 from typing import TypeVar
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from oni.errors import OniError
-from oni.interfaces import ILedgerStore
+from oni.interfaces import ILedgerStore, ILedgerTransaction
+from oni.ledger._group_commit import perform
 from oni.values import Claim, Delivery
 
 __all__ = ["Keeper"]
@@ -126,8 +128,7 @@ class Keeper:
         with self._lock:
             due = [c for c, since in self._held.values() if now - since >= self._lease / 3]
         for group in _groups(due):
-            with self._store.transaction() as transaction:
-                still = [transaction.extend(claim, self._lease) for claim in group]
+            still = self._each(group, lambda t, claim: t.extend(claim, self._lease))
             self.lost += still.count(False)
             for claim, is_ours in zip(group, still, strict=True):
                 if is_ours:
@@ -150,8 +151,8 @@ class Keeper:
         # circle.
         orphans = sorted(self._orphans(running), key=lambda each: (each.key, each.handler))
         for group in _groups(orphans):
-            with self._store.transaction() as transaction:
-                taken = [each for each in group if transaction.rescue(each)]
+            rescued = self._each(group, lambda t, each: t.rescue(each))
+            taken = [each for each, is_taken in zip(group, rescued, strict=True) if is_taken]
             self.rescued += len(taken)
             for each in taken:
                 _log.warn(
@@ -164,11 +165,23 @@ class Keeper:
     def _catch_up(self, ahead: Sequence[Delivery]) -> None:
         """Let those wait no longer than they had to that came from the future."""
         for group in _groups(sorted(ahead, key=lambda each: (each.key, each.handler))):
-            with self._store.transaction() as transaction:
-                for each in group:
-                    transaction.catch_up(each)
+            self._each(group, lambda t, each: t.catch_up(each))
         if ahead:
             _log.warn("The ledger's clock was set back; what would be due late is due in time")
+
+    def _each(
+        self, group: Sequence[_T], step: Callable[[ILedgerTransaction, _T], bool]
+    ) -> Sequence[bool]:
+        """Take a step with each, in one transaction; again where another one was in its way."""
+
+        def take_steps(transaction: ILedgerTransaction) -> Sequence[bool]:
+            return [step(transaction, each) for each in group]
+
+        (answer,) = perform(self._store, [take_steps])
+        if isinstance(answer, Failure):
+            answer.raiseException()
+        taken: Sequence[bool] = answer
+        return taken
 
     def _orphans(self, running: Sequence[Delivery]) -> list[Delivery]:
         """Give those whose owner is dead, or has not been heard of for as long as its lease.

@@ -117,6 +117,7 @@ class Ledger:
             raise
         for warning in warnings:
             _log.warn("The ledger: {warning}", warning=warning)
+        self.label = self._store.label  # some know it only now
         self._group = GroupCommit(self._store, self._pools[0], self._max_waiting, self._soon)
         if self._interval is not None:
             self._keeper.start(self._interval)
