@@ -1,0 +1,211 @@
+"""Starts a run's processes, kills and stops them, and brings the run to its end.
+
+Processes are forked by a server that has imported everything already (:mod:`multiprocessing`'s),
+because a hundred starts of Python would take longer than all they do. The kill is a SIGKILL of
+the whole process nevertheless.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from oni.errors import LedgerUnavailableError
+from tests.integration.kill_harness.history import History, read
+from tests.integration.kill_harness.places import Place, deliveries
+from tests.integration.kill_harness.worker import Orders, main
+
+__all__ = ["Conductor", "Worker", "conducted"]
+
+WITHIN = 60.0  # seconds, on a busy machine
+_STEP = 0.01
+_REST = 0.1  # seconds between questions to the database
+
+_context = multiprocessing.get_context("forkserver")
+# What is imported late would be imported by every process again.
+_context.set_forkserver_preload(
+    [
+        "tests.integration.kill_harness.worker",
+        "sqlalchemy.dialects.sqlite.pysqlite",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "psycopg",
+        "twisted.internet.epollreactor",
+    ]
+)
+
+
+class Worker:
+    """A process of a run.
+
+    Attributes:
+        orders: What it was told.
+        process: The process.
+        was_struck: Whether it was killed by another.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self.orders = orders
+        self.was_struck = False
+        self.process = _context.Process(target=main, args=(orders,), daemon=True)
+        self.process.start()
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is no more."""
+        return not self.process.is_alive()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has ended by SIGKILL."""
+        return self.process.exitcode == -signal.SIGKILL
+
+    @property
+    def died_by_itself(self) -> bool:
+        """Whether it killed itself, at a point."""
+        return self.was_killed and not self.was_struck
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.process.is_alive():
+            os.kill(self.pid, number)
+
+
+class Conductor:
+    """Has the processes of one run.
+
+    Args:
+        place: The database.
+        folder: Where the files of the run go; it is empty.
+        orders: What every process is told, but for what :meth:`start` says otherwise.
+    """
+
+    def __init__(self, place: Place, folder: Path, **orders: Any) -> None:
+        self.place = place
+        self.folder = folder
+        self.path = folder / "history.jsonl"
+        self.history = History(self.path)
+        self.workers: list[Worker] = []
+        self.kills = 0
+        self._orders = Orders(url=place.url, folder=folder, **orders)
+
+    def start(self, **orders: Any) -> Worker:
+        """Start a process."""
+        worker = Worker(replace(self._orders, **orders))
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: Worker) -> None:
+        """Kill a process, and wait until it is dead."""
+        self.history.add("killed", victim=worker.pid)
+        worker.was_struck = True
+        worker.send(signal.SIGKILL)
+        worker.process.join(WITHIN)
+
+    def stop(self, worker: Worker) -> None:
+        """Stop a process where it keeps nobody from the database."""
+        end = time.monotonic() + WITHIN
+        while time.monotonic() < end and not worker.has_ended:
+            worker.send(signal.SIGSTOP)
+            if self.place.is_free():
+                return
+            worker.send(signal.SIGCONT)
+
+    def reap(self) -> list[Worker]:
+        """Give those that have ended since, and count those that were killed.
+
+        Raises:
+            AssertionError: One has ended by a mistake of its own.
+        """
+        ended = [worker for worker in self.workers if worker.has_ended]
+        for worker in ended:
+            self.workers.remove(worker)
+            self.kills += worker.was_killed
+            code = worker.process.exitcode
+            assert worker.was_killed or code == 0, f"it ended with {code}:\n{self.log(worker)}"
+        return ended
+
+    def log(self, worker: Worker) -> str:
+        """Give what a process has written."""
+        path = self.folder / f"{worker.pid}.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def allow(self, keys: int) -> None:
+        """Let the source offer so many keys."""
+        new = self.folder / "allowed.new"
+        new.write_text(str(keys), encoding="ascii")
+        new.rename(self.folder / "allowed")
+
+    def wait_until(self, true: Callable[[], Any], what: str, step: float = _STEP) -> Any:
+        """Wait until something is so, looking again after so many seconds, and give it."""
+        end = time.monotonic() + WITHIN
+        while not (found := true()):
+            assert time.monotonic() < end, f"{what}: not within {WITHIN:g} s"
+            time.sleep(step)
+        return found
+
+    def wait_until_idle(self, meanwhile: Callable[[], object] = lambda: True) -> None:
+        """Wait until every delivery has ended, and something else is so, too."""
+        self.wait_until(lambda: meanwhile() and self.is_idle(), "not everything has ended", _REST)
+
+    def is_idle(self) -> bool:
+        """Say whether every delivery has ended."""
+        try:
+            with self.place.store.transaction(read=True) as transaction:
+                counted = transaction.count()
+        except LedgerUnavailableError:
+            return False
+        return not (counted["pending"] or counted["running"])
+
+    def decide(self) -> int:
+        """Decide, as an operator who looks up what was paid; say about how many.
+
+        Nobody may be stopped, and everything else must have ended.
+        """
+        paid = {line["key"] for line in read(self.path) if line.get("handler") == "pay"
+                and line["what"] == "effect"}  # fmt: skip
+        uncertain = [each for each in deliveries(self.place) if each.state == "uncertain"]
+        for each in uncertain:
+            with self.place.store.transaction() as transaction:
+                decision = "done" if each.key in paid else "retry"
+                transaction.resolve(each.handler, each.key, decision, "harness")
+        return len(uncertain)
+
+    def finish(self) -> None:
+        """Ask every process to end, and see that it does."""
+        for worker in self.workers:
+            worker.send(signal.SIGCONT)
+            worker.send(signal.SIGTERM)
+        for worker in self.workers:
+            worker.process.join(WITHIN)
+        self.reap()
+        assert not self.workers, "a process did not end"
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        for worker in self.workers:
+            worker.send(signal.SIGKILL)
+            worker.process.join(WITHIN)
+        self.history.close()
+
+
+@contextmanager
+def conducted(place: Place, folder: Path, **orders: Any) -> Iterator[Conductor]:
+    """Give a conductor, and leave no process behind."""
+    conductor = Conductor(place, folder, **orders)
+    try:
+        yield conductor
+    finally:
+        conductor.close()

@@ -1,0 +1,129 @@
+"""Mistakes that others have made. With each of them a run must be found to be wrong.
+
+They are put into a worker's process (see :mod:`.seams`); the product has none of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from oni.errors import DeliveryStateError, StaleClaimError, UnknownDeliveryError
+from oni.values import Claim, Delivery
+from tests.integration.kill_harness.seams import Watched
+
+__all__ = ["MUTANTS", "watched_with"]
+
+_LOOK = 0.3  # seconds between a look after the dead and what is done about them
+
+
+class DoneAtClaim(Watched):
+    """Marks a delivery as done when it is claimed, and runs it afterwards."""
+
+    def claim(self, *arguments: Any, **named: Any) -> Sequence[Claim]:
+        """Claim, and complete."""
+        claims = super().claim(*arguments, **named)
+        for claim in claims:
+            self._inner.complete(claim)
+        return claims
+
+    def complete(self, claim: Claim) -> None:
+        """Do nothing: it is done."""
+
+    def extend(self, claim: Claim, lease: float) -> bool:
+        """Do nothing: there is no lease."""
+        return True
+
+
+class TwoCommits(Watched):
+    """Commits a handler's effect first and its completion afterwards."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._late: list[Claim] = []
+
+    def complete(self, claim: Claim) -> None:
+        """Leave it for later."""
+        self._late.append(claim)
+
+    def committed(self) -> None:
+        """Complete, in another transaction."""
+        for claim in self._late:
+            self._points.hit("complete.late")
+            with self._anew() as transaction:
+                transaction.complete(claim)
+        super().committed()
+
+
+class NoGuard(Watched):
+    """Lets an owner write although its claim was taken away."""
+
+    def complete(self, claim: Claim) -> None:
+        """Complete as if nobody else could have."""
+        with suppress(StaleClaimError):
+            super().complete(claim)
+
+
+class BlindRescue(Watched):
+    """Rescues what it saw to be orphaned a while ago, whatever has become of it since."""
+
+    def running(self) -> Sequence[Delivery]:
+        """Look, and take a while."""
+        running: Sequence[Delivery] = self._inner.running()
+        if running:
+            time.sleep(_LOOK)
+        return running
+
+    def rescue(self, delivery: Delivery) -> bool:
+        """Let it run again, in any state."""
+        if not super().rescue(delivery):
+            with suppress(DeliveryStateError, UnknownDeliveryError, StaleClaimError):
+                self._inner.resolve(delivery.handler, delivery.key, "retry", "a blind rescuer")
+        return True
+
+
+class EarlyPrune(Watched):
+    """Forgets what is done at once, while its source may still bring it again."""
+
+    def prune(self, older_than: float, limit: int) -> int:
+        """Prune without a horizon."""
+        return super().prune(0.0, limit)
+
+
+class NoRanks(Watched):
+    """Admits every delivery as if its phase were the first."""
+
+    def admit(self, event: Any) -> Any:
+        """Admit without an order."""
+        handlings = tuple(replace(each, rank=0) for each in event.handlings)
+        return super().admit(replace(event, handlings=handlings))
+
+
+def _one_owner_for_all() -> None:
+    """Let every process of this machine be the same owner, as if it were named after it."""
+    mock.patch("oni.ledger._ledger.token_hex", lambda size: "0" * (2 * size)).start()
+
+
+MUTANTS: dict[str, type[Watched] | Callable[[], None]] = {
+    "A": DoneAtClaim,
+    "B": TwoCommits,
+    "C": NoGuard,
+    "D": BlindRescue,
+    "E": _one_owner_for_all,
+    "F": EarlyPrune,
+    "G": NoRanks,
+}
+"""The mistakes by their letters; A to F are those of the ledger's design, G lets phases go."""
+
+
+def watched_with(letter: str) -> type[Watched]:
+    """Give what watches transactions; a mistake that lies elsewhere is made at once."""
+    mutant = MUTANTS[letter] if letter else Watched
+    if isinstance(mutant, type):
+        return mutant
+    mutant()
+    return Watched

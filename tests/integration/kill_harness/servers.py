@@ -1,0 +1,59 @@
+"""Runs what a store needs, and gives the place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kill_harness.places import Place, SqlPlace, sqlite_place
+from tests.integration.postgres import Postgres, needs_postgres, running_postgres
+
+__all__ = ["STORES", "Server", "params", "running"]
+
+STORES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a store lives in.
+
+    Attributes:
+        place: The place, without a table in it.
+        restart: Kills the server and starts it again; None where there is none.
+    """
+
+    place: Place
+    restart: Callable[[], None] | None = None
+
+
+def params() -> list[object]:
+    """Give the stores as parameters of a test, each with what it needs."""
+    needs = {"postgresql": (needs_postgres,)}
+    return [pytest.param(store, marks=needs.get(store, ())) for store in STORES]
+
+
+@contextmanager
+def running(store: str, folder: Path) -> Iterator[Server]:
+    """Run what a store needs, and leave nothing behind but files."""
+    if store == "sqlite":
+        yield from _open(Server(sqlite_place(folder)))
+        return
+    with running_postgres() as server:
+        yield from _open(Server(SqlPlace(server.url), lambda: _restart(server)))
+
+
+def _open(server: Server) -> Iterator[Server]:
+    server.place.open()
+    try:
+        yield server
+    finally:
+        server.place.close()
+
+
+def _restart(server: Postgres) -> None:
+    server.kill()
+    server.start()

@@ -1,0 +1,138 @@
+"""What runs in a process of a run: the source, or a worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sqlalchemy.event import listen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater, react
+
+from oni.errors import LedgerUnavailableError
+from oni.ledger import Ledger, store_for
+from oni.ledger._keeper import Keeper
+from oni.ledger.sqlalchemy import SqlAlchemyStore, metadata
+from oni.sources import EventSources
+from oni.values import Event
+from tests.integration.kill_harness import app
+from tests.integration.kill_harness.history import History
+from tests.integration.kill_harness.mutants import watched_with
+from tests.integration.kill_harness.points import Points
+from tests.integration.kill_harness.seams import watch
+
+__all__ = ["Orders", "key_of", "main"]
+
+BATCH = 20
+HORIZON = 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a process is told.
+
+    Attributes:
+        url: Where the ledger is.
+        folder: The run's folder.
+        role: ``"work"``, or ``"emit"`` for the source.
+        keys: How many keys the source offers.
+        point: At which point it dies, or waits.
+        nth: At which time of coming by.
+        holds: Whether it waits there, until there is a file ``go``.
+        mutant: The letter of a mistake.
+        lease: Seconds.
+        interval: Seconds from one look after the dead to the next.
+        concurrency: How many handlers run at once.
+    """
+
+    url: str
+    folder: Path
+    role: str = "work"
+    keys: int = 0
+    point: str = ""
+    nth: int = 1
+    holds: bool = False
+    mutant: str = ""
+    lease: float = 10.0
+    interval: float = 0.1
+    concurrency: int = 1
+
+
+def main(orders: Orders) -> None:
+    """Do what the orders say, until killed or told to end."""
+    assert "twisted.internet.reactor" not in sys.modules, "a reactor cannot be forked"
+    log = os.open(orders.folder / f"{os.getpid()}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    history = History(orders.folder / "history.jsonl")
+    hold = orders.folder / "go" if orders.holds else None
+    points = Points(history, orders.point, orders.nth, hold)
+    watch(SqlAlchemyStore, points, history, watched_with(orders.mutant))
+    app.attach(history, points)
+    if orders.interval:
+        _look_often(orders.interval)
+    listen(
+        metadata.tables["oni_event"], "after_create", lambda *_, **__: points.hit("tables.half")
+    )
+    work = _emit if orders.role == "emit" else _work
+    react(lambda reactor: Deferred.fromCoroutine(work(reactor, orders)), ())
+
+
+def key_of(number: int) -> str:
+    """Give the key of the event with a number."""
+    return f"order/{number}"
+
+
+def _look_often(interval: float) -> None:
+    """Let this process look after the dead more often than it would."""
+    start = Keeper.start
+    mock.patch.object(Keeper, "start", lambda self, _: start(self, interval)).start()
+
+
+async def _work(reactor: Any, orders: Orders) -> None:
+    sources = EventSources(
+        _ledger(reactor, orders), concurrency=orders.concurrency, reactor=reactor
+    )
+    app.configure(sources)
+    await sources.start()
+    asked: Deferred[None] = Deferred()
+    reactor.addSystemEventTrigger("before", "shutdown", asked.callback, None)
+    await asked
+    await sources.stop()
+
+
+async def _emit(reactor: Any, orders: Orders) -> None:
+    """Offer every key, as many as it is allowed to, and then all of them again."""
+    sources = EventSources(_ledger(reactor, orders), deliver="worker", reactor=reactor)
+    app.configure(sources)
+    await sources.start()
+    told = orders.folder / "told"
+    done = int(told.read_text()) if told.exists() else 0
+    while done < 2 * orders.keys:
+        allowed = int((orders.folder / "allowed").read_text())
+        until = min(done + BATCH, allowed if done < orders.keys else 2 * orders.keys)
+        if until <= done:
+            await deferLater(reactor, 0.02)
+            continue
+        numbers = [number % orders.keys for number in range(done, until)]
+        try:
+            await sources.only_new_events(
+                Event(group=app.GROUP, key=key_of(number), context={"number": number})
+                for number in numbers
+            )
+            await sources.ledger.prune(HORIZON)
+        except LedgerUnavailableError:
+            await deferLater(reactor, 0.1)
+            continue
+        done = until
+        (orders.folder / "told.new").write_text(str(done))
+        (orders.folder / "told.new").rename(told)
+    await sources.stop()
+
+
+def _ledger(reactor: Any, orders: Orders) -> Ledger:
+    return Ledger(store_for(orders.url), lease=orders.lease, reactor=reactor)
