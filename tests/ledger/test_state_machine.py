@@ -12,8 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from oni.interfaces import ILedgerStore
 from oni.ledger import MemoryStore
+from oni.ledger.django import DjangoStore
 from oni.testing import LedgerModel
 from oni.values import Handling
+from tests.ledger import django_aliases
 from tests.ledger.stores import SqlFolder, effects, write_effect
 
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -167,6 +169,23 @@ class SqliteMachine(Machine):
             self.folder.remove()
 
 
+class DjangoMachine(Machine):
+    """The same on SQLite through Django."""
+
+    def make(self) -> tuple[ILedgerStore, Callable[[Any, str], None], Callable[[], Sequence[str]]]:
+        """Give a store in a file."""
+        self.folder = django_aliases.AliasFolder()
+        alias = self.folder.alias
+        store = DjangoStore(alias, clock=self.clock)
+        return store, django_aliases.write_effect, lambda: django_aliases.effects(alias)
+
+    def teardown(self) -> None:
+        """Remove it."""
+        if hasattr(self, "folder"):
+            self.store.close()
+            self.folder.remove()
+
+
 def limits(examples: int) -> settings:
     """Give how much is tried."""
     return settings(
@@ -181,5 +200,7 @@ MemoryCase = Machine.TestCase
 MemoryCase.settings = limits(200)
 SqliteCase = SqliteMachine.TestCase
 SqliteCase.settings = limits(30)
+DjangoCase = DjangoMachine.TestCase
+DjangoCase.settings = limits(30)
 
 pytestmark = pytest.mark.timeout(120)

@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.interfaces import ILedgerStore
 from oni.ledger import MemoryConnection, MemoryStore
+from oni.ledger.django import DjangoStore
 from oni.testing import LedgerStoreBattery
+from tests.ledger import django_aliases
 from tests.ledger.stores import SqlFolder, effects, write_effect
 
 
@@ -46,3 +48,21 @@ class SqliteTests(LedgerStoreBattery, SynchronousTestCase):
     def effects(self) -> Sequence[str]:
         """Read the table."""
         return effects(self.folder.engine)
+
+
+class DjangoTests(LedgerStoreBattery, SynchronousTestCase):
+    """A file of SQLite, through Django."""
+
+    def make_store(self) -> ILedgerStore:
+        """See the battery."""
+        self.folder = django_aliases.AliasFolder()
+        self.addCleanup(self.folder.remove)
+        return DjangoStore(self.folder.alias, clock=self.clock)
+
+    def write_effect(self, connection: Any, name: str) -> None:
+        """Write it into a table."""
+        django_aliases.write_effect(connection, name)
+
+    def effects(self) -> Sequence[str]:
+        """Read the table."""
+        return django_aliases.effects(self.folder.alias)
