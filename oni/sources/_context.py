@@ -259,11 +259,24 @@ def _read_timedelta(kept: Any) -> timedelta:
     return timedelta(days, seconds, microseconds)
 
 
+def _write_time(value: datetime | time) -> str | list[str]:
+    # A clock that is set back shows an hour twice; which one it was is not in the text.
+    text = value.isoformat()
+    return [text] if value.fold else text
+
+
+def _reader(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def read_time(kept: Any) -> Any:
+        return read(kept) if isinstance(kept, str) else read(kept[0]).replace(fold=1)
+
+    return read_time
+
+
 # A datetime is a date, so it comes first.
 _SCALARS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    datetime: ("$datetime", datetime.isoformat, datetime.fromisoformat),
+    datetime: ("$datetime", _write_time, _reader(datetime.fromisoformat)),
     date: ("$date", date.isoformat, date.fromisoformat),
-    time: ("$time", time.isoformat, time.fromisoformat),
+    time: ("$time", _write_time, _reader(time.fromisoformat)),
     timedelta: ("$timedelta", _write_timedelta, _read_timedelta),
     Decimal: ("$decimal", str, Decimal),
     UUID: ("$uuid", str, UUID),
