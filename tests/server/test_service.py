@@ -16,21 +16,24 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.component import getUtility, queryUtility
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 from zope.interface.registry import Components
 
 from oni.channels import Channels
 from oni.dispatcher import EventDispatcher
-from oni.errors import ListenError
-from oni.interfaces import IChannels, IEventDispatcher
+from oni.errors import ListenError, StopTimeoutError
+from oni.interfaces import IChannels, IEventDispatcher, IEventSources
 from oni.server import Oni
 from oni.server._application import Application
 from oni.server._deadline import ExitDeadline, leave
 from oni.server._goodbye import Goodbye
+from oni.server._ledger_settings import LedgerSettings
 from oni.server._service import Daemon, OniService, _end
 from oni.server._settings_file import settings_from
 from oni.server.limits import Descriptors
 from oni.server.running import Condition
+from oni.server.sources._service import SourcesService
+from tests.server.sources.fakes import SomeSources
 
 
 @implementer(IEventDispatcher)
@@ -114,6 +117,27 @@ class OniServiceTests(SynchronousTestCase):
         self.assertEqual([(self.oni, (self.oni.dispatcher, self.oni.channels))], seen)
         self.assertEqual(["start"], self.oni.told)
         self.assertEqual((None, None), self.provided())
+
+    def test_sources(self) -> None:
+        """Event sources are a utility, too; their handlers are registered before the server's."""
+        sources = SomeSources()
+        directlyProvides(sources, IEventSources)
+        self.oni.sources = sources
+        seen: list[Any] = []
+        service = OniService(
+            self.oni,
+            Application(
+                lambda oni: seen.append(("oni", oni)),
+                configure_sources=lambda given: seen.append(
+                    ("sources", given, self.registry.queryUtility(IEventSources))
+                ),
+            ),
+            registry=self.registry,
+        )
+        service.startService()
+        self.assertEqual([("sources", sources, sources), ("oni", self.oni)], seen)
+        self.successResultOf(service.stopService())
+        self.assertIsNone(self.registry.queryUtility(IEventSources))
 
     def test_configure_registers_strongly(self) -> None:
         """What is registered while configure runs stays, though nobody else holds it."""
@@ -357,6 +381,69 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(2000, len(closed))
         self.assertEqual(100, closed.count(0.0))
         self.assertLessEqual(max(closed), 2.0)
+
+    def with_sources(self, reactor: Any) -> Daemon:
+        """Make a daemon whose Oni has event sources."""
+        oni = self.oni = SomeOni()
+        self.sources = SomeSources()
+        oni.told = self.sources.told
+        oni.sources_service = SourcesService(
+            self.sources,  # type: ignore[arg-type]
+            LedgerSettings(),
+            reactor,
+            10.0,
+        )
+        settings = settings_from({"server": {"stop_timeout": 8.0}})
+        service = OniService(oni, registry=Components())
+        deadline = ExitDeadline(9.0, [].append)
+        return Daemon(service, Factory(), lambda: 0, settings, reactor, deadline)
+
+    def test_sources_stop_last(self) -> None:
+        """They begin when all handlers are registered, and end after the Oni, in the time left."""
+        reactor = MemoryReactorClock()
+        daemon = self.with_sources(reactor)
+        daemon.startService()
+        self.assertEqual(["start"], self.oni.told)
+        reactor.advance(0)
+        self.assertEqual(["start", "start"], self.oni.told)
+        self.oni.stopped = Deferred()
+        stopped = daemon.stopService()
+        reactor.advance(3)
+        self.assertEqual(["turn away", "stop"], self.oni.told[2:])
+        self.oni.stopped.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(("stop", 4.0), self.oni.told[-1])
+
+    def test_handlers_of_sources_that_hang(self) -> None:
+        """Where they were given up the exit code says so."""
+        reactor = MemoryReactorClock()
+        daemon = self.with_sources(reactor)
+        daemon.startService()
+        reactor.advance(0)
+        self.sources.stopped = StopTimeoutError(7.0, [])
+        self.successResultOf(daemon.stopService())
+        (trigger,) = reactor.triggers["after"]["shutdown"]
+        self.assertEqual((leave, (75,)), trigger[:2])
+
+    def test_sources_that_fail(self) -> None:
+        """A ledger that can never be opened ends the daemon, and so do threads that hang."""
+        reactor = MemoryReactorClock()
+        stops: list[bool] = []
+        self.patch(reactor, "stop", lambda: stops.append(True))
+        self.with_sources(reactor)
+        settings = settings_from({})
+        oni = Oni(settings, reactor, channels=Channels(reactor=reactor))
+        oni.sources_service = service = self.oni.sources_service
+        daemon = Daemon.build(settings, Application(), reactor, oni=oni)
+        self.assertIn(service, daemon._parts)
+        self.sources.starts = [ZeroDivisionError()]
+        service.startService()
+        reactor.advance(0)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        service.on_exhausted()
+        self.assertEqual([True, True], stops)
+        codes = [trigger[1] for trigger in reactor.triggers["after"]["shutdown"]]
+        self.assertEqual([(1,), (75,)], codes)
 
     def test_what_hung_is_named(self) -> None:
         """F13: the part that never stops is named, the others stop, and the exit code tells."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,11 +20,14 @@ from oni.errors import MissingExtraError
 from oni.server import Oni, make_factory
 from oni.server._admin_settings import AdminSettings
 from oni.server._guesses import FREE_FAILURES, Guesses
+from oni.server._ledger_settings import LedgerSettings
 from oni.server._running_settings import MetricsSettings
 from oni.server.metrics import FIGURES, NOT_COUNTED
 from oni.server.metrics._page import _MODULE, Metrics
+from oni.server.sources._service import SourcesService
 from tests.carriers import wire
 from tests.server.house import Client, HouseTestCase
+from tests.server.sources.fakes import SomeSources
 
 KEY = "a key for metrics only"
 ADMIN = "a key for administrators"
@@ -233,6 +237,50 @@ class FigureTests(MetricsTestCase):
         self.assertIn("process_resident_memory_bytes", told)
         self.assertEqual(len(FIGURES), len({figure.name for figure in FIGURES}))
         self.assertEqual(set(), {figure.name for figure in FIGURES} & set(NOT_COUNTED))
+
+    def test_ledger(self) -> None:
+        """Where there is a ledger its figures are told, and only there."""
+        self.assertNotIn(("oni_ledger_up",), self.figures())
+        sources = SomeSources()
+        service = SourcesService(
+            sources,  # type: ignore[arg-type]
+            LedgerSettings(),
+            self.reactor,
+            10.0,
+        )
+        self.oni.sources_service = service
+        service.health.opens()
+        found = self.figures()
+        self.assertEqual(0.0, found["oni_ledger_up",])
+        self.assertNotIn(("oni_ledger_deliveries", "pending"), found)
+        service.startService()
+        self.reactor.advance(0)
+        found = self.figures()
+        self.assertEqual(
+            (1.0, 2.5), (found["oni_ledger_up",], found["oni_ledger_oldest_due_seconds",])
+        )
+        self.assertEqual(3.0, found["oni_ledger_deliveries", "pending"])
+        for name in (
+            ("oni_ledger_events_total", "conflict"),
+            ("oni_ledger_attempts_total", "stale"),
+            ("oni_ledger_claims_total",),
+            ("oni_ledger_rescued_total",),
+            ("oni_ledger_lost_total",),
+            ("oni_ledger_held",),
+            ("oni_ledger_waiting",),
+            ("oni_ledger_commits_total",),
+        ):
+            self.assertEqual(7.0, found[name], name)
+        self.assertNotIn(("oni_outbox_backlog",), found)
+        relay = SimpleNamespace(statistics=lambda: {"backlog": 4, "aside": 1, "age": 9})
+        service._relays = [relay]  # type: ignore[list-item]
+        found = self.figures()
+        self.assertEqual(
+            (4.0, 9.0, 1.0),
+            tuple(found[f"oni_outbox_{name}",] for name in ("backlog", "age_seconds", "aside")),
+        )
+        service.health.fails("gone")
+        self.assertEqual(0.0, self.figures()["oni_ledger_up",])
 
     def test_a_registry_of_its_own(self) -> None:
         """Two daemons in a process tell of themselves, and nothing of what others register."""
