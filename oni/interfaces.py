@@ -1014,6 +1014,8 @@ class IEventSources(Interface):
 
     ledger = Attribute("The :class:`ILedger` that remembers keys.")
 
+    model_sources = Attribute("The sources of each model: a mapping, by the models' classes.")
+
     def ledger_events(events: Iterable[Event]) -> Sequence[LedgerEvent]:
         """Say what the ledger is to take in for these events: payloads, handlers, ranks.
 
