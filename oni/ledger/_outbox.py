@@ -98,13 +98,14 @@ class SqlOutbox(ABC):
         for event in events:
             check_event(event)
         joined = self._connections.join(connection)
+        now = self._database.now(joined)
         for event in events:
             values = {
                 "key": event.key,
                 "group_name": event.group,
                 "payload": event.payload,
                 "handlings": encode_handlings(event.handlings),
-                "created_at": self._database.now(joined),
+                "created_at": now,
                 "version": VERSION,
             }
             joined.change(_PUT, values)

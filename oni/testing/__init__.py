@@ -8,6 +8,7 @@ from oni.testing._ear import Ear
 from oni.testing._fake_backend import FakeBackend
 from oni.testing._ledger_battery import LedgerStoreBattery, take_random_steps
 from oni.testing._ledger_model import LedgerModel
+from oni.testing._outbox_battery import OutboxBattery
 
 __all__ = [
     "BackendBattery",
@@ -16,6 +17,7 @@ __all__ = [
     "FakeBackend",
     "LedgerModel",
     "LedgerStoreBattery",
+    "OutboxBattery",
     "RecordingSink",
     "SynchronousBackendBattery",
     "SynchronousCarrierBattery",
