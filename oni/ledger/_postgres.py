@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from secrets import token_hex
 from threading import Lock
 
 from oni.errors import (
@@ -65,7 +66,7 @@ class Postgres:
         """See :class:`oni.ledger._sql.Database`."""
         with connections.begin(read=True) as connection:
             problems = list(_problems(connection))
-        probe = "f" * 32
+        probe = token_hex(16)  # of its own: another that opens its store now has another
         self.enter(connections, probe)
         try:
             if not self.is_alive(connections, probe):

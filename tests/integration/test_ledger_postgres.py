@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -185,6 +185,27 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(lost, [1])
         with self.store.transaction(read=True) as transaction:
             self.assertEqual(transaction.count()["pending"], 2)
+
+    def test_opened_at_the_same_time(self) -> None:
+        """Two that open their stores at once are not in each other's way."""
+        both = threading.Barrier(2, timeout=WITHIN)
+        probes: list[str] = []
+        for store in self.stores:
+            enter = store._database.enter
+
+            def slowly(connections: Any, owner: str, enter: Callable[..., None] = enter) -> None:
+                probes.append(owner)
+                enter(connections, owner)
+                both.wait()
+
+            self.patch(store._database, "enter", slowly)
+        told: list[Sequence[str]] = []
+        theirs = threading.Thread(target=lambda: told.append(self.other.open()))
+        theirs.start()
+        self.assertEqual(list(self.store.open()), [])
+        theirs.join(WITHIN)
+        self.assertEqual(told, [[]])
+        self.assertEqual(len(set(probes)), 2)
 
     def test_owners_are_seen(self) -> None:
         """Each sees the other's owners, and that they are gone when their session is."""
