@@ -26,6 +26,7 @@ def _sqlite(name: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _sqlite("default"), "other": _sqlite("other")}
+ONI = {"outbox": ["other"], "deliver": "worker"}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -34,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "oni.sources.django",
     "tests.django_project.blog",
+    "tests.django_project.challenges",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -54,9 +56,10 @@ TEMPLATES = [
     }
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-MIGRATION_MODULES = {"blog": None}
+MIGRATION_MODULES = {"blog": None, "challenges": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.django_project.urls"
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 SECRET_KEY = "for tests only"
 ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
 STATIC_URL = "/static/"

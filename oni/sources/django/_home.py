@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db import close_old_connections, connections
+from django.db import connections
 from twisted.python.threadable import isInIOThread
 
 from oni.blocking import BlockingEventSources, setup
@@ -16,6 +16,7 @@ from oni.errors import ForkedProcessError, LedgerTransactionError, ReactorThread
 from oni.ledger import Ledger, Relay, store_for
 from oni.ledger.django import DjangoOutbox, DjangoStore
 from oni.sources import EventSources
+from oni.sources.django._connections import close_connections
 from oni.sources.django._references import DjangoReferences
 from oni.sources.django._running import Running
 from oni.sources.django._settings import DjangoSettings, read_settings
@@ -31,9 +32,6 @@ class Home:
     :meth:`start`: it runs a reactor in a thread, opens the ledger and delivers.
 
     Any thread may call any method.
-
-    Attributes:
-        is_held: Whether nothing is started by itself: tests say so.
     """
 
     def __init__(self) -> None:
@@ -43,7 +41,6 @@ class Home:
         self._outboxes: dict[str, DjangoOutbox] = {}
         self._running: Running | None = None
         self._started_in: int | None = None
-        self.is_held = False
 
     # --- What there is
 
@@ -71,7 +68,7 @@ class Home:
                     deliver=self.settings.deliver,
                     threads=self.settings.threads,
                     threaded=True,
-                    after_call=close_old_connections,
+                    after_call=close_connections,
                 )
                 if not self.settings.is_own_ledger:
                     store = DjangoStore(self.settings.ledger, namespace=self.settings.namespace)
@@ -123,8 +120,12 @@ class Home:
     # --- Delivery
 
     def wake(self) -> None:
-        """Look for what is due, if this process delivers. It does not wait."""
-        if self.sources.delivers and not self.is_held:
+        """Look for what is due, if this process delivers. It does not wait.
+
+        It is not what begins to deliver in a transaction: after a commit there is none, but for
+        tests that never commit, whose rows nobody else can see.
+        """
+        if self.sources.delivers and (self._running is not None or self.transaction() is None):
             self.start()
             for outbox in tuple(self._outboxes.values()):
                 outbox.wake()

@@ -7,11 +7,12 @@ from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import close_old_connections, connections, models
+from django.db import connections, models
 from zope.interface import implementer
 
 from oni.errors import MissingRowError, UnkeptContextError
 from oni.interfaces import IModelReferences
+from oni.sources.django._connections import close_connections
 
 __all__ = ["DjangoReferences"]
 
@@ -52,4 +53,4 @@ class DjangoReferences:
         except (ObjectDoesNotExist, ValidationError) as error:
             raise MissingRowError(label, id) from error
         finally:
-            close_old_connections()
+            close_connections()

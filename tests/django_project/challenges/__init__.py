@@ -1,0 +1,1 @@
+"""The program that the design began with, on models of its own."""

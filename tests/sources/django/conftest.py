@@ -1,0 +1,7 @@
+"""Sets Django up before the tests of this folder are imported."""
+
+from __future__ import annotations
+
+from tests.django_project import set_up
+
+set_up()
