@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 from sqlalchemy.orm import (
@@ -207,10 +208,14 @@ class BlogCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make an empty one."""
+        self.blog = Blog(self.folder())
+        self.addCleanup(self.blog.close)
+
+    def folder(self) -> Path:
+        """Make a folder for the time of the test."""
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
-        self.blog = Blog(folder)
-        self.addCleanup(self.blog.close)
+        return folder
 
     def watch(self, models: Any = (Post,), **options: Any) -> Watching:
         """Watch its sessions until the end of the test."""
@@ -222,6 +227,12 @@ class BlogCase(SynchronousTestCase):
         """Save instances in a transaction of their own."""
         with self.blog.sessions.begin() as session:
             session.add_all(instances)
+
+    def patch_wake(self) -> mock.Mock:
+        """Let nobody be woken, and see how often."""
+        wake = mock.Mock()
+        self.patch(self.blog.sources, "wake", wake)
+        return wake
 
     def added(self, *instances: Any) -> None:
         """Save instances that nobody is told of, before anything is watched."""

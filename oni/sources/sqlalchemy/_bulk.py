@@ -23,6 +23,7 @@ __all__ = ["BulkStatements"]
 _MOST_ROWS = 10_000
 _AT_ONCE = 200  # rows in one statement
 _LONGEST_TEXT = 1000
+_UPSERTS = ("on_conflict_do_update", "on_duplicate_key_update")
 
 _Values = dict[tuple[Any, ...], dict[str, Any]]
 
@@ -132,8 +133,8 @@ def _expand_insert(
 ) -> sa.Result[Any]:
     """Let the statement return what it has inserted."""
     statement: Any = execution.statement
-    if type(statement) is not sa.Insert:
-        raise _not_expanded(watched, execution, "it may be an update as well")
+    if statement._prefixes or any(hasattr(statement, name) for name in _UPSERTS):
+        raise _not_expanded(watched, execution, "it may change rows that are there, as well")
     if statement.returning_column_descriptions:
         raise _not_expanded(watched, execution, "it returns something else already")
     dialect = execution.session.get_bind(**execution.bind_arguments).dialect
@@ -262,5 +263,9 @@ def _count(result: sa.Result[Any]) -> int:
 
 def _text(execution: ORMExecuteState) -> str:
     """Give a statement for people, without its values."""
-    text = " ".join(str(execution.statement).split())
+    try:
+        text = " ".join(str(execution.statement).split())
+    except Exception:  # noqa: BLE001 - the ORM's INSERT of many rows has no text before it runs
+        described: Any = execution.statement
+        text = f"{_operation(execution).upper()} {described.entity_description['table']}"
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
