@@ -42,6 +42,8 @@ OPTIONAL = {
 # What a developer needs. Make, tox and CI install these by name.
 DEVELOPMENT = {
     "test": [
+        "SQLAlchemy[asyncio]>=2",
+        "aiosqlite>=0.20",
         "build>=1.2",
         "cent>=5.2",
         "centrifuge-python>=0.7",
