@@ -33,9 +33,14 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "tests.integration.kill_harness.worker",
+        "oni.command._cli",
+        "oni.command._sources",
+        "oni.server.sources._making",
+        "oni.server.sources._worker",
         "sqlalchemy.dialects.sqlite.pysqlite",
         "sqlalchemy.dialects.postgresql.psycopg",
         "psycopg",
+        "redis",
         "twisted.internet.epollreactor",
     ]
 )

@@ -48,14 +48,15 @@ class TwoCommits(Watched):
 
     def complete(self, claim: Claim) -> None:
         """Leave it for later."""
+        self._points.hit("complete.before")
         self._late.append(claim)
 
     def committed(self) -> None:
         """Complete, in another transaction."""
         for claim in self._late:
-            self._points.hit("complete.late")
             with self._anew() as transaction:
                 transaction.complete(claim)
+                self._written("complete", None)
         super().committed()
 
 

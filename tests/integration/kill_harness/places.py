@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import redis
 import sqlalchemy as sa
 
-from oni.errors import LedgerUnavailableError
+from oni.ledger.redis import RedisEffects, RedisStore
 from oni.ledger.sqlalchemy import SqlAlchemyStore, metadata, prepare_engine
 from oni.values import Delivery
 
-__all__ = ["Place", "SqlPlace", "sqlite_place", "write_effect"]
+__all__ = ["Place", "RedisPlace", "SqlPlace", "deliveries", "sqlite_place", "write_effect"]
 
+EFFECTS = "effects"
 _ALL = 1_000_000
 
 
@@ -111,6 +113,46 @@ class SqlPlace:
         self._impatient.dispose()
 
 
+class RedisPlace:
+    """A Redis server.
+
+    Args:
+        url: Its address.
+    """
+
+    kind = "redis"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.store = RedisStore(url)
+        self._client = redis.Redis.from_url(url, protocol=2, decode_responses=True)
+
+    def prepare(self) -> None:
+        """Empty the server."""
+        self._client.flushall()
+
+    def open(self) -> None:
+        """See :class:`Place`. There is nothing to make but what the store makes."""
+        self.store.open()
+
+    def effects(self) -> Counter[str]:
+        """Count what is in the handlers' list."""
+        return Counter(self._client.lrange(EFFECTS, 0, -1))
+
+    def damage(self) -> str:
+        """See :class:`Place`. The server looks at its file itself, when it starts."""
+        return ""
+
+    def is_free(self) -> bool:
+        """See :class:`Place`. Nobody keeps anybody from it."""
+        return True
+
+    def close(self) -> None:
+        """See :class:`Place`."""
+        self.store.close()
+        self._client.close()
+
+
 def sqlite_place(folder: Path) -> SqlPlace:
     """Give a place in a folder."""
     return SqlPlace(f"sqlite:///{folder}/ledger.db")
@@ -118,6 +160,9 @@ def sqlite_place(folder: Path) -> SqlPlace:
 
 def write_effect(transaction: Any, key: str, attempt: int) -> None:
     """Write an effect as a handler does, through what the ledger hands to it."""
+    if isinstance(transaction, RedisEffects):
+        transaction.queue("RPUSH", EFFECTS, key)
+        return
     transaction.execute(
         sa.text("INSERT INTO effect (key, attempt) VALUES (:key, :attempt)"),
         {"key": key, "attempt": attempt},
@@ -128,13 +173,3 @@ def deliveries(place: Place) -> Sequence[Delivery]:
     """Give every delivery."""
     with place.store.transaction(read=True) as transaction:
         return list(transaction.deliveries(None, None, _ALL))
-
-
-def is_reachable(place: Place) -> bool:
-    """Say whether the database answers."""
-    try:
-        with place.store.transaction(read=True) as transaction:
-            transaction.count()
-    except LedgerUnavailableError:
-        return False
-    return True

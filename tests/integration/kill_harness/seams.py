@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from oni.errors import StaleClaimError
 from oni.values import Claim, Delivery, LedgerEvent
 from tests.integration.kill_harness.history import History
 from tests.integration.kill_harness.points import Points
@@ -61,7 +62,12 @@ class Watched:
     def complete(self, claim: Claim) -> None:
         """Complete."""
         self._points.hit("complete.before")
-        self._written("complete", self._inner.complete(claim))
+        try:
+            self._inner.complete(claim)
+        except StaleClaimError:
+            self._history.add("stale", handler=claim.handler, key=claim.key, token=claim.token)
+            raise
+        self._written("complete", None)
 
     def rescue(self, delivery: Delivery) -> bool:
         """Rescue."""
@@ -96,23 +102,31 @@ class Watched:
 
 
 def watch(
-    store: type[Any], points: Points, history: History, kind: type[Watched] = Watched
+    stores: Sequence[type[Any]],
+    points: Points,
+    history: History,
+    kind: type[Watched] = Watched,
 ) -> None:
-    """Let every transaction of a class of stores be watched, from now on in this process.
+    """Let every transaction of some stores be watched, from now on in this process.
 
     Args:
-        store: The class.
+        stores: Their classes.
         points: The points.
         history: Where rescues are written.
         kind: What watches; a mutant makes mistakes of its own.
     """
-    original = store.transaction
 
-    @contextmanager
-    def transaction(self: Any, read: bool = False) -> Iterator[Any]:
-        with original(self, read) as inner:
-            watched = kind(inner, points, history, lambda: original(self))
-            yield watched
-        watched.committed()
+    def watching(original: Callable[..., Any]) -> Callable[..., Any]:
+        @contextmanager
+        def transaction(self: Any, *arguments: Any, **named: Any) -> Iterator[Any]:
+            with original(self, *arguments, **named) as inner:
+                watched = kind(inner, points, history, lambda: original(self))
+                yield watched
+            watched.committed()
 
-    store.transaction = transaction
+        return transaction
+
+    for store in stores:
+        for name in ("transaction", "repeatable"):  # not every store has the second one
+            if hasattr(store, name):
+                setattr(store, name, watching(getattr(store, name)))

@@ -6,15 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.kill_harness.places import Place, SqlPlace, sqlite_place
+from tests.integration.kill_harness.places import Place, RedisPlace, SqlPlace, sqlite_place
 from tests.integration.postgres import Postgres, needs_postgres, running_postgres
+from tests.integration.redis_server import RedisServer, needs_redis, running_redis
 
 __all__ = ["STORES", "Server", "params", "running"]
 
-STORES = ("sqlite", "postgresql")
+STORES = ("sqlite", "postgresql", "redis")
+
+
+_RUN: dict[str, tuple[Any, type[Any]]] = {
+    "postgresql": (running_postgres, SqlPlace),
+    "redis": (running_redis, RedisPlace),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Server:
 
 def params() -> list[object]:
     """Give the stores as parameters of a test, each with what it needs."""
-    needs = {"postgresql": (needs_postgres,)}
+    needs = {"postgresql": (needs_postgres,), "redis": (needs_redis,)}
     return [pytest.param(store, marks=needs.get(store, ())) for store in STORES]
 
 
@@ -42,8 +50,9 @@ def running(store: str, folder: Path) -> Iterator[Server]:
     if store == "sqlite":
         yield from _open(Server(sqlite_place(folder)))
         return
-    with running_postgres() as server:
-        yield from _open(Server(SqlPlace(server.url), lambda: _restart(server)))
+    run, place = _RUN[store]
+    with run() as server:
+        yield from _open(Server(place(server.url), lambda: _restart(server)))
 
 
 def _open(server: Server) -> Iterator[Server]:
@@ -54,6 +63,6 @@ def _open(server: Server) -> Iterator[Server]:
         server.place.close()
 
 
-def _restart(server: Postgres) -> None:
+def _restart(server: Postgres | RedisServer) -> None:
     server.kill()
     server.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from sqlalchemy.event import listen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from oni.command import main as command_line
 from oni.errors import LedgerUnavailableError
 from oni.ledger import Ledger, store_for
 from oni.ledger._keeper import Keeper
+from oni.ledger.redis import RedisStore
 from oni.ledger.sqlalchemy import SqlAlchemyStore, metadata
 from oni.sources import EventSources
 from oni.values import Event
@@ -38,7 +41,8 @@ class Orders:
     Attributes:
         url: Where the ledger is.
         folder: The run's folder.
-        role: ``"work"``, or ``"emit"`` for the source.
+        role: ``"work"``: it is ``oni sources work``; ``"emit"``: the source; ``"prune"``: it
+            forgets everything that is done.
         keys: How many keys the source offers.
         point: At which point it dies, or waits.
         nth: At which time of coming by.
@@ -71,15 +75,35 @@ def main(orders: Orders) -> None:
     history = History(orders.folder / "history.jsonl")
     hold = orders.folder / "go" if orders.holds else None
     points = Points(history, orders.point, orders.nth, hold)
-    watch(SqlAlchemyStore, points, history, watched_with(orders.mutant))
+    watch([RedisStore, SqlAlchemyStore], points, history, watched_with(orders.mutant))
     app.attach(history, points)
     if orders.interval:
         _look_often(orders.interval)
     listen(
         metadata.tables["oni_event"], "after_create", lambda *_, **__: points.hit("tables.half")
     )
-    work = _emit if orders.role == "emit" else _work
-    react(lambda reactor: Deferred.fromCoroutine(work(reactor, orders)), ())
+    if orders.role == "work":
+        command_line(["sources", "work", "--config", str(settings_file(orders))])
+    else:
+        work = {"emit": _emit, "prune": _prune}[orders.role]
+        react(lambda reactor: Deferred.fromCoroutine(work(reactor, orders)), ())
+
+
+def settings_file(orders: Orders) -> Path:
+    """Write what ``oni sources work`` is to know into a file."""
+    path = orders.folder / f"{os.getpid()}.toml"
+    path.write_text(
+        f"""
+[ledger]
+url = "{orders.url}"
+lease = {orders.lease}
+[sources]
+configure = "{app.__name__}:configure"
+concurrency = {orders.concurrency}
+""",
+        encoding="utf-8",
+    )
+    return path
 
 
 def key_of(number: int) -> str:
@@ -87,22 +111,20 @@ def key_of(number: int) -> str:
     return f"order/{number}"
 
 
+def _statement(points: Points) -> Callable[..., None]:
+    """Come by a point between the statements that forget a key."""
+
+    def executed(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        if statement.startswith("DELETE FROM oni_delivery"):
+            points.hit("prune.half")
+
+    return executed
+
+
 def _look_often(interval: float) -> None:
     """Let this process look after the dead more often than it would."""
     start = Keeper.start
     mock.patch.object(Keeper, "start", lambda self, _: start(self, interval)).start()
-
-
-async def _work(reactor: Any, orders: Orders) -> None:
-    sources = EventSources(
-        _ledger(reactor, orders), concurrency=orders.concurrency, reactor=reactor
-    )
-    app.configure(sources)
-    await sources.start()
-    asked: Deferred[None] = Deferred()
-    reactor.addSystemEventTrigger("before", "shutdown", asked.callback, None)
-    await asked
-    await sources.stop()
 
 
 async def _emit(reactor: Any, orders: Orders) -> None:
@@ -132,6 +154,14 @@ async def _emit(reactor: Any, orders: Orders) -> None:
         (orders.folder / "told.new").write_text(str(done))
         (orders.folder / "told.new").rename(told)
     await sources.stop()
+
+
+async def _prune(reactor: Any, orders: Orders) -> None:
+    """Forget everything that is done."""
+    ledger = _ledger(reactor, orders)
+    await ledger.start()
+    await ledger.prune(0.0)
+    await ledger.stop()
 
 
 def _ledger(reactor: Any, orders: Orders) -> Ledger:
