@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
 import click
+import msgspec
 
 from oni.command._failures import CommandError
+from oni.command._ledger_many import progress
 from oni.command._options import read_settings
+from oni.command._reactor import run
+from oni.command._show import one_line
+from oni.command._sources_process import Processing, chosen_models, count_instances
 from oni.errors import LedgerUrlError, MissingExtraError, SettingsError
-from oni.server.sources import run_worker
+from oni.server.sources import find_instances, make_worker_service, run_worker
 
 __all__ = ["sources"]
-
-_FILE = click.Path(dir_okay=False)
 
 
 @click.group(short_help="Deliver events of sources.")
@@ -22,10 +29,18 @@ def sources() -> None:
     """
 
 
-@sources.command(short_help="Run handlers until SIGTERM.")
-@click.option(
-    "--config", "-c", type=_FILE, required=True, metavar="FILE", help="The settings file."
+_config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="The settings file.",
 )
+
+
+@sources.command(short_help="Run handlers until SIGTERM.")
+@_config_option
 def work(config: str) -> int:
     """Run the handlers of what is due in the ledger, until Ctrl-C or SIGTERM comes.
 
@@ -35,9 +50,76 @@ def work(config: str) -> int:
     if handlers were given up.
     """
     settings = read_settings(config)
-    try:
+    with _said_in_one_line(config):
         return run_worker(settings)
+
+
+@sources.command(short_help="Run every instance through its sources.")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@_config_option
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many instances are looked at before their events are processed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def process(models: tuple[str, ...], config: str, batch: int, as_json: bool) -> int:
+    """Run every instance of each MODEL, or of all that have sources, through all its sources.
+
+    What was admitted before is not admitted again. Where sources.deliver is "here" the handlers
+    of what is new run in this process, and are waited for. sources.instances says where instances
+    come from. An instance with which a source fails is passed over, and the exit code is 1.
+    """
+    settings = read_settings(config)
+    with _said_in_one_line(config), ExitStack() as stack:
+
+        def make(reactor: Any) -> Processing:
+            service = make_worker_service(settings, reactor, settings.sources.deliver)
+            instances_of = find_instances(settings)
+            chosen = chosen_models(service.sources, models)
+            total = count_instances(instances_of, chosen)
+            made.append(
+                Processing(
+                    service.sources,
+                    instances_of,
+                    chosen,
+                    batch,
+                    settings.server.stop_timeout,
+                    stack.enter_context(progress("process", total)),
+                    reactor,
+                )
+            )
+            return made[0]
+
+        made: list[Processing] = []
+        code = run(make)
+    if made[0].error:
+        click.echo(f"oni: {one_line(made[0].error)}", err=True)
+    so_far = made[0].so_far
+    figures = {name: getattr(so_far, name) for name in _FIGURES}
+    if as_json:
+        click.echo(msgspec.json.encode(figures).decode())
+    else:
+        click.echo(", ".join(f"{number} {name}" for name, number in figures.items()))
+    return code
+
+
+_FIGURES = ("instances", "events", "admitted", "failures")
+
+
+@contextmanager
+def _said_in_one_line(config: str) -> Iterator[None]:
+    """Say in one line what is wrong with a settings file, or what it names.
+
+    Raises:
+        CommandError: Something is.
+    """
+    try:
+        yield
     except SettingsError as error:
         raise CommandError(f"{config}: {error.problems[0]}") from error
     except (LedgerUrlError, MissingExtraError) as error:
-        raise CommandError(f"{config}: ledger.url: {error}") from error
+        raise CommandError(f"{config}: {error}") from error

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, Literal
 
 from oni.errors import SettingsError
 from oni.server._settings import Settings
 from oni.server._tables import suggest
 
-__all__ = ["Application", "find_application", "find_sources_function"]
+__all__ = ["Application", "find_application", "find_for_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,20 @@ def find_application(settings: Settings) -> Application:
         _find_zcml(settings, problems),
         _find_function(settings, "sources.configure", settings.sources.configure, problems),
     )
+    _find_function(settings, "sources.instances", settings.sources.instances, problems)
     if problems:
         raise SettingsError(problems)
     return application
 
 
-def find_sources_function(settings: Settings) -> Callable[[Any], object] | None:
-    """Find only the function that registers group handlers and sources.
+def find_for_sources(
+    settings: Settings, name: Literal["configure", "instances"]
+) -> Callable[[Any], Any] | None:
+    """Find one function that ``[sources]`` names, and nothing else.
+
+    Args:
+        settings: What is set.
+        name: By which key it is named.
 
     Raises:
         SettingsError: There is no such module or function.
@@ -62,8 +69,8 @@ def find_sources_function(settings: Settings) -> Callable[[Any], object] | None:
     """
     _look_beside(settings)
     problems: list[str] = []
-    path = "sources.configure"
-    found = _find_function(settings, path, settings.sources.configure, problems)
+    said = getattr(settings.sources, name)
+    found = _find_function(settings, f"sources.{name}", said, problems)
     if problems:
         raise SettingsError(problems)
     return found

@@ -25,8 +25,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(
             description="Which ledger: 'sqlite:///ledger.db' is a file beside the settings file, "
-            "'postgresql://user@host/database' is on a server, 'memory:' forgets everything when "
-            "the process ends. Without it there is none."
+            "'postgresql://user@host/database' and 'redis://host/0' are on servers, 'memory:' "
+            "forgets everything when the process ends. Without it there is none."
         ),
     ] = None
     namespace: Annotated[

@@ -28,6 +28,14 @@ class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
             "delivered. The module may lie beside the settings file."
         ),
     ] = None
+    instances: Annotated[
+        str | None,
+        Meta(
+            description="What gives the instances of a model for `oni sources process`, as "
+            "'module:name': it is called with the model, and may have a method count. "
+            "oni.sources.sqlalchemy.Instances makes one of a sessionmaker."
+        ),
+    ] = None
     deliver: Annotated[
         Literal["here", "worker"],
         Meta(
@@ -62,8 +70,10 @@ def sources_problems(sources: SourcesSettings, ledger: LedgerSettings) -> list[s
     """Say what is wrong with these settings that their types do not show."""
     problems = []
     configure, django = sources.configure, sources.django_settings
-    if configure is not None and not _FUNCTION.fullmatch(configure):
-        problems.append(f"sources.configure: expected 'module:function', got {article(configure)}")
+    for name in ("configure", "instances"):
+        said = getattr(sources, name)
+        if said is not None and not _FUNCTION.fullmatch(said):
+            problems.append(f"sources.{name}: expected 'module:function', got {article(said)}")
     if django is not None and not _MODULE.fullmatch(django):
         problems.append(
             f"sources.django_settings: expected a module like 'mysite.settings', got "

@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oni.server.sources._making import make_sources_service
+    from oni.server.sources._making import find_instances, make_worker_service
     from oni.server.sources._worker import run_worker
 
-__all__ = ["make_sources_service", "run_worker"]
+__all__ = ["find_instances", "make_worker_service", "run_worker"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "make_sources_service":
-        from oni.server.sources._making import make_sources_service
+    if name in ("find_instances", "make_worker_service"):
+        from oni.server.sources import _making
 
-        return make_sources_service
+        return getattr(_making, name)
     if name == "run_worker":
         from oni.server.sources._worker import run_worker
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any, Literal
 
 from oni.errors import MissingExtraError, SettingsError
 from oni.interfaces import IOutbox
 from oni.ledger import Ledger, Relay, store_for
-from oni.server._application import find_sources_function
+from oni.server._application import find_for_sources
 from oni.server._ledger_settings import file_in
 from oni.server._settings import Settings
 from oni.server.sources._service import SourcesService
 from oni.sources import default
 
-__all__ = ["make_sources_service", "make_worker_service"]
+__all__ = ["find_instances", "make_sources_service", "make_worker_service"]
 
 
 def make_sources_service(
@@ -82,17 +83,39 @@ def _outbox(settings: Settings, url: str) -> IOutbox:
     return outbox
 
 
-def make_worker_service(settings: Settings, reactor: Any) -> SourcesService:
-    """Make event sources that deliver in this process, with their handlers registered.
+def make_worker_service(
+    settings: Settings, reactor: Any, deliver: Literal["here", "worker"] = "here"
+) -> SourcesService:
+    """Make event sources for a process without a server, with their handlers registered.
+
+    Args:
+        settings: What is set.
+        reactor: The reactor.
+        deliver: Where handlers run.
 
     Raises:
         SettingsError: There is no ledger, or no such function to register handlers.
         Exception: Whatever that function, or importing its module, raises.
     """
-    configure = find_sources_function(settings)
-    service = make_sources_service(settings, reactor, "here")
+    configure = find_for_sources(settings, "configure")
+    service = make_sources_service(settings, reactor, deliver)
     if service is None:
         raise SettingsError(["ledger.url: expected an address, as nothing is delivered without"])
     if configure is not None:
         configure(service.sources)
     return service
+
+
+def find_instances(settings: Settings) -> Callable[[type], Iterable[Any]]:
+    """Find what gives the instances of a model.
+
+    Raises:
+        SettingsError: There is nothing of that name, or none is named.
+        Exception: Whatever importing its module raises.
+    """
+    found = find_for_sources(settings, "instances")
+    if found is None:
+        raise SettingsError(
+            ["sources.instances: expected 'module:name', of what gives the instances of a model"]
+        )
+    return found
