@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import (
-    AsyncSession,
-    async_scoped_session,
-    async_sessionmaker,
-)
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from oni.errors import UnsafeLedgerError, WatchError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import async_sessionmaker
 
 __all__ = ["check_begun", "listened_on", "overlap"]
 
@@ -32,34 +31,47 @@ def listened_on(sessions: object) -> Target:
     Raises:
         WatchError: It is something else.
     """
-    if isinstance(sessions, scoped_session | async_scoped_session):
+    if isinstance(sessions, scoped_session):
         sessions = sessions.session_factory
-    if isinstance(sessions, async_sessionmaker):
-        return _inside(sessions)
-    if isinstance(sessions, AsyncSession):
-        return sessions.sync_session
     if isinstance(sessions, sessionmaker):
         return sessions.class_
     if isinstance(sessions, Session):
         return sessions
-    if isinstance(sessions, type):
-        if issubclass(sessions, Session):
-            return sessions
-        if issubclass(sessions, AsyncSession):
-            return listened_on(sessions.sync_session_class)
+    if isinstance(sessions, type) and issubclass(sessions, Session):
+        return sessions
+    inside = _inside(sessions)
+    if inside is not None:
+        return listened_on(inside)
     raise WatchError(
         f"{sessions!r} makes no sessions of SQLAlchemy: a sessionmaker, async_sessionmaker, "
         f"scoped_session, a class of sessions or a session is watched"
     )
 
 
-def _inside(maker: async_sessionmaker[Any]) -> Target:
+def _inside(sessions: Any) -> object:
+    """Give the sessions inside of asynchronous ones, or what makes them; None: they are none."""
+    # Importing it takes greenlet. Whoever has one of these has imported it.
+    asynchronous = sys.modules.get("sqlalchemy.ext.asyncio")
+    if asynchronous is None:
+        return None
+    if isinstance(sessions, asynchronous.async_scoped_session):
+        sessions = sessions.session_factory
+    if isinstance(sessions, asynchronous.AsyncSession):
+        return sessions.sync_session
+    if isinstance(sessions, type) and issubclass(sessions, asynchronous.AsyncSession):
+        return sessions.sync_session_class
+    if isinstance(sessions, asynchronous.async_sessionmaker):
+        return _made_inside(sessions)
+    return None
+
+
+def _made_inside(maker: async_sessionmaker[Any]) -> object:
     """Give the class of the sessions inside those that a maker makes, which shall be its own."""
-    inside: Any = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
+    inside: object = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
     if inside is Session:
         inside = type("WatchedSession", (Session,), {})
         maker.configure(sync_session_class=inside)
-    return listened_on(inside)
+    return inside
 
 
 def overlap(one: Target, other: Target) -> bool:
