@@ -14,9 +14,9 @@ from oni.sources.django._hand_over import hand_over_changes
 from oni.sources.django._watched import watched
 from oni.values import ModelChange
 
-__all__ = ["ROUNDS", "atomic_events", "tell"]
+__all__ = ["Veto", "atomic_events", "is_in_block", "tell"]
 
-ROUNDS = 10
+_ROUNDS = 10
 _BLOCK = "oni_block"
 
 Veto = Callable[[Sequence[ModelChange]], Any]
@@ -57,7 +57,7 @@ class _Block:
         """Ask those who may object, until they change nothing more; then admit the events."""
         vetoes = [*watched.vetoes, *self.vetoes]
         heard: list[_Told] = []
-        for _ in range(ROUNDS):
+        for _ in range(_ROUNDS):
             kept = self._kept()
             changes = coalesce(told.change for told in kept)
             if kept == heard or not vetoes:
@@ -66,7 +66,7 @@ class _Block:
             for veto in vetoes if changes else ():
                 veto(changes)
             heard = kept
-        raise ChangeRoundsError(ROUNDS, [getattr(v, "__qualname__", repr(v)) for v in vetoes])
+        raise ChangeRoundsError(_ROUNDS, [getattr(v, "__qualname__", repr(v)) for v in vetoes])
 
     def _kept(self) -> list[_Told]:
         """Give what was not rolled back."""
@@ -106,6 +106,11 @@ def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
             block.finish()
         finally:
             setattr(connection, _BLOCK, None)
+
+
+def is_in_block(using: str) -> bool:
+    """Say whether this thread is in such a block of a database."""
+    return getattr(connections[using], _BLOCK, None) is not None
 
 
 def tell(using: str, changes: Sequence[ModelChange]) -> None:

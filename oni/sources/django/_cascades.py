@@ -44,7 +44,7 @@ def _receivers(model: type[Model], name: str) -> tuple[Callable[..., None], Call
 
     def before(sender: type[Model], instance: Model, using: str, **_: Any) -> None:
         watch = watched.get(model)
-        if watch is not None and is_heard(watch):
+        if watch is not None and is_heard(watch, using):
             pointing = model._base_manager.using(using).filter(**{name: instance})
             ids = list(pointing.values_list("pk", flat=True))
             left(instance)[f"{watch.label}.{name}"] = rows(watch, using, ids)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from oni.sources.django._atomic import tell
+from oni.sources.django._atomic import is_in_block, tell
 from oni.sources.django._home import home
 from oni.sources.django._snapshots import is_among, plain, remember, rows, was
 from oni.sources.django._watched import Watch, watched
@@ -16,9 +16,13 @@ from oni.values import UNKNOWN, ModelChange
 __all__ = ["deleted", "is_heard", "made", "modified", "post_save", "pre_save"]
 
 
-def is_heard(watch: Watch) -> bool:
-    """Say whether anybody wants to know of a model's changes."""
-    return bool(watched.vetoes) or home.sources.has_change_handlers(watch.label)
+def is_heard(watch: Watch, using: str) -> bool:
+    """Say whether anybody wants to know of a model's changes in a database."""
+    return (
+        bool(watched.vetoes)
+        or is_in_block(using)  # which may yet have a veto of its own
+        or home.sources.has_change_handlers(watch.label)
+    )
 
 
 # --- The receivers
@@ -27,7 +31,7 @@ def is_heard(watch: Watch) -> bool:
 def pre_save(sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
     """Read the row as it is, where its old values are wanted in any case."""
     watch = watched.get(sender)
-    if watch is None or watch.old != "select" or raw or not is_heard(watch):
+    if watch is None or watch.old != "select" or raw or not is_heard(watch, using):
         return
     state: Any = instance._state
     found = rows(watch, using, [instance.pk]) if instance._is_pk_set() else {}
@@ -49,7 +53,7 @@ def post_save(
         return
     state: Any = instance._state
     state.oni_raw = raw
-    if not raw and is_heard(watch):
+    if not raw and is_heard(watch, using):
         if created:
             tell(using, [_created(watch, instance, using)])
         else:
@@ -105,7 +109,7 @@ def _as_loaded(watch: Watch, name: str, value: Any) -> Any:
 def post_delete(sender: type[Model], instance: Model, using: str, **_: Any) -> None:
     """Tell that a row is gone, and what was in it."""
     watch = watched.get(sender)
-    if watch is not None and is_heard(watch):
+    if watch is not None and is_heard(watch, using):
         tell(using, [deleted(watch, instance.pk, using, was(instance, watch))])
 
 

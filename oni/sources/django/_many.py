@@ -42,7 +42,7 @@ def _receiver(model: type[Model], name: str) -> Callable[..., None]:
         **_: Any,
     ) -> None:
         watch = watched.get(model)
-        if watch is None or name not in watch.many or not is_heard(watch):
+        if watch is None or name not in watch.many or not is_heard(watch, using):
             return
         state: Any = instance._state
         if state.__dict__.get("oni_raw"):

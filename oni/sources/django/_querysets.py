@@ -52,7 +52,7 @@ class OniQuerySet(QuerySet):
         self._refuse(watch, "bulk_create")
         with transaction.atomic(using=self._db_for_write(), savepoint=False):
             created = super().bulk_create(objs, *args, **kwargs)
-            if is_heard(watch):
+            if is_heard(watch, self.db):
                 tell(self.db, list(self._created(watch, created, self._is_unsure(args, kwargs))))
         return created
 
@@ -83,9 +83,9 @@ class OniQuerySet(QuerySet):
             return change(self)
         self._refuse(watch, operation)
         using = self._db_for_write()
-        with transaction.atomic(using=using, savepoint=False):
-            if not is_heard(watch):
-                return change(self)
+        if not is_heard(watch, using):
+            return change(self)
+        with transaction.atomic(using=using):
             if watch.bulk == "coarse":
                 statement = self._statement(operation, values)
                 count = change(self)

@@ -69,3 +69,10 @@ class Draft(Post):
 
     class Meta:
         proxy = True
+
+
+class Person(models.Model):
+    """Somebody with friends, who have friends."""
+
+    name = models.CharField(max_length=100)
+    friends = models.ManyToManyField("self")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db import connection
 from django.db.models import Model
 from django.test import TestCase, TransactionTestCase
 
@@ -35,20 +36,22 @@ class _Fresh:
         """Watch a model.
 
         Returns:
-            A function that gives the changes that were told since it was called last.
+            A function that gives the changes that were told since it was called last. Those of one
+            statement or block are in no order.
         """
-        told: list[ModelChange] = []
+        told: dict[str, ModelChange] = {}
 
         def handle(event: Event) -> None:
-            told.append(event["context"]["change"])
+            told[event.key] = event["context"]["change"]
 
         api.watch(model, **how)
         api.register_change_handler(model, handle, name=f"listen {model._meta.label}")
 
         def give() -> list[ModelChange]:
             deliver_events()
-            given, told[:] = list(told), []
-            return given
+            with connection.cursor() as cursor:  # handlers of several keys have no order
+                cursor.execute("SELECT key FROM oni_event ORDER BY rowid")
+                return [told.pop(key) for (key,) in cursor.fetchall() if key in told]
 
         give()
         return give

@@ -5,3 +5,7 @@ from __future__ import annotations
 from tests.django_project import set_up
 
 set_up()
+
+from django.test.utils import setup_test_environment  # noqa: E402
+
+setup_test_environment()
