@@ -168,9 +168,9 @@ def notes(outcome: Outcome, left_out: Sequence[str], cores: Cores) -> list[str]:
     said = [
         f"{describe_machine()}; {cores}.",
         f"{versions(distributions)}{_node_version(outcome.runners)}.",
-        f"{_rounds(outcome)} Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the fastest "
-        "counts. Ratios are to socketify, or to Autobahn behind twisted.web for connections, "
-        "within the same round.",
+        f"{_rounds(outcome)} Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the "
+        "fastest counts. Ratios are to socketify, or to Autobahn behind twisted.web for "
+        "connections, within the same round.",
         "In floods the load client does not sleep, at a pace it does. Connection 0 publishes, and "
         "hears it too.",
         "Oni's daemon: twistd -n oni with " + "; ".join(_settings_lines()) + ".",
