@@ -8,19 +8,22 @@ from typing import Any
 from _contender import Contender, Emit, Fire, Handlers, resumed
 from _harness import Batch
 
-__all__ = ["DETAILS", "METHODS", "SPECS", "STRONG", "WEAK", "oni"]
+__all__ = ["ADAPTED", "DETAILS", "METHODS", "SIGNAL", "SPECS", "STRONG", "WEAK", "oni"]
 
 WEAK = "Oni, weak functions (default)"
 DETAILS = "Oni, with 3 details"
 SPECS = "Oni, with 3-keyword specs"
 STRONG = "Oni, strong"
 METHODS = "Oni, weak methods"
+SIGNAL = "Oni, Signal.send_now"
+ADAPTED = "Oni, the same receivers as handlers"
 
 _EVENT = object()
 
 
 def oni() -> Iterator[Contender]:
     """Give Oni's ways."""
+    from oni.signals import Signal
     from oni.twisted_event_dispatcher import EventDispatcher
 
     def new() -> Any:
@@ -54,6 +57,36 @@ def oni() -> Iterator[Contender]:
 
         def emit() -> object:
             return fire_event(_EVENT, event_type="user_created", user="bob", role="admin")
+
+        return emit
+
+    def signal(receivers: list[Any]) -> Any:
+        made = Signal()
+        for receiver in receivers:
+            made.connect(receiver)
+        return made
+
+    def send_now(made: Any) -> Emit:
+        def emit() -> object:
+            return made.send_now(_EVENT, number=1)
+
+        return emit
+
+    def connect_adapted(receivers: list[Any]) -> Any:
+        def adapted(receiver: Any) -> Any:
+            return lambda event: receiver(event[0], **event[1])
+
+        dispatcher = EventDispatcher(("sender",), order_by=None)
+        dispatcher.start()
+        for receiver in receivers:
+            dispatcher.add_event_handler(adapted(receiver), "during", use_weakref=False)
+        return dispatcher
+
+    def emit_adapted(dispatcher: Any) -> Emit:
+        fire_event = dispatcher.fire_event
+
+        def emit() -> object:
+            return fire_event((_EVENT, {"number": 1}), sender=1)
 
         return emit
 
@@ -91,4 +124,13 @@ def oni() -> Iterator[Contender]:
     yield Contender(
         name=METHODS, distribution="oni-dispatcher", does=does,
         handlers=lambda handlers, number: handlers.methods(number), connect=connect, emit=emit,
+    )  # fmt: skip
+    yield Contender(
+        name=SIGNAL, distribution="oni-dispatcher", does=does,
+        handlers=lambda handlers, number: handlers.named(number), connect=signal, emit=send_now,
+    )  # fmt: skip
+    yield Contender(
+        name=ADAPTED, distribution="oni-dispatcher", does=does,
+        handlers=lambda handlers, number: handlers.named(number), connect=connect_adapted,
+        emit=emit_adapted,
     )  # fmt: skip

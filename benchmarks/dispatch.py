@@ -38,7 +38,7 @@ from _harness import (
     versions,
 )
 from _limits import LOOP_AND_SUCCEED, SEND_AND_SUCCEED, limits
-from _oni import DETAILS, METHODS, SPECS, STRONG, WEAK, oni
+from _oni import ADAPTED, DETAILS, METHODS, SIGNAL, SPECS, STRONG, WEAK, oni
 from _peers import close_loop, peers
 
 SYNCHRONOUS = (0, 1, 10, 100)
@@ -487,6 +487,11 @@ def targets(scale: Scale) -> Iterator[Target]:
         1.0,
         _further_against_peers,
     )
+    for count in (1, 10, 100):
+        row = synchronous(count)
+        yield Target(
+            f"{row}: {SIGNAL}, to the dispatcher", 1.5, _against((SIGNAL, row), (ADAPTED, row))
+        )
     few, most = one_of(scale.few), one_of(scale.most)
     yield Target(f"{most} to {few}, same user", 1.2, _against((SPECS, most), (SPECS, few)))
     few, most = one_of(scale.few, "random"), one_of(scale.most, "random")

@@ -165,15 +165,12 @@ def notes(outcome: Outcome, left_out: Sequence[str], cores: Cores) -> list[str]:
     plan = outcome.plan
     distributions = {name for runner in outcome.runners for name in runner.distributions}
     waited = sorted(t.figures["waited"] for t in outcome.trials if "waited" in t.figures)
-    rounds = "One round only: a first idea."
-    if plan.runs > 1:
-        rounds = f"{plan.runs} rounds, every other one backwards; the median of them is shown."
     said = [
         f"{describe_machine()}; {cores}.",
         f"{versions(distributions)}{_node_version(outcome.runners)}.",
-        f"{rounds} Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the fastest "
-        "counts. Ratios are to socketify, or to Autobahn behind twisted.web for connections, "
-        "within the same round.",
+        f"{_rounds(outcome)} Deliveries: {plan.windows} floods of {plan.seconds:g} s each, the "
+        "fastest counts. Ratios are to socketify, or to Autobahn behind twisted.web for "
+        "connections, within the same round.",
         "In floods the load client does not sleep, at a pace it does. Connection 0 publishes, and "
         "hears it too.",
         "Oni's daemon: twistd -n oni with " + "; ".join(_settings_lines()) + ".",
@@ -190,7 +187,7 @@ def notes(outcome: Outcome, left_out: Sequence[str], cores: Cores) -> list[str]:
         if trial.problem:
             text = f"{trial.contender}, {trial.subscribers:,} subscribers: {trial.problem}"
             problems[text] = problems.get(text, 0) + 1
-    said += [f"Failed ({count} of {plan.runs}): {text}" for text, count in problems.items()]
+    said += [f"Failed ({count} x): {text}" for text, count in problems.items()]
     return [*said, *left_out]
 
 
@@ -207,6 +204,41 @@ def _node_version(runners: Sequence[Contender]) -> str:
     )
     lock = json.loads((PROGRAMS / "node" / "package-lock.json").read_text(encoding="utf-8"))
     return f", node {found.stdout.strip()}, ws {lock['packages']['node_modules/ws']['version']}"
+
+
+def joined(outcome: Outcome, earlier: Sequence[dict[str, Any]]) -> Outcome:
+    """Add what earlier runs gave for other numbers of subscribers, as :func:`as_json` gave it.
+
+    Raises:
+        ValueError: One was measured in both: figures of two runs have no ratio.
+    """
+    trials = list(outcome.trials)
+    for data in earlier:
+        sizes = {trial["subscribers"] for trial in data["trials"]}
+        both = sizes & {trial.subscribers for trial in trials}
+        if both:
+            raise ValueError(f"measured in two runs: {sorted(both)} subscribers")
+        trials += [
+            Trial(t["contender"], t["subscribers"], t["round"], t["figures"], t["problem"])
+            for t in data["trials"]
+        ]
+    subscribers = tuple(sorted({trial.subscribers for trial in trials}))
+    return replace(outcome, trials=trials, plan=replace(outcome.plan, subscribers=subscribers))
+
+
+def _rounds(outcome: Outcome) -> str:
+    """Say how often it was measured."""
+    turns: dict[int, set[int]] = {}
+    for trial in outcome.trials:
+        turns.setdefault(trial.subscribers, set()).add(trial.turn)
+    numbers = {size: len(turns[size]) for size in sorted(turns)}
+    if set(numbers.values()) <= {1}:
+        return "One round only: a first idea."
+    rounds = ", ".join(f"{number} with {size:,}" for size, number in numbers.items())
+    return (
+        f"Rounds, by the number of subscribers: {rounds}; every other one backwards, the median "
+        "of them is shown."
+    )
 
 
 def as_json(outcome: Outcome, said: Sequence[str]) -> dict[str, Any]:
@@ -244,6 +276,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the servers and start none")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to a file")
+    parser.add_argument(
+        "--add",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="show what --json wrote in an earlier run, with other numbers of subscribers, too",
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--rst", action="store_true", help="print reStructuredText")
     chosen = parser.parse_args(arguments)
@@ -261,8 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan, too_many = fitting(plan, raise_file_limit())
     cores = Cores(chosen.nice)
     try:
-        outcome = run(runners, plan, cores)
-    except TrialError as error:
+        earlier = [json.loads(file.read_text(encoding="utf-8")) for file in chosen.add]
+        outcome = joined(run(runners, plan, cores), earlier)
+    except (TrialError, ValueError) as error:
         sys.exit(str(error))
     said = notes(outcome, [*left_out, *too_many], cores)
     for table in tables(outcome):

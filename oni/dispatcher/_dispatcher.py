@@ -166,6 +166,11 @@ class EventDispatcher(Firing):
         self._index.remove(registration)
         return succeed(None)
 
+    def has_event_handler(self, handler_id: int) -> bool:
+        """Say whether a handler is registered: not removed, used up or found dead."""
+        self._engine.check_thread()
+        return handler_id in self._index.by_id
+
     def next_event(self, phase: str | None = None, /, **match_spec: Any) -> Deferred[Any]:
         """Wait for the next event that fits; see the interface."""
         deferred: Deferred[Any] = Deferred(lambda _: self._forget_waiter(handler_id))

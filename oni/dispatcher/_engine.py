@@ -96,8 +96,9 @@ class Engine:
             now; else what its fire returns.
         """
         self.check_thread()
-        around = list(ancestors(current_frame.get()))
-        nested = any(each.engine is self for each in around)
+        frame = current_frame.get()
+        around = [] if frame is None else list(ancestors(frame))
+        nested = bool(around) and any(each.engine is self for each in around)
         if self.state != "started" and not (nested and self.state == "stopping"):
             return None, self._refuse(event, details)
         if nested:

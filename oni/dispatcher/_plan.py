@@ -90,8 +90,11 @@ class PhasePlan:
 
     def call_one(self, place: int, event: Any) -> Any:
         """Call one handler; give what the loop would have kept of it, or None."""
-        kind, slots, offset = self._find(place)
-        kept = _LOOPS[kind](slots[offset : offset + 1], event)
+        if self.loop is _call_segments:
+            kind, slots, offset = self._find(place)
+            kept = _LOOPS[kind](slots[offset : offset + 1], event)
+        else:
+            kept = self.loop(self.slots[place : place + 1], event)
         return kept[0] if kept else None
 
 

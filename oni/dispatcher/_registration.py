@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, TypeGuard
 
+from oni.dispatcher._spread import Spread, call_spread, spread_method
 from oni.dispatcher._threads import InThread
 from oni.errors import InvalidHandlerError
 from oni.values import SKIPPED, HandlerInfo
@@ -121,6 +122,8 @@ class Registration:
                 self.kind, self.slot = WEAK, weakref.ref(handler, on_death)
             elif isinstance(handler, InThread):
                 self._hold_in_thread(handler)
+            elif isinstance(handler, Spread):
+                self._hold_spread(handler)
             elif type(handler) is MethodType:
                 instance = weakref.ref(handler.__self__, on_death)
                 self.kind, self.slot = METHOD, (instance, handler.__func__)
@@ -146,6 +149,16 @@ class Registration:
             return _skip if function is None else InThread(function, pool)
 
         self.kind, self.slot = WEAK, give
+
+    def _hold_spread(self, handler: Spread) -> None:
+        inner = Registration.__new__(Registration)  # holds the receiver as a handler is held
+        inner._hold_weakly(handler.receiver, self)
+        if inner.kind == METHOD:
+            instance, function = inner.slot
+            self.slot = (instance, spread_method(function))
+        else:
+            self.slot = (inner.slot, call_spread)
+        self.kind = METHOD
 
     def _getter(self) -> Any:
         """Give what gives the handler, or None when it is gone: any kind as if it were WEAK."""
@@ -243,6 +256,8 @@ def _is_bound_builtin(handler: Any) -> TypeGuard[BuiltinMethodType]:
 
 def _describe(handler: Callable[[Any], Any]) -> tuple[str, bool]:
     """Give a handler's name, and whether it is a coroutine function."""
+    if isinstance(handler, Spread):
+        return _describe(handler.receiver)
     function = handler.__func__ if type(handler) is MethodType else handler
     if type(function) is FunctionType:  # the common case, without inspect's cost
         flags = function.__code__.co_flags

@@ -11,6 +11,9 @@ from oni.errors import QueueFullError, UnhashableDetailError
 __all__ = ["Lane", "Turns"]
 
 
+_NOBODY: OrderedDict[Any, None] = OrderedDict()  # nothing is ever put into it
+
+
 class Lane:
     """Events that run one at a time, first in first out.
 
@@ -27,7 +30,7 @@ class Lane:
     def __init__(self, key: tuple[Any, ...]) -> None:
         self.key = key
         self.active: Any = None
-        self.waiting: OrderedDict[Any, None] = OrderedDict()
+        self.waiting: OrderedDict[Any, None] = _NOBODY  # most lanes are never waited for
         self.draining = False
         self.suspect: Any = None
         self.warned: Any = None
@@ -90,6 +93,8 @@ class Turns:
                 f"queue of the events with {self._named(lane)} (max_pending_per_key)",
                 self._max_per_key,
             )
+        if lane.waiting is _NOBODY:
+            lane.waiting = OrderedDict()
         lane.waiting[run] = None
         self.waiting += 1
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
+from msgspec.structs import astuple
 
 from oni.errors import BadRequestError
 from oni.protocol._commands import Command, NotFound, Pong
@@ -105,18 +106,19 @@ def decode_json(raw: bytes | Raw, path: str = "data", command_id: int = 0) -> An
 
 
 def _command_of(envelope: Envelope, line: bytes) -> Command:
-    named = [name for name in _METHODS if getattr(envelope, name) is not UNSET]
-    number = envelope.id
-    if len(named) > 1:
+    number, *said = astuple(envelope)
+    there = [fields for fields in said if fields is not UNSET]
+    if len(there) > 1:
+        named = [name for name, fields in zip(_METHODS, said, strict=True) if fields is not UNSET]
         raise BadRequestError(f"one method per command, not {' and '.join(named)}", "", number)
-    if not named:
+    if not there:
         if number:
             return NotFound(number)
         if decode_json(line, "", number):
             raise BadRequestError("a command needs an id above 0", "id")
         return Pong()
-    method = named[0]
-    fields = getattr(envelope, method)
+    fields = there[0]
+    method = _METHODS[said.index(fields)]
     data = getattr(fields, "data", NULL)
     if data is not NULL:  # the command has some
         decode_json(data, f"{method}.data", number)

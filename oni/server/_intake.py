@@ -66,6 +66,7 @@ class Intake:
     """
 
     __slots__ = (
+        "_is_early",
         "_is_reading_paused",
         "_pace",
         "_paid_at",
@@ -92,6 +93,7 @@ class Intake:
         self._pace = pace
         self._tally = tally
         self._paid_at = 0.0
+        self._is_early = False  # it has sent too much, some time ago perhaps
         self._running: dict[Reply, float] = {}  # each with the time of its beginning
         self._waiting: list[Command] = []  # mostly empty: a deque would take ten times as much
         self._pump_call: IDelayedCall | None = None
@@ -283,17 +285,24 @@ class Intake:
 
     def is_flooded(self) -> bool:
         """Count a command. Say whether it is one that cannot even wait."""
-        self._paid_at = self._pace.spend(self._paid_at, self._session.clock.seconds())
-        return self._too_early() * self._pace.rate > MAX_COMMANDS
+        pace, now = self._pace, self._session.clock.seconds()
+        self._paid_at = pace.spend(self._paid_at, now)
+        early = pace.wait(self._paid_at, now)
+        self._is_early = early > 0
+        return early * pace.rate > MAX_COMMANDS
 
     def all_taken(self) -> None:
         """Stop reading where what came was too much."""
-        if self._too_early() > 0:
+        if self._is_early:
             self._regulate()
 
     def _too_early(self) -> float:
-        """Say by how many seconds the last command came too early."""
-        return self._pace.wait(self._paid_at, self._session.clock.seconds())
+        """Say by how many seconds the last command came too early; 0 or below: it did not."""
+        if not self._is_early:
+            return 0.0
+        early = self._pace.wait(self._paid_at, self._session.clock.seconds())
+        self._is_early = early > 0
+        return early
 
 
 def _close_for(error: Refused) -> CloseCode:

@@ -59,7 +59,7 @@ class Front(Protocol):
     def connectionMade(self) -> None:
         """Start the clock: it does not stop for a byte now and then."""
         factory, transport = self.factory, cast(Any, self.transport)
-        if not factory.descriptors.has_room():
+        if not factory.descriptors.has_room(transport):
             factory.limited["descriptors"] += 1
             self._refused = True
             transport.abortConnection()

@@ -95,6 +95,9 @@ class Performer:
     def _fire(self, act: Act, details: dict[str, Any]) -> None:
         reply = reply_to(act)
         fired = self._dispatcher.fire_event(act, **act.details, **details)
+        if fired.called and isinstance(fired.result, EventResult):
+            self._over(fired.result, act)  # as most do, it had nothing to wait for
+            return
         reply.cancel_act = fired.cancel
         fired.addBoth(self._over, act)
 

@@ -26,7 +26,8 @@ class Timer(End):
     __slots__ = ("at",)
 
     def __init__(self, timers: Timers, at: float, call: Callable[[], object]) -> None:
-        super().__init__(timers, call)
+        self._waiting = timers
+        self._call = call
         self.at = at
 
 
@@ -60,7 +61,7 @@ class Timers:
     def tidy(self) -> None:
         """Forget the first ones as far as they are over."""
         due = self._due
-        while due and due[0].is_over:
+        while due and due[0]._call is None:
             due.popleft()
         if not due and self._call is not None:
             self._call.cancel()

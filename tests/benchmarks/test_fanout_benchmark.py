@@ -465,7 +465,7 @@ class Printing(SynchronousTestCase):
         """With the number of rounds, and the daemon's settings."""
         self.patch(fanout, "_node_version", lambda runners: "")
         said = "\n".join(fanout.notes(self.outcome, ["x is left out: why."], processes.Cores()))
-        self.assertIn("Failed (1 of 5): Node ws, 1,000 subscribers: it ended", said)
+        self.assertIn("Failed (1 x): Node ws, 1,000 subscribers: it ended", said)
         self.assertIn("50% in the worst", said)
         self.assertIn("max_connections = 20000", said)
         self.assertIn("x is left out", said)
@@ -476,6 +476,25 @@ class Printing(SynchronousTestCase):
         self.assertEqual(3, len(data["trials"]))
         self.assertEqual("it ended", data["trials"][2]["problem"])
         self.assertEqual(9, len(data["targets"]))
+
+    def test_earlier_runs_can_be_added(self) -> None:
+        """With their rounds; but not where both have measured the same."""
+        self.patch(fanout, "_node_version", lambda runners: "")
+        later = outcome({
+            ("Oni", 100, 0): {"w1": 30_000.0},
+            (servers.SOCKETIFY, 100, 0): {"w1": 60_000.0},
+            ("Oni", 100, 1): {"w1": 60_000.0},
+            (servers.SOCKETIFY, 100, 1): {"w1": 60_000.0},
+        })  # fmt: skip
+        data = json.loads(json.dumps(fanout.as_json(self.outcome, [])))
+        both = fanout.joined(later, [data])
+        self.assertEqual((100, 1000), both.plan.subscribers)
+        self.assertEqual(0.5, both.ratio("Oni", servers.SOCKETIFY, 1000, "w1"))
+        self.assertEqual(0.75, both.ratio("Oni", servers.SOCKETIFY, 100, "w1"))
+        said = "\n".join(fanout.notes(both, [], processes.Cores()))
+        self.assertIn("2 with 100, 1 with 1,000", said)
+        with self.assertRaisesRegex(ValueError, "measured in two runs: .1000. subscribers"):
+            fanout.joined(self.outcome, [data])
 
     def test_the_list(self) -> None:
         """``--list`` starts nothing and needs nothing."""

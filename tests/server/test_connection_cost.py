@@ -12,7 +12,7 @@ from tests.server.house import Client, HouseTestCase
 
 #: Calls from the first byte to the answered subscribe, at most. With Autobahn's own handshake and
 #: reading there were 637.
-MOST_CALLS = 470
+MOST_CALLS = 375
 
 
 class ConnectionCostTests(HouseTestCase):

@@ -62,8 +62,8 @@ class Descriptors:
     """Stops ports from accepting at nine tenths of what the process may open.
 
     Who comes then waits in the kernel until there are fewer than eight tenths. It is asked for
-    each connection, and that is cheap: the kernel gives the lowest free number, so nothing has to
-    be counted.
+    each connection, and that is cheap: the kernel gives the lowest free number, so all below a
+    connection's own are taken, and nothing has to be counted.
 
     A port accepts a batch of connections at once, and a pause does not end it; where the last
     descriptor is taken, Twisted closes whoever waits. So a batch is no larger than what is left
@@ -89,6 +89,7 @@ class Descriptors:
         self._open_now = open_now
         self._most = most
         self._ports: list[Any] = []
+        self._limit = 0  # how many there might be when a port last accepted
         self._call: IDelayedCall | None = None
 
     @property
@@ -110,19 +111,27 @@ class Descriptors:
         """Let a port accept a batch: it would grow without bounds while many come."""
         if self.is_short:
             return None
-        port.numberAccepts = min(port.numberAccepts, max(1, int(self._most() * _BATCH)))
+        self._limit = self._most()
+        port.numberAccepts = min(port.numberAccepts, max(1, int(self._limit * _BATCH)))
         return accept()
 
     def watched(self, endpoint: Any) -> Any:
         """Give an endpoint, an ``IStreamServerEndpoint``, whose port is watched."""
         return _WatchedEndpoint(endpoint, self)
 
-    def has_room(self) -> bool:
-        """Say whether one more connection may stay; if not, accept no others for now."""
-        most, lowest_free = self._most(), self._lowest_free()
+    # Hot: once per connection.
+    def has_room(self, transport: Any = None) -> bool:
+        """Say whether one more connection may stay; if not, accept no others for now.
+
+        Args:
+            transport: The connection's, where there is one.
+        """
+        most = self._limit or self._most()
+        fileno = getattr(transport, "fileno", None)
+        number = self._lowest_free() if fileno is None else fileno()
         if self._call is not None:
-            return lowest_free <= most * _LAST
-        if lowest_free < most * _STOP:
+            return number <= most * _LAST
+        if number < most * _STOP:
             return True
         _log.warn(
             "nobody is let in: nearly all of the {most} file descriptors are taken. "

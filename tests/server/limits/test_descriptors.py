@@ -59,6 +59,39 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertEqual(self.accepts(), [True, True])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_own_number(self) -> None:
+        """A connection has a number itself: then nothing has to be opened to find one."""
+        self.open = 95
+        number = 89
+
+        class Transport:
+            """A connection with a file."""
+
+            def fileno(self) -> int:
+                """Give its number."""
+                return number
+
+        self.assertTrue(self.descriptors.has_room(Transport()))
+        self.assertFalse(self.descriptors.is_short)
+        number = 90
+        self.assertTrue(self.descriptors.has_room(Transport()))
+        self.assertEqual(self.accepts(), [False, False])
+        number = 96
+        self.assertFalse(self.descriptors.has_room(Transport()))
+
+    def test_limit_is_looked_up_for_each_batch(self) -> None:
+        """A limit that was changed holds from the next batch on."""
+        most = 100
+        descriptors = Descriptors(self.clock, lambda: 60, lambda: 60, lambda: most)
+        port = descriptors.watch(Port())
+        port.doRead()
+        most = 64
+        self.assertTrue(descriptors.has_room())
+        self.assertFalse(descriptors.is_short)
+        port.doRead()
+        self.assertTrue(descriptors.has_room())
+        self.assertTrue(descriptors.is_short)
+
     def test_short(self) -> None:
         """At nine tenths every port stops, and goes on at eight."""
         self.open = 90

@@ -1,0 +1,300 @@
+"""A signal: one event that a module declares, with receivers in phases."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
+from typing import Any, TypeVar, cast
+from weakref import ref
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.python import threadable
+
+from oni._clock import Clock
+from oni.dispatcher import EventDispatcher, Sent, Spread, registering
+from oni.signals._awaitable import Sending
+from oni.signals._senders import Senders
+from oni.values import EventResult, HandlerInfo, Phase
+
+__all__ = ["Sending", "Signal", "receiver"]
+
+_R = TypeVar("_R", bound=Callable[..., Any])
+
+_Key = tuple[Any, int, str]
+
+_FEW = 64  # connections more than this are looked through for dead ones now and then
+
+
+class Signal:
+    """Calls its receivers when it is sent.
+
+    Receivers are called as ``receiver(sender, **what_was_sent)``, phase by phase; within a phase
+    in the order in which they were connected. A failure is logged and stands in the result; it
+    stops no other receiver, unless it is in a phase that aborts on errors. Connecting the same
+    receiver to the same sender in the same phase again changes nothing.
+
+    Everything belongs to one thread at a time, as with :class:`oni.dispatcher.EventDispatcher`;
+    :meth:`send` may be called in any thread. A signal needs no reactor before it is sent.
+
+    Args:
+        name: What it is called in the log.
+        phases: The phases, in order: names or :class:`oni.values.Phase`. Receivers are in the
+            first one unless they say another.
+        reactor: Whose next turn :meth:`send` means; the global one when first needed.
+
+    Raises:
+        InvalidPhaseError: A phase is none, or there is none at all.
+        DuplicatePhaseError: Two phases have one name.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        phases: Iterable[str | Phase] = ("during", "after"),
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        self.name = name
+        self._clock = Clock(reactor)
+        self._dispatcher = EventDispatcher(("sender",), phases, order_by=None, reactor=reactor)
+        self._dispatcher.start()
+        self._first = self._dispatcher.phases[0].name
+        self._senders = Senders()
+        self._connected: dict[_Key, tuple[int, Callable[[], Any]]] = {}
+        self._most_connected = _FEW
+
+    def __repr__(self) -> str:
+        """Name it."""
+        return f"<Signal {self.name or hex(id(self))}>"
+
+    # --- Receivers ------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        receiver: _R,
+        sender: Any = None,
+        weak: bool = True,
+        times: int | None = None,
+        phase: str | None = None,
+    ) -> _R:
+        """Call a receiver from now on.
+
+        Args:
+            receiver: A function, coroutine function, bound method or another callable. It may
+                return a Deferred or an awaitable, which is waited for.
+            sender: Only for what this object sends, and no other that is merely equal. None: for
+                whatever sends it. It is held weakly, where it can be.
+            weak: Hold the receiver weakly: when nothing else refers to it, it is not called any
+                more. One that was never called is told of in the log.
+            times: Disconnect it after so many calls. None: never.
+            phase: The phase; None: the first one.
+
+        Returns:
+            The receiver, so that this can be used as a decorator.
+
+        Raises:
+            InvalidHandlerError: It can never be called, or cannot be held weakly.
+            InvalidTimesError: ``times`` is no positive integer.
+            UnknownPhaseError: There is no such phase.
+        """
+        self._forget_gone()
+        phase = self._first if phase is None else phase
+        key = _key(receiver, sender, phase)
+        if self._find(key, receiver) is not None:
+            return receiver
+        caller = sys._getframe(1)
+        spec = {} if sender is None else {"sender": id(sender)}
+        added: list[int] = []
+        with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
+            self._dispatcher.add_event_handler(
+                Spread(receiver), phase, use_weakref=weak, times=times, **spec
+            ).addCallback(added.append)
+        if sender is not None:
+            self._senders.add(sender)
+        self._connected[key] = added[0], _give(receiver, weak)
+        if len(self._connected) > self._most_connected:
+            self._sweep()
+        return receiver
+
+    def disconnect(
+        self, receiver: Callable[..., Any], sender: Any = None, phase: str | None = None
+    ) -> bool:
+        """Call a receiver no more, for this sender and phase.
+
+        Returns:
+            Whether it was connected so.
+        """
+        self._forget_gone()
+        key = _key(receiver, sender, self._first if phase is None else phase)
+        handler_id = self._find(key, receiver)
+        if handler_id is None:
+            return False
+        self._remove(key)
+        return True
+
+    def receivers(self, sender: Any = None) -> Sequence[HandlerInfo]:
+        """Describe the receivers of what a sender sends, in call order. None: every receiver."""
+        self._forget_gone()
+        if sender is None:
+            return self._dispatcher.handlers()
+        return self._dispatcher.matching(sender=id(sender))
+
+    def _find(self, key: _Key, receiver: Callable[..., Any]) -> int | None:
+        """Give the id of a connected receiver, if the one that is meant is still there."""
+        handler_id, give = self._connected.get(key, (0, _nothing))
+        if give() != receiver:
+            return None
+        return handler_id if self._dispatcher.has_event_handler(handler_id) else None
+
+    def _remove(self, key: _Key) -> None:
+        handler_id, _ = self._connected.pop(key)
+        self._dispatcher.remove_event_handler(handler_id).addErrback(lambda failure: None)
+
+    def _sweep(self) -> None:
+        """Forget those that have died or were used up."""
+        has = self._dispatcher.has_event_handler
+        self._connected = {key: held for key, held in self._connected.items() if has(held[0])}
+        self._most_connected = _FEW + 2 * len(self._connected)
+
+    def _forget_gone(self) -> None:
+        """Disconnect those whose sender has died: another object may have its id now."""
+        gone = self._senders.gone
+        while gone:
+            number = gone.popleft()
+            self._senders.remove(number)
+            for key in [key for key in self._connected if key[1] == number]:
+                self._remove(key)
+
+    # --- Sending --------------------------------------------------------------------------------
+
+    def send(self, sender: Any, **what: Any) -> Sending[EventResult]:
+        """Call the receivers in the next turn of the reactor, when the caller has returned.
+
+        Any thread may call it; the receivers are called in the reactor's.
+
+        Args:
+            sender: What the signal is about; the receivers' first argument.
+            what: Their further arguments.
+
+        Returns:
+            A Deferred that fires with an :class:`oni.values.EventResult` when every receiver has
+            ended: what each has returned, or how it failed. It fails with
+            :class:`oni.errors.EventAbortedError` where a receiver fails in a phase that aborts.
+            It can be awaited by coroutines of Twisted and by tasks of asyncio. Cancelling it
+            cancels the receivers, or calls none of them.
+        """
+        later = _Later(self, sender, what)
+        reactor = self._clock.reactor
+        io_thread: int | None = cast("int | None", threadable.ioThread)
+        if io_thread in (None, get_ident()) or not IReactorFromThreads.providedBy(reactor):
+            later.call = reactor.callLater(0, later.go)
+        else:
+            reactor.callFromThread(later.go)
+        return later.sending
+
+    def send_now(self, sender: Any, **what: Any) -> Sending[EventResult]:
+        """Call the receivers at once. It needs no reactor.
+
+        Args:
+            sender: What the signal is about; the receivers' first argument.
+            what: Their further arguments.
+
+        Returns:
+            As :meth:`send`. It has fired already where no receiver had to be waited for.
+
+        Raises:
+            WrongThreadError: Receivers are being called in another thread.
+        """
+        return Sending.of(self._fire(sender, what))
+
+    def _fire(self, sender: Any, what: dict[str, Any]) -> Deferred[EventResult]:
+        if self._senders.gone:
+            self._forget_gone()
+        return self._dispatcher.fire_event(Sent(sender, what), sender=id(sender))
+
+
+class _Later:
+    """A send that waits for the next turn of the reactor."""
+
+    def __init__(self, signal: Signal, sender: Any, what: dict[str, Any]) -> None:
+        self._signal = signal
+        self._sender = sender
+        self._what = what
+        self._under_way: Deferred[EventResult] | None = None
+        self.call: Any = None
+        self.sending: Sending[EventResult] = Sending(self._cancel)
+
+    def go(self) -> None:
+        """Call the receivers."""
+        if self.sending.called:  # it was cancelled
+            return
+        self._under_way = self._signal._fire(self._sender, self._what)
+        self._under_way.addBoth(self._tell)
+
+    def _tell(self, result: Any) -> None:
+        if not self.sending.called:
+            self.sending.callback(result)
+
+    def _cancel(self, _: object) -> None:
+        if self._under_way is not None:
+            self._under_way.cancel()
+        elif self.call is not None and self.call.active():
+            self.call.cancel()
+
+
+def receiver(
+    signal: Signal | Iterable[Signal],
+    sender: Any = None,
+    *,
+    weak: bool = True,
+    times: int | None = None,
+    phase: str | None = None,
+) -> Callable[[_R], _R]:
+    """Connect the decorated function to a signal, or to several.
+
+    Args:
+        signal: The signal, or signals.
+        sender: See :meth:`Signal.connect`, as for the rest.
+        weak: See there. A function of a module stays as long as its module does.
+        times: See there.
+        phase: See there.
+    """
+    signals = (signal,) if isinstance(signal, Signal) else tuple(signal)
+
+    def connect(function: _R) -> _R:
+        for each in signals:
+            each.connect(function, sender, weak, times, phase)
+        return function
+
+    return connect
+
+
+def _key(receiver: Any, sender: Any, phase: str) -> _Key:
+    instance = getattr(receiver, "__self__", None)
+    function = getattr(receiver, "__func__", receiver)
+    return (id(instance), id(function)), 0 if sender is None else id(sender), phase
+
+
+def _give(receiver: Any, weak: bool) -> Callable[[], Any]:
+    """Give what gives a receiver as long as it is there."""
+    if not weak:
+        return lambda: receiver
+    instance, function = getattr(receiver, "__self__", None), getattr(receiver, "__func__", None)
+    if instance is None or function is None:
+        return ref(receiver) if _can_be_weak(receiver) else lambda: receiver
+    held = ref(instance)
+    return lambda: None if (found := held()) is None else function.__get__(found)
+
+
+def _can_be_weak(receiver: Any) -> bool:
+    try:
+        ref(receiver)
+    except TypeError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    return None
