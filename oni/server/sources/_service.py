@@ -29,7 +29,7 @@ from oni.sources import EventSources
 __all__ = ["Relays", "SourcesService"]
 
 _log = Logger()
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds from one try to open the ledger to the next
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 2.0  # seconds from one try to open the ledger to the next
 _LAST_WORDS = 1.0  # seconds that giving back and closing may take, of those that a stop has
 _MOST_LOOKED_AT = 10_000  # deliveries that wait, when it is looked whose they are
 _AWAY = (LedgerUnavailableError, LedgerFullError, LedgerBusyError)

@@ -107,13 +107,13 @@ class StartTests(ServiceTestCase):
         self.assertEqual([], self.failures)
 
     def test_not_too_late(self) -> None:
-        """However long it is away, it is looked for every half minute."""
-        self.sources.starts = [LedgerUnavailableError("refused")] * 40
+        """However long it is away, it is looked for every two seconds."""
+        self.sources.starts = [LedgerUnavailableError("refused")] * 400
         self.start()
-        self.clock.pump([1.0] * 300)
+        self.clock.pump([0.5] * 300)
         before = len(self.sources.told)
-        self.clock.pump([1.0] * 31)
-        self.assertEqual(before + 1, len(self.sources.told))
+        self.clock.pump([0.5] * 40)
+        self.assertEqual(before + 10, len(self.sources.told))
 
     def test_what_never_gets_better(self) -> None:
         """A ledger that cannot keep its promise is told of, and not tried again."""
