@@ -64,7 +64,7 @@ class Postgres:
 
     def check(self, connections: Connections) -> Sequence[str]:
         """See :class:`oni.ledger._sql.Database`."""
-        with connections.begin(read=True) as connection:
+        with connections.begin() as connection:  # those that read may be isolated in another way
             problems = list(_problems(connection))
         probe = token_hex(16)  # of its own: another that opens its store now has another
         self.enter(connections, probe)
@@ -96,7 +96,8 @@ class Postgres:
         if code in _DAMAGED:
             return LedgerCorruptError(f"the server's data are damaged: {error}")
         # An error without a code is the driver's own: it has lost the connection.
-        lost = type(error).__name__ in ("OperationalError", "InterfaceError")
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        lost = bool(kinds & {"OperationalError", "InterfaceError"})
         if (code is None and lost) or (code is not None and code[:2] in _UNAVAILABLE):
             return LedgerUnavailableError(f"the server does not answer, or not now: {error}")
         return None
@@ -131,6 +132,9 @@ class Postgres:
     def _close(self, owner: str) -> None:
         session = self._sessions.pop(owner, None)
         if session is not None:
+            # The end of a session is noticed a little later, the end of its lock at once.
+            with suppress(LedgerUnavailableError):
+                session.rows("SELECT pg_advisory_unlock_all()")
             with suppress(LedgerUnavailableError):
                 session.close()
 
@@ -175,6 +179,12 @@ def _problems(connection: Connection) -> Sequence[str]:
         problems.append("the connection is in autocommit mode; let transactions begin")
     if connection.rows("SELECT pg_is_in_recovery()")[0][0]:
         problems.append("the server is a standby, which cannot be written to")
+    level = connection.rows("SHOW transaction_isolation")[0][0]
+    if level != "read committed":
+        problems.append(
+            f"transactions are isolated as {level}, where one does not see what another one has "
+            f"committed meanwhile; let it be read committed"
+        )
     return problems
 
 

@@ -88,8 +88,13 @@ def effects(alias: str) -> Sequence[str]:
     """Give the effects that were committed, as another connection sees them."""
     other = connections[alias].copy()
     try:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT name FROM effect")
-            return [row[0] for row in cursor.fetchall()]
+        return read_effects(other)
     finally:
         other.close()
+
+
+def read_effects(connection: Any) -> Sequence[str]:
+    """Give the effects that a connection sees."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM effect")
+        return [row[0] for row in cursor.fetchall()]

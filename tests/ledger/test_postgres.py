@@ -50,6 +50,15 @@ class ErrorTests(SynchronousTestCase):
             self.assertIs(type(told) if told else None, expected, code)
         self.assertIsNone(Postgres().translate(ValueError("no code at all")))
 
+    def test_errors_of_a_pool(self) -> None:
+        """What a driver derives from its own error means the same: nobody answers in time."""
+
+        class PoolTimeoutError(OperationalError):
+            """As psycopg's pool raises it."""
+
+        told = Postgres().translate(PoolTimeoutError(None))
+        self.assertIsInstance(told, LedgerUnavailableError)
+
     def test_numbers_of_locks(self) -> None:
         """An owner's lock is a number with a sign, of 64 bits."""
         self.assertEqual(_number("0" * 15 + "1" + "f" * 16), 1)

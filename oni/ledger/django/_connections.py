@@ -95,9 +95,9 @@ class AliasConnections:
                     yield _Connection(wrapper)
             else:
                 with self._atomic():
-                    connection = _Connection(wrapper, True)
                     for statement in self._database.begins_with:
-                        connection.change(statement)
+                        _Connection(wrapper).change(statement)
+                    connection = _Connection(wrapper, True)
                     yield connection
                     connection.check()
 

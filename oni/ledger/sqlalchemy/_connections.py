@@ -298,6 +298,8 @@ class _Dedicated:
 
     def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
         """Read."""
+        if self._raw.invalidated:
+            raise LedgerUnavailableError("the connection was lost")
         with self._connections._translated():
             return _Connection(self._raw).rows(statement, values)
 
