@@ -1,8 +1,9 @@
-"""What the workers of a run do with an event: three handlers in two phases.
+"""What the workers of a run do with an event: up to three handlers in two phases.
 
 ``book`` (during) writes a row into the ledger's own database, as a part of its transaction.
 ``mail`` and ``pay`` (after) have effects elsewhere, lines of the history: ``mail`` at least once,
-``pay`` at most once. Before each of them it is looked up whether ``book`` had completed.
+``pay`` at most once, and only for every fourth event. Before each of them it is looked up whether
+``book`` had completed.
 
 The worker calls :func:`attach` first; a process that is started by a command finds its history by
 the environment variable ``ONI_HARNESS_HISTORY``.
@@ -19,15 +20,30 @@ from tests.integration.kill_harness.history import History
 from tests.integration.kill_harness.places import write_effect
 from tests.integration.kill_harness.points import Points
 
-__all__ = ["GROUP", "HANDLERS", "HISTORY", "attach", "configure"]
+__all__ = ["HISTORY", "attach", "configure", "event_of", "handlers_of", "key_of"]
 
 HISTORY = "ONI_HARNESS_HISTORY"
-GROUP = "order"
 MAX_ATTEMPTS = 100
 POLL = 0.05  # seconds
-HANDLERS = ("book", "mail", "pay")
+EVERY = 4  # order is one that is paid for
 
 _attached: list[tuple[History, Points]] = []
+
+
+def key_of(number: int) -> str:
+    """Give the key of the event with a number."""
+    return f"order/{number}"
+
+
+def event_of(number: int) -> Event:
+    """Give the event with a number."""
+    group = "order" if number % EVERY else "order.paid"
+    return Event(group=group, key=key_of(number), context={"number": number})
+
+
+def handlers_of(number: int) -> tuple[str, ...]:
+    """Give the names of the handlers that the event with a number is for."""
+    return ("book", "mail") if number % EVERY else ("book", "mail", "pay")
 
 
 def attach(history: History, points: Points) -> None:
@@ -70,13 +86,13 @@ def configure(sources: Any) -> None:
 
     # A worker does not hear what another process admits, and many attempts die in a storm.
     sources.configure(poll=POLL)
-    for handler, phase, on_crash in (
-        (book, "during", "transaction"),
-        (mail, "after", "retry"),
-        (pay, "after", "park"),
+    for group, handler, phase, on_crash in (
+        ("^order", book, "during", "transaction"),
+        ("^order", mail, "after", "retry"),
+        (r"\.paid$", pay, "after", "park"),
     ):
         sources.register_group_handler(
-            f"^{GROUP}$",
+            group,
             handler,
             name=handler.__name__,
             phase=phase,

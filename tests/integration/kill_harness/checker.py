@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from oni.values import Delivery
-from tests.integration.kill_harness.app import HANDLERS
+from tests.integration.kill_harness.app import handlers_of, key_of
 from tests.integration.kill_harness.history import read
 from tests.integration.kill_harness.places import Place, deliveries
 
@@ -83,21 +83,22 @@ class Report:
         return text
 
 
-def check(report: Report, place: Place, history: Path, keys: Collection[str]) -> Report:
+def check(report: Report, place: Place, history: Path, numbers: Collection[int]) -> Report:
     """Judge a run that has come to its end.
 
     Args:
         report: Where the figures go, and what is wrong.
         place: The database.
         history: The file with what all processes have written.
-        keys: Every key that was ever offered.
+        numbers: Those of all events that were ever offered.
     """
+    expected = {key_of(number): handlers_of(number) for number in numbers}
     lines = list(read(history))
     ledger = deliveries(place)
-    report.keys = len(keys)
+    report.keys = len(expected)
     rescued = _count_rescues(report, lines)
-    _check_ledger(report, ledger, keys)
-    _check_database(report, place.effects(), ledger, keys)
+    _check_ledger(report, ledger, expected)
+    _check_database(report, place.effects(), ledger, expected)
     _check_elsewhere(report, lines, ledger)
     _check_repetitions(report, lines, rescued)
     damage = place.damage()
@@ -127,10 +128,12 @@ def _count_rescues(report: Report, lines: Sequence[dict[str, Any]]) -> Counter[s
     return mails
 
 
-def _check_ledger(report: Report, ledger: Sequence[Delivery], keys: Collection[str]) -> None:
+def _check_ledger(
+    report: Report, ledger: Sequence[Delivery], expected: Mapping[str, Sequence[str]]
+) -> None:
     states = {(each.key, each.handler): each.state for each in ledger}
-    for key in keys:
-        for handler in HANDLERS:
+    for key, handlers in expected.items():
+        for handler in handlers:
             state = states.pop((key, handler), "absent")
             if state != "done":
                 report.wrong("lost", f"{handler} of {key} is {state}")

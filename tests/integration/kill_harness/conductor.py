@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +112,30 @@ class Conductor:
         self.workers.append(worker)
         return worker
 
+    def offer(self, keys: int) -> None:
+        """Let a source offer so many keys, and end."""
+        self.allow(keys)
+        source = self.start(role="emit", keys=keys)
+        self.wait_until_ended(source)
+        assert not source.was_killed
+
+    def wait_until_ended(self, worker: Worker) -> None:
+        """Wait until a process is no more."""
+        self.wait_until(lambda: worker.has_ended, "a process has not ended")
+        self.reap()
+
+    def die_at(self, point: str, nth: int = 1, **orders: Any) -> None:
+        """Start a process, and see it die at a point."""
+        worker = self.start(point=point, nth=nth, **orders)
+        self.wait_until_ended(worker)
+        assert worker.died_by_itself, f"{point} was not come by:\n{self.log(worker)}"
+
+    def drain(self) -> None:
+        """Start a process that does what is left, and end it."""
+        self.start()
+        self.wait_until_idle()
+        self.finish()
+
     def kill(self, worker: Worker) -> None:
         """Kill a process, and wait until it is dead."""
         self.history.add("killed", victim=worker.pid)
@@ -128,8 +152,11 @@ class Conductor:
                 return
             worker.send(signal.SIGCONT)
 
-    def reap(self) -> list[Worker]:
+    def reap(self, allowed: Collection[int] = (0,)) -> list[Worker]:
         """Give those that have ended since, and count those that were killed.
+
+        Args:
+            allowed: The exit codes of those that were not.
 
         Raises:
             AssertionError: One has ended by a mistake of its own.
@@ -139,7 +166,8 @@ class Conductor:
             self.workers.remove(worker)
             self.kills += worker.was_killed
             code = worker.process.exitcode
-            assert worker.was_killed or code == 0, f"it ended with {code}:\n{self.log(worker)}"
+            is_well = worker.was_killed or code in allowed
+            assert is_well, f"it ended with {code}:\n{self.log(worker)}"
         return ended
 
     def log(self, worker: Worker) -> str:
@@ -195,7 +223,8 @@ class Conductor:
             worker.send(signal.SIGTERM)
         for worker in self.workers:
             worker.process.join(WITHIN)
-        self.reap()
+        # One that had not even begun knows nothing of the signal yet.
+        self.reap((0, -signal.SIGTERM))
         assert not self.workers, "a process did not end"
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ from random import Random
 from tests.integration.kill_harness.checker import Report, check
 from tests.integration.kill_harness.conductor import Conductor, Worker, conducted
 from tests.integration.kill_harness.places import Place
-from tests.integration.kill_harness.worker import key_of
 
 __all__ = ["Storm", "storm"]
 
@@ -79,7 +78,7 @@ def storm(
         weather.blow(restart)
         weather.calm()
         report.kills = conductor.kills
-    check(report, place, conductor.path, [key_of(number) for number in range(size.keys)])
+    check(report, place, conductor.path, range(size.keys))
     report.seconds = time.monotonic() - began
     return report
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import Engine
 from sqlalchemy.event import listen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
@@ -21,14 +21,13 @@ from oni.ledger._keeper import Keeper
 from oni.ledger.redis import RedisStore
 from oni.ledger.sqlalchemy import SqlAlchemyStore, metadata
 from oni.sources import EventSources
-from oni.values import Event
 from tests.integration.kill_harness import app
 from tests.integration.kill_harness.history import History
 from tests.integration.kill_harness.mutants import watched_with
 from tests.integration.kill_harness.points import Points
 from tests.integration.kill_harness.seams import watch
 
-__all__ = ["Orders", "key_of", "main"]
+__all__ = ["Orders", "main"]
 
 BATCH = 20
 HORIZON = 3600.0  # seconds
@@ -79,9 +78,7 @@ def main(orders: Orders) -> None:
     app.attach(history, points)
     if orders.interval:
         _look_often(orders.interval)
-    listen(
-        metadata.tables["oni_event"], "after_create", lambda *_, **__: points.hit("tables.half")
-    )
+    _watch_statements(points)
     if orders.role == "work":
         command_line(["sources", "work", "--config", str(settings_file(orders))])
     else:
@@ -106,19 +103,18 @@ concurrency = {orders.concurrency}
     return path
 
 
-def key_of(number: int) -> str:
-    """Give the key of the event with a number."""
-    return f"order/{number}"
+def _watch_statements(points: Points) -> None:
+    """Come by points between the statements that make the tables, and that forget a key."""
 
+    def created(*_: Any, **__: Any) -> None:
+        points.hit("tables.half")
 
-def _statement(points: Points) -> Callable[..., None]:
-    """Come by a point between the statements that forget a key."""
-
-    def executed(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+    def executed(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("DELETE FROM oni_delivery"):
             points.hit("prune.half")
 
-    return executed
+    listen(metadata.tables["oni_event"], "after_create", created)
+    listen(Engine, "after_cursor_execute", executed)
 
 
 def _look_often(interval: float) -> None:
@@ -142,10 +138,7 @@ async def _emit(reactor: Any, orders: Orders) -> None:
             continue
         numbers = [number % orders.keys for number in range(done, until)]
         try:
-            await sources.only_new_events(
-                Event(group=app.GROUP, key=key_of(number), context={"number": number})
-                for number in numbers
-            )
+            await sources.only_new_events(map(app.event_of, numbers))
             await sources.ledger.prune(HORIZON)
         except LedgerUnavailableError:
             await deferLater(reactor, 0.1)
