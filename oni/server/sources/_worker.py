@@ -18,6 +18,7 @@ from oni.server._settings import Settings
 from oni.server.running._logs import begin_log, end_log
 from oni.server.running._monotonic import run_on_monotonic_time
 from oni.server.running._notify import Notify
+from oni.server.running._ticks import Ticks
 from oni.server.sources._making import make_worker_service
 from oni.server.sources._service import SourcesService
 
@@ -57,9 +58,18 @@ class SourcesWorker(OrderedServices):
         self._timeout = settings.server.stop_timeout
         self._notify = notify
         self._deadline = deadline
+        self._feeding: Ticks | None = None
+        if notify.watchdog is not None:
+            self._feeding = Ticks(reactor, notify.watchdog / 2, lambda _: notify.tell(WATCHDOG=1))
         service.on_open = self._opened
         service.on_failure = self._failed
         service.on_exhausted = self._exhausted
+
+    def startService(self) -> None:
+        """Begin, and feed the supervisor's watchdog, if it has one."""
+        super().startService()
+        if self._feeding is not None:
+            self._feeding.start()
 
     def _opened(self) -> None:
         names = ", ".join(sorted(self._service.sources.handler_names()))
@@ -94,6 +104,8 @@ class SourcesWorker(OrderedServices):
         if self._service.gave_up or self.hung:
             _log.error("Oni gave up on handlers that did not end")
             self.exit_code = GIVEN_UP
+        if self._feeding is not None:
+            self._feeding.stop()
         self._notify.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -32,7 +33,8 @@ class SomeReactor(Clock):
 class SomeNotify:
     """Stands for a supervisor's socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, watchdog: float | None = None) -> None:
+        self.watchdog = watchdog
         self.told: list[str] = []
 
     def tell(self, **states: object) -> None:
@@ -47,11 +49,11 @@ class SomeNotify:
 class WorkerTests(SynchronousTestCase):
     """A worker on a clock."""
 
-    def setUp(self) -> None:
+    def setUp(self, watchdog: float | None = None) -> None:
         """Make it."""
         self.reactor = SomeReactor()
         self.sources = SomeSources()
-        self.notify = SomeNotify()
+        self.notify = SomeNotify(watchdog)
         self.deadlines: list[float] = []
         service = SourcesService(
             self.sources,  # type: ignore[arg-type]
@@ -82,6 +84,16 @@ class WorkerTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(["READY", "STATUS"], self.notify.told)
 
+    def test_watchdog(self) -> None:
+        """It feeds the supervisor's watchdog twice in its time, until it has ended."""
+        self.setUp(watchdog=4.0)
+        self.start()
+        self.reactor.pump([1.0] * 5)
+        self.assertEqual(3, self.notify.told.count("WATCHDOG"))
+        self.successResultOf(self.worker.stopService())
+        self.reactor.pump([1.0] * 5)
+        self.assertEqual(3, self.notify.told.count("WATCHDOG"))
+
     def test_log(self) -> None:
         """The log says to whom it delivers."""
         self.assertIn("delivers to: mail", " ".join(self.start()))
@@ -105,8 +117,6 @@ class WorkerTests(SynchronousTestCase):
 
     def test_a_stop_that_hangs(self) -> None:
         """So it does where not even the stop comes to an end."""
-        from twisted.internet.defer import Deferred
-
         self.start()
         self.sources.stopped = Deferred()
         stopped = self.worker.stopService()
