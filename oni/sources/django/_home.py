@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings as django_settings
 from django.db import connections
@@ -154,19 +154,31 @@ class Home:
         with self._lock:
             if self._running is None:
                 setup()
-                self._running = self._run()
-                self._started_in = os.getpid()
-            elif self._started_in != os.getpid():
+                from twisted.internet import reactor
+
+                running = self._make_running(reactor)
+                cast(Any, reactor).callFromThread(running.begin)
+                return running
+            if self._started_in != os.getpid():
                 raise ForkedProcessError(
                     "this process was forked after Oni had begun to deliver in its parent; before "
                     "a fork nothing may be saved that has events, nor a request be answered"
                 )
             return self._running
 
-    def _run(self) -> Running:
-        from twisted.internet import reactor
+    def work(self, reactor: Any) -> Running:
+        """Deliver in this process, whatever the settings say, from when a reactor runs.
 
-        the_reactor: Any = reactor
+        Args:
+            reactor: The reactor, which the caller runs. It does not run yet.
+        """
+        with self._lock:
+            self.sources.configure(deliver="here")
+            running = self._make_running(reactor)
+            reactor.callWhenRunning(running.begin)
+            return running
+
+    def _make_running(self, reactor: Any) -> Running:
         settings, sources = self.settings, self.sources
         if settings.is_own_ledger:
             store = store_for(settings.ledger, namespace=settings.namespace)
@@ -176,9 +188,9 @@ class Home:
             for alias in settings.outbox
             if sources.delivers
         ]
-        running = Running(sources, relays, settings.stop_timeout, the_reactor)
-        the_reactor.callFromThread(running.begin)
-        return running
+        self._running = Running(sources, relays, settings.stop_timeout, reactor)
+        self._started_in = os.getpid()
+        return self._running
 
 
 def refuse_reactor_thread() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
 from django.db.models import Model
+from twisted.logger import Logger
 
+from oni.sources import SourcesProgress, model_name
 from oni.sources.django._hand_over import hand_over
 from oni.sources.django._home import home, refuse_reactor_thread
 from oni.sources.django._instances import Instances
 from oni.values import Event, LedgerRecord
 
 __all__ = ["only_new_events", "process_events", "process_models"]
+
+_log = Logger()
 
 
 def only_new_events(events: Iterable[Event]) -> Sequence[Event]:
@@ -28,7 +31,7 @@ def only_new_events(events: Iterable[Event]) -> Sequence[Event]:
         ReactorThreadError: This is the reactor's thread.
     """
     refuse_reactor_thread()
-    alias = _transaction()
+    alias = _place()
     if alias is None:
         return home.face().only_new_events(events)
     return [each for each, admission in hand_over(alias, events) if admission == "admitted"]
@@ -50,7 +53,7 @@ def process_events(events: Iterable[Event]) -> Sequence[LedgerRecord]:
         ReactorThreadError: This is the reactor's thread.
     """
     refuse_reactor_thread()
-    alias = _transaction()
+    alias = _place()
     if alias is None:
         return home.face().process_events(events)
     hand_over(alias, events)
@@ -62,40 +65,54 @@ def process_models(
     *,
     using: str | None = None,
     batch: int = 500,
-    progress: Callable[[type[Model], int, int], object] | None = None,
-) -> Mapping[Literal["instances", "events", "new"], int]:
+    progress: Callable[[SourcesProgress], object] | None = None,
+) -> SourcesProgress:
     """Let every instance of models go through all sources of theirs, and process the events.
+
+    An instance with which a source fails is logged, counted and passed over.
 
     Args:
         models: The models; None: all of :data:`oni.sources.django.api.MODEL_SOURCES`.
         using: The database's alias; None: as the project's routers say.
         batch: So many instances are read at once, and their events processed together.
-        progress: Is called after each batch: the model, how many of its instances are done, and
-            how many there are.
+        progress: Is told how far it is, after each batch.
 
     Returns:
-        How many instances there were, how many events, and how many of these were new.
+        How far it came.
     """
     instances = Instances(using, batch)
-    counted: dict[Literal["instances", "events", "new"], int]
-    counted = {"instances": 0, "events": 0, "new": 0}
+    so_far = SourcesProgress()
     for model in list(home.sources.model_sources) if models is None else models:
-        total, done = instances.count(model), 0
         for some in instances.batches(model):
-            events = [each for instance in some for each in home.sources.model_events(instance)]
+            found = [_events_of(instance) for instance in some]
+            events = [event for each in found if each is not None for event in each]
             new = only_new_events(events)
             process_events(new)
-            done += len(some)
-            counted["events"] += len(events)
-            counted["new"] += len(new)
+            so_far = SourcesProgress(
+                model=model_name(model),
+                instances=so_far.instances + len(some),
+                events=so_far.events + len(events),
+                admitted=so_far.admitted + len(new),
+                failures=so_far.failures + found.count(None),
+            )
             if progress is not None:
-                progress(model, done, total)
-        counted["instances"] += done
-    return counted
+                progress(so_far)
+    return so_far
 
 
-def _transaction() -> str | None:
-    """Give the alias of the database in whose transaction events are admitted here, if so."""
+def _events_of(instance: Model) -> Sequence[Event] | None:
+    """Give what an instance's sources yield, or None where one fails."""
+    try:
+        return home.sources.model_events(instance)
+    except Exception:  # noqa: BLE001 - one row must not keep all others from their turn
+        _log.failure(
+            "A source failed with an instance of {model}", model=model_name(type(instance))
+        )
+        return None
+
+
+def _place() -> str | None:
+    """Give the alias of the database in which events are admitted in this thread, if any."""
     alias = home.transaction()
     if alias is None and not home.sources.delivers and not home.settings.is_own_ledger:
         return home.settings.ledger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Event
 from typing import Any
@@ -12,7 +12,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oni.errors import NotRunningError
+from oni.errors import (
+    LedgerUrlError,
+    NotRunningError,
+    OniError,
+    StopTimeoutError,
+    UnsafeLedgerError,
+)
 from oni.ledger import Relay
 from oni.sources import EventSources
 
@@ -33,6 +39,12 @@ class Running:
         relays: What carries events from other databases into the ledger.
         stop_timeout: Seconds that handlers have when the reactor stops.
         reactor: The reactor.
+
+    Attributes:
+        error: What the ledger could not be opened for the last time, if it is not open.
+        gave_up: Whether handlers had not ended when their time was over.
+        on_unsafe: Is called with what keeps the ledger from being opened before somebody changes
+            something.
     """
 
     def __init__(
@@ -47,11 +59,11 @@ class Running:
         self._stop_timeout = stop_timeout
         self._reactor = reactor
         self._opened = Event()
-        self._error: Exception | None = None
         self._opening: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
-        self.gave_up: Exception | None = None
-        """What :meth:`stop` has failed with: handlers that had not ended in time."""
+        self.error: Exception | None = None
+        self.gave_up = False
+        self.on_unsafe: Callable[[], object] | None = None
 
     def begin(self) -> None:
         """Open the ledger, and begin to deliver."""
@@ -65,16 +77,24 @@ class Running:
         await self._sources.start()
         for relay in self._relays:
             await relay.start()
-        self._error = None
+        self.error = None
         self._opened.set()
 
     def _failed(self, failure: Failure) -> None:
-        if self._error is None:
-            _log.failure("Nothing is delivered: the ledger cannot be opened", failure=failure)
+        if self.error is None:
+            if failure.check(OniError):
+                _log.error(
+                    "Nothing is delivered: the ledger cannot be opened: {error}",
+                    error=failure.value,
+                )
+            else:
+                _log.failure("Nothing is delivered: the ledger cannot be opened", failure=failure)
         error = failure.value
-        self._error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        self.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
         self._opened.set()
         self._timer = self._reactor.callLater(RETRY, self._try)
+        if self.on_unsafe is not None and isinstance(error, UnsafeLedgerError | LedgerUrlError):
+            self.on_unsafe()
 
     def stop(self) -> Deferred[None]:
         """Claim nothing more, wait for handlers within the time limit, and close the ledger.
@@ -94,11 +114,13 @@ class Running:
                 await relay.stop()
         try:
             await self._sources.stop(self._stop_timeout)
-        except Exception as error:  # noqa: BLE001 - the reactor stops in any case
-            self.gave_up = error
+        except StopTimeoutError as error:
+            self.gave_up = True
             _log.error("{error}", error=error)
+        except Exception:  # noqa: BLE001 - the reactor stops in any case
+            _log.failure("Oni could not be stopped in good order")
         if not self._opened.is_set():
-            self._error = NotRunningError("the reactor has stopped")
+            self.error = NotRunningError("the reactor has stopped")
             self._opened.set()
 
     def wait(self) -> None:
@@ -108,5 +130,5 @@ class Running:
             Exception: What it cannot be opened for.
         """
         self._opened.wait()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
