@@ -90,7 +90,7 @@ class Relay:
         self._is_alarmed = False
         self._measured_at = 0.0
         self._counted = dict.fromkeys(
-            ("admitted", "duplicate", "conflict", "refused", "failures"), 0
+            ("admitted", "duplicate", "conflict", "refused", "looks", "failures"), 0
         )
         self._seen = OutboxBacklog()
 
@@ -149,9 +149,10 @@ class Relay:
         """Give counters of this process, and how the outbox was when it was last looked at.
 
         ``admitted``, ``duplicate`` and ``conflict`` count what the ledger said, ``refused`` what
-        can never be admitted, and ``failures`` the looks that have failed. ``backlog`` events
-        wait, the oldest one for ``age`` seconds, and ``aside`` lie aside; the first and the last
-        are counted up to the number at which it is alarmed.
+        can never be admitted, ``looks`` how often the outbox was looked at with success, and
+        ``failures`` how often without. ``backlog`` events wait, the oldest one for ``age``
+        seconds, and ``aside`` lie aside; the first and the last are counted up to the number at
+        which it is alarmed.
         """
         seen = self._seen
         return {
@@ -199,6 +200,7 @@ class Relay:
             nap.callback(None)
 
     def _succeeded(self) -> None:
+        self._counted["looks"] += 1
         if self._failures:
             _log.info("The outbox is relayed again")
         self._failures = 0
