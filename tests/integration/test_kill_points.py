@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from oni.ledger.sqlalchemy import prepare_engine
 from oni.values import Delivery
 from tests.integration.kill_harness.checker import Report, check
 from tests.integration.kill_harness.conductor import Conductor, conducted
@@ -17,6 +19,7 @@ from tests.integration.kill_harness.history import read
 from tests.integration.kill_harness.places import Place, deliveries
 from tests.integration.kill_harness.points import POINTS
 from tests.integration.kill_harness.servers import STORES, params, running
+from tests.integration.kill_harness.worker import posts
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -181,6 +184,33 @@ def test_admitting(place: Place, tmp_path: Path) -> None:
             conductor.drain()
             assert not judged(conductor, 6).problems, point
             assert {each.attempts for each in deliveries(place)} == {1}
+
+
+def test_relaying(place: Place, tmp_path: Path) -> None:
+    """What a program has saved arrives, whoever dies on the way, and nothing else does."""
+    saves = {"save.written": 3, "save.committed": 4}
+    for point in (*saves, "relay.admitted", "relay.removed"):
+        program = f"sqlite:///{tmp_path}/{point}.db"
+        with scene(place, tmp_path / point, keys=6, outbox=program) as conductor:
+            engine = prepare_engine(sa.create_engine(program))
+            if point in saves:
+                conductor.die_at(point, 4, role="save")
+                with engine.begin() as connection:
+                    assert len(posts(connection)) == saves[point]
+            conductor.wait_until_ended(conductor.start(role="save"))
+            if point not in saves:
+                conductor.die_at(point)
+            conductor.start()
+            conductor.wait_until_idle(lambda: is_relayed(engine))  # noqa: B023
+            conductor.finish()
+            assert not judged(conductor, 6).problems, point
+            engine.dispose()
+
+
+def is_relayed(engine: sa.Engine) -> bool:
+    """Say whether nothing waits in the outbox."""
+    with engine.begin() as connection:
+        return not connection.exec_driver_sql("SELECT COUNT(*) FROM oni_outbox").scalar_one()
 
 
 def test_every_name_is_tried() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.event import listen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
@@ -18,8 +18,9 @@ from oni.command import main as command_line
 from oni.errors import LedgerUnavailableError
 from oni.ledger import Ledger, store_for
 from oni.ledger._keeper import Keeper
+from oni.ledger._outbox import SqlBatch
 from oni.ledger.redis import RedisStore
-from oni.ledger.sqlalchemy import SqlAlchemyStore, metadata
+from oni.ledger.sqlalchemy import SqlAlchemyOutbox, SqlAlchemyStore, metadata, prepare_engine
 from oni.sources import EventSources
 from tests.integration.kill_harness import app
 from tests.integration.kill_harness.history import History
@@ -27,10 +28,11 @@ from tests.integration.kill_harness.mutants import watched_with
 from tests.integration.kill_harness.points import Points
 from tests.integration.kill_harness.seams import watch
 
-__all__ = ["Orders", "main"]
+__all__ = ["Orders", "main", "posts"]
 
 BATCH = 20
 HORIZON = 3600.0  # seconds
+POSTS = "CREATE TABLE IF NOT EXISTS post (id INTEGER PRIMARY KEY)"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Orders:
     Attributes:
         url: Where the ledger is.
         folder: The run's folder.
-        role: ``"work"``: it is ``oni sources work``; ``"emit"``: the source; ``"prune"``: it
-            forgets everything that is done.
+        role: ``"work"``: it is ``oni sources work``; ``"emit"``: the source; ``"save"``: a program
+            with an outbox; ``"prune"``: it forgets everything that is done.
         keys: How many keys the source offers.
         point: At which point it dies, or waits.
         nth: At which time of coming by.
@@ -50,6 +52,7 @@ class Orders:
         lease: Seconds.
         interval: Seconds from one look after the dead to the next.
         concurrency: How many handlers run at once.
+        outbox: Where a program keeps its data and an outbox; ``""`` if there is none.
     """
 
     url: str
@@ -63,6 +66,7 @@ class Orders:
     lease: float = 10.0
     interval: float = 0.1
     concurrency: int = 1
+    outbox: str = ""
 
 
 def main(orders: Orders) -> None:
@@ -79,11 +83,12 @@ def main(orders: Orders) -> None:
     if orders.interval:
         _look_often(orders.interval)
     _watch_statements(points)
+    _watch_relay(points)
     if orders.role == "work":
         command_line(["sources", "work", "--config", str(settings_file(orders))])
     else:
-        work = {"emit": _emit, "prune": _prune}[orders.role]
-        react(lambda reactor: Deferred.fromCoroutine(work(reactor, orders)), ())
+        work = {"emit": _emit, "prune": _prune, "save": _save}[orders.role]
+        react(lambda reactor: Deferred.fromCoroutine(work(reactor, orders, points)), ())
 
 
 def settings_file(orders: Orders) -> Path:
@@ -97,10 +102,24 @@ lease = {orders.lease}
 [sources]
 configure = "{app.__name__}:configure"
 concurrency = {orders.concurrency}
+outboxes = [{f'"{orders.outbox}"' if orders.outbox else ""}]
 """,
         encoding="utf-8",
     )
     return path
+
+
+def _watch_relay(points: Points) -> None:
+    """Come by points between the ledger and the outbox."""
+    end = SqlBatch.end
+
+    def ending(self: SqlBatch, *arguments: Any) -> Any:
+        points.hit("relay.admitted")
+        ended = end(self, *arguments)
+        points.hit("relay.removed")
+        return ended
+
+    mock.patch.object(SqlBatch, "end", ending).start()
 
 
 def _watch_statements(points: Points) -> None:
@@ -123,7 +142,7 @@ def _look_often(interval: float) -> None:
     mock.patch.object(Keeper, "start", lambda self, _: start(self, interval)).start()
 
 
-async def _emit(reactor: Any, orders: Orders) -> None:
+async def _emit(reactor: Any, orders: Orders, points: Points) -> None:
     """Offer every key, as many as it is allowed to, and then all of them again."""
     sources = EventSources(_ledger(reactor, orders), deliver="worker", reactor=reactor)
     app.configure(sources)
@@ -149,7 +168,33 @@ async def _emit(reactor: Any, orders: Orders) -> None:
     await sources.stop()
 
 
-async def _prune(reactor: Any, orders: Orders) -> None:
+async def _save(reactor: Any, orders: Orders, points: Points) -> None:
+    """Save what is not saved yet, each with its event; begin others and think better of them."""
+    sources = EventSources(_ledger(reactor, orders), deliver="worker", reactor=reactor)
+    app.configure(sources)
+    engine = prepare_engine(create_engine(orders.outbox))
+    outbox = SqlAlchemyOutbox(engine)
+    outbox.open()
+    for number in range(orders.keys):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(POSTS)
+            if number not in posts(connection):
+                connection.execute(text("INSERT INTO post (id) VALUES (:id)"), {"id": number})
+                outbox.put(connection, sources.ledger_events([app.event_of(number)]))
+                points.hit("save.written")
+        points.hit("save.committed")
+        with engine.connect() as connection:
+            outbox.put(connection, sources.ledger_events([app.event_of(1000 + number)]))
+            connection.rollback()
+    outbox.close()
+
+
+def posts(connection: Connection) -> list[int]:
+    """Give what a program has saved."""
+    return list(connection.exec_driver_sql("SELECT id FROM post ORDER BY id").scalars())
+
+
+async def _prune(reactor: Any, orders: Orders, points: Points) -> None:
     """Forget everything that is done."""
     ledger = _ledger(reactor, orders)
     await ledger.start()
