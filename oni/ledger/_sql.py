@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from oni.ledger._states import STATES
-from oni.ledger._transaction import LedgerTransaction
+from oni.ledger._transaction import LedgerTransaction, LostRaceError
 from oni.values import Decision, Delivery, DeliveryState, LedgerEvent
 
 __all__ = [
@@ -126,6 +126,9 @@ class Connection(Protocol):
 
     def change(self, statement: str, values: Values = ...) -> int:
         """Write, and say how many rows were changed."""
+
+    def change_each(self, statement: str, values: Sequence[Values]) -> int:
+        """Write the same with each of these values, and say how many rows were changed in all."""
 
 
 class Dedicated(Protocol):
@@ -283,14 +286,18 @@ class SqlTransaction(LedgerTransaction):
 
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
         """See the base class."""
-        values = _values(after)
-        values["was_token"] = before.token
-        values["was_state"] = before.state
-        values["was_owner"] = before.owner
+        values = _change(before, after)
         if not unless_extended:
             return self._connection.change(_WRITE, values) == 1
         values["was_lease"] = before.lease_until
         return self._connection.change(_WRITE_UNLESS_EXTENDED, values) == 1
+
+    def write_each(self, pairs: Sequence[tuple[Delivery, Delivery]]) -> Sequence[bool]:
+        """See the base class. Nobody else can have changed them: they are locked."""
+        values = [_change(before, after) for before, after in pairs]
+        if values and self._connection.change_each(_WRITE, values) != len(values):
+            raise LostRaceError("a delivery was changed by somebody who does not know locks")
+        return [True] * len(values)
 
     def let_wait(self, key: str, rank: int, more: int) -> None:
         """See the base class."""
@@ -364,6 +371,15 @@ class SqlTransaction(LedgerTransaction):
 def with_percent(statement: str) -> str:
     """Write a statement's values as ``%(name)s``, for the drivers that know them so."""
     return re.sub(r"(?<!:):([a-z_0-9]+)", r"%(\1)s", statement)
+
+
+def _change(before: Delivery, after: Delivery) -> dict[str, Any]:
+    """Give what is written, and by what it is seen that nobody else was faster."""
+    return _values(after) | {
+        "was_token": before.token,
+        "was_state": before.state,
+        "was_owner": before.owner,
+    }
 
 
 def _values(delivery: Delivery) -> dict[str, Any]:

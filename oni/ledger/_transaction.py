@@ -88,14 +88,17 @@ class LedgerTransaction(ABC):
         now = self.now()
         for place, handler in enumerate(handlers):
             share = ceil((limit - len(claims)) / (len(handlers) - place))
-            for delivery, group, payload in self.due(handler, now, share, keys) if share else ():
-                if delivery.crashes and claims:
-                    break  # it comes alone, when it is the first
-                after = _states.claimed(delivery, owner, now, lease)
-                if self.write(delivery, after):
-                    claims.append(Claim(after, group, payload, self._idempotency_key(after)))
-                    if delivery.crashes:
-                        return claims
+            due = self.due(handler, now, share, keys) if share else ()
+            # Who has outlived an owner comes alone, when it is the first.
+            suspect = next((place for place, row in enumerate(due) if row[0].crashes), len(due))
+            chosen = due[:1] if suspect == 0 and not claims else due[:suspect]
+            after = [_states.claimed(delivery, owner, now, lease) for delivery, _, _ in chosen]
+            pairs = [(row[0], each) for row, each in zip(chosen, after, strict=True)]
+            for is_ours, each, row in zip(self.write_each(pairs), after, chosen, strict=True):
+                if is_ours:
+                    claims.append(Claim(each, row[1], row[2], self._idempotency_key(each)))
+            if claims and claims[0].delivery.crashes:
+                break
         return claims
 
     def complete(self, claim: Claim) -> None:
@@ -231,6 +234,10 @@ class LedgerTransaction(ABC):
         Returns:
             Whether it was so.
         """
+
+    def write_each(self, pairs: Sequence[tuple[Delivery, Delivery]]) -> Sequence[bool]:
+        """Write deliveries that :meth:`due` gave: each pair is one before and after."""
+        return [self.write(before, after) for before, after in pairs]
 
     @abstractmethod
     def let_wait(self, key: str, rank: int, more: int) -> None:

@@ -279,14 +279,24 @@ class _Connection:
         """Write, and say how many rows were changed."""
         return self._execute(statement, values).rowcount
 
-    def _execute(self, statement: str, values: Values) -> sa.CursorResult[Any]:
+    def change_each(self, statement: str, values: Sequence[Values]) -> int:
+        """Write the same with each of these values, and say how many rows were changed in all."""
+        if not self.raw.dialect.supports_sane_multi_rowcount:
+            return sum(self.change(statement, each) for each in values)
+        return self._execute(statement, [dict(each) for each in values]).rowcount
+
+    def _execute(
+        self, statement: str, values: Values | list[dict[str, Any]]
+    ) -> sa.CursorResult[Any]:
         self.check()
         dialect = self.raw.dialect
         if dialect.name != "sqlite" and dialect.paramstyle != "pyformat":
             return self.raw.execute(_text(statement), values)
         if dialect.name != "sqlite":  # whose driver knows :name
             statement = with_percent(statement)
-        return self.raw.exec_driver_sql(statement, dict(values) if values else None)
+        if isinstance(values, Mapping):
+            values = dict(values)
+        return self.raw.exec_driver_sql(statement, values or None)
 
 
 class _Dedicated:
