@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import sqlalchemy as sa
 
 from oni.ledger.sqlalchemy import prepare_engine
 from oni.values import Delivery
-from tests.integration.kill_harness.checker import Report, check
-from tests.integration.kill_harness.conductor import Conductor, conducted
+from tests.integration.kill_harness.conductor import Conductor
 from tests.integration.kill_harness.history import read
 from tests.integration.kill_harness.places import Place, deliveries
 from tests.integration.kill_harness.points import POINTS
+from tests.integration.kill_harness.scenes import judged, scene
 from tests.integration.kill_harness.servers import STORES, params, running
 from tests.integration.kill_harness.worker import posts
 
@@ -51,24 +50,6 @@ def place(
     folder = tmp_path_factory.mktemp("place")
     with running(request.param, folder) as server:
         yield server.place
-
-
-@contextmanager
-def scene(place: Place, folder: Path, **orders: object) -> Iterator[Conductor]:
-    """Give a conductor for an empty place."""
-    place.prepare()
-    place.open()
-    folder.mkdir(exist_ok=True)
-    with conducted(place, folder, **orders) as conductor:
-        yield conductor
-
-
-def judged(conductor: Conductor, keys: int) -> Report:
-    """Let an operator decide, end it, and judge it."""
-    while conductor.decide():
-        conductor.drain()
-    report = Report(0, conductor.place.kind, kills=conductor.kills)
-    return check(report, conductor.place, conductor.path, range(keys))
 
 
 def seen(conductor: Conductor) -> Seen:

@@ -181,17 +181,33 @@ class Conductor:
         new.write_text(str(keys), encoding="ascii")
         new.rename(self.folder / "allowed")
 
-    def wait_until(self, true: Callable[[], Any], what: str, step: float = _STEP) -> Any:
-        """Wait until something is so, looking again after so many seconds, and give it."""
+    def wait_until(self, true: Callable[[], Any], what: str) -> Any:
+        """Wait until something is so, and give it."""
         end = time.monotonic() + WITHIN
         while not (found := true()):
             assert time.monotonic() < end, f"{what}: not within {WITHIN:g} s"
-            time.sleep(step)
+            time.sleep(_STEP)
         return found
 
-    def wait_until_idle(self, meanwhile: Callable[[], object] = lambda: True) -> None:
-        """Wait until every delivery has ended, and something else is so, too."""
-        self.wait_until(lambda: meanwhile() and self.is_idle(), "not everything has ended", _REST)
+    def wait_until_idle(
+        self, meanwhile: Callable[[], object] = lambda: True, within: float = WITHIN
+    ) -> None:
+        """Wait until every delivery has ended, and something else is so, too.
+
+        Raises:
+            TimeoutError: They did not end within so many seconds.
+        """
+        end = time.monotonic() + within
+        while not (meanwhile() and self.is_idle()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"not everything has ended within {within:g} s")
+            time.sleep(_REST)
+
+    def wait_until_told(self, what: str) -> None:
+        """Wait until something happens for the first time."""
+        self.wait_until(
+            lambda: any(line["what"] == what for line in read(self.path)), f"{what!r} was not told"
+        )
 
     def is_idle(self) -> bool:
         """Say whether every delivery has ended."""

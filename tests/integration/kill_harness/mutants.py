@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
+from socket import gethostname
 from typing import Any
 from unittest import mock
 
@@ -104,27 +106,33 @@ class NoRanks(Watched):
         return super().admit(replace(event, handlings=handlings))
 
 
-def _one_owner_for_all() -> None:
-    """Let every process of this machine be the same owner, as if it were named after it."""
-    mock.patch("oni.ledger._ledger.token_hex", lambda size: "0" * (2 * size)).start()
+def _named_after_the_host(role: str) -> None:
+    """Let every worker of this machine be the same owner."""
+    name = sha256(f"{gethostname()} {role}".encode()).hexdigest()
+    mock.patch("oni.ledger._ledger.token_hex", lambda size: name[: 2 * size]).start()
 
 
-MUTANTS: dict[str, type[Watched] | Callable[[], None]] = {
+MUTANTS: dict[str, type[Watched] | Callable[[str], None]] = {
     "A": DoneAtClaim,
     "B": TwoCommits,
     "C": NoGuard,
     "D": BlindRescue,
-    "E": _one_owner_for_all,
+    "E": _named_after_the_host,
     "F": EarlyPrune,
     "G": NoRanks,
 }
 """The mistakes by their letters; A to F are those of the ledger's design, G lets phases go."""
 
 
-def watched_with(letter: str) -> type[Watched]:
-    """Give what watches transactions; a mistake that lies elsewhere is made at once."""
+def watched_with(letter: str, role: str) -> type[Watched]:
+    """Give what watches transactions; a mistake that lies elsewhere is made at once.
+
+    Args:
+        letter: The mistake's, ``""`` for none.
+        role: What the process is.
+    """
     mutant = MUTANTS[letter] if letter else Watched
     if isinstance(mutant, type):
         return mutant
-    mutant()
+    mutant(role)
     return Watched

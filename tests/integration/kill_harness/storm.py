@@ -39,6 +39,8 @@ class Storm:
         workers: Processes that work.
         lease: Seconds.
         concurrency: Handlers that run at once in a process.
+        point: Where every worker dies if nobody kills it before; ``""``: half of them, anywhere.
+        patience: Seconds in which everything has to end when nobody is killed any more.
         mutant: The letter of a mistake, for all processes.
     """
 
@@ -49,6 +51,8 @@ class Storm:
     workers: int = 3
     lease: float = 2.0
     concurrency: int = 1
+    point: str = ""
+    patience: float = 60.0
     mutant: str = ""
 
 
@@ -132,14 +136,18 @@ class _Weather:
                 conductor.kill(self._chance.choice(self._awake()))
 
     def calm(self) -> None:
-        """Let everything come to its end."""
-        conductor = self._conductor
+        """Let everything come to its end, if it does."""
+        conductor, patience = self._conductor, self._size.patience
         conductor.allow(self._size.keys)
-        conductor.wait_until_idle(self._is_over)
-        while decided := conductor.decide():
-            self._report.decided += decided
-            conductor.wait_until_idle(self._is_over)
-        conductor.finish()
+        try:
+            conductor.wait_until_idle(self._is_over, patience)
+            while decided := conductor.decide():
+                self._report.decided += decided
+                conductor.wait_until_idle(self._is_over, patience)
+        except TimeoutError as error:
+            self._report.wrong("not finished", str(error))
+        else:
+            conductor.finish()
 
     def _is_over(self) -> bool:
         self._look()
@@ -148,7 +156,9 @@ class _Weather:
     def _start(self, role: str, may_die: bool) -> None:
         """Start a process; half of them die at a point, if nobody kills them before."""
         points: Sequence[str] = _EMITS if role == "emit" else _WORKS
-        if may_die and self._chance.random() < 0.5:
+        if self._size.point and role == "work":
+            points = (self._size.point,)
+        if may_die and (len(points) == 1 or self._chance.random() < 0.5):
             point, nth = self._chance.choice(points), self._chance.randint(1, _LATE)
             self._conductor.start(role=role, point=point, nth=nth)
         else:

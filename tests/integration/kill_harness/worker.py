@@ -78,7 +78,8 @@ def main(orders: Orders) -> None:
     history = History(orders.folder / "history.jsonl")
     hold = orders.folder / "go" if orders.holds else None
     points = Points(history, orders.point, orders.nth, hold)
-    watch([RedisStore, SqlAlchemyStore], points, history, watched_with(orders.mutant))
+    kind = watched_with(orders.mutant, orders.role)
+    watch([RedisStore, SqlAlchemyStore], points, history, kind)
     app.attach(history, points)
     if orders.interval:
         _look_often(orders.interval)

@@ -1,0 +1,66 @@
+"""Mistakes that others have made are found by the runs that find nothing wrong here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kill_harness.mutants import MUTANTS
+from tests.integration.kill_harness.places import sqlite_place
+from tests.integration.kill_harness.scenes import sleeping
+from tests.integration.kill_harness.storm import Storm, storm
+
+pytestmark = pytest.mark.timeout(240)
+
+SEED = 5
+LEASE = 1.5  # seconds
+SMALL = Storm(keys=80, kills=8, stops=0, workers=2, lease=10.0)
+SIZES = {
+    "A": replace(SMALL, point="book.begun"),
+    "B": replace(SMALL, point="complete.written"),
+    "D": replace(SMALL, point="claim.committed", concurrency=4),
+    "E": replace(SMALL, point="claim.committed", workers=1, lease=300.0, patience=6.0),
+    "F": replace(SMALL, kills=2),
+    "G": replace(SMALL, kills=2),
+}
+FOUND = {
+    "A": "done without effect",
+    "B": "double effect",
+    "C": "double effect",
+    "D": "double effect",
+    "E": "not finished",
+    "F": "double effect",
+    "G": "out of order",
+}
+
+
+@pytest.mark.parametrize("letter", SIZES)
+def test_found_in_a_storm(letter: str, tmp_path: Path) -> None:
+    """The same storm goes well without the mistake, and badly with it."""
+    for mutant in ("", letter):
+        folder = tmp_path / f"with {mutant}"
+        folder.mkdir()
+        place = sqlite_place(folder)
+        place.open()
+        size = replace(SIZES[letter], mutant=mutant)
+        if not mutant:
+            size = replace(size, patience=Storm.patience)
+        report = storm(place, folder, SEED, size)
+        place.close()
+        assert (FOUND[letter] in report.problems) is bool(mutant), str(report)
+        assert bool(report.problems) is bool(mutant), str(report)
+
+
+def test_found_in_a_sleeper(tmp_path: Path) -> None:
+    """Who sleeps past its lease and wakes up is found to write where nobody asks for its token."""
+    place = sqlite_place(tmp_path)
+    assert not sleeping(place, tmp_path / "right", LEASE).problems
+    assert FOUND["C"] in sleeping(place, tmp_path / "wrong", LEASE, "C").problems
+    place.close()
+
+
+def test_every_mistake_is_tried() -> None:
+    """None is left out."""
+    assert {*SIZES, "C"} == set(FOUND) == set(MUTANTS)
