@@ -142,15 +142,14 @@ class Blog:
     """A database, a ledger in it, and event sources.
 
     Args:
-        folder: Where the file is.
+        url: Of the database.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/blog.db"
-        self.engine = prepare_engine(
-            sa.create_engine(self.url), synchronous="NORMAL", busy_timeout=0.2
-        )
-        sa.event.listen(self.engine, "connect", _enforce)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = prepare_engine(sa.create_engine(url), synchronous="NORMAL", busy_timeout=0.2)
+        if self.engine.dialect.name == "sqlite":
+            sa.event.listen(self.engine, "connect", _enforce)
         self.store = SqlAlchemyStore(self.engine)
         self.store.open()
         Base.metadata.create_all(self.engine)
@@ -208,8 +207,12 @@ class BlogCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make an empty one."""
-        self.blog = Blog(self.folder())
+        self.blog = Blog(self.new_url())
         self.addCleanup(self.blog.close)
+
+    def new_url(self) -> str:
+        """Give the address of an empty database."""
+        return f"sqlite:///{self.folder()}/blog.db"
 
     def folder(self) -> Path:
         """Make a folder for the time of the test."""

@@ -613,7 +613,7 @@ class ElsewhereTests(BlogCase):
 
     def test_two_databases(self) -> None:
         """Changes in two databases at once cannot be admitted into one ledger."""
-        other = Blog(self.folder())
+        other = Blog(self.new_url())
         self.addCleanup(other.close)
         maker = sessionmaker(binds={Post: self.blog.engine, Author: other.engine})
         self.addCleanup(watch(maker, self.blog.sources, [Post, Author]).remove)

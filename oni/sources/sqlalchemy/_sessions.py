@@ -48,7 +48,7 @@ def listened_on(sessions: object) -> Target:
     )
 
 
-def _inside(sessions: Any) -> object:
+def _inside(sessions: Any) -> Any:
     """Give the sessions inside of asynchronous ones, or what makes them; None: they are none."""
     # Importing it takes greenlet. Whoever has one of these has imported it.
     asynchronous = sys.modules.get("sqlalchemy.ext.asyncio")
@@ -58,11 +58,10 @@ def _inside(sessions: Any) -> object:
         sessions = sessions.session_factory
     if isinstance(sessions, asynchronous.AsyncSession):
         return sessions.sync_session
-    if isinstance(sessions, type) and issubclass(sessions, asynchronous.AsyncSession):
-        return sessions.sync_session_class
     if isinstance(sessions, asynchronous.async_sessionmaker):
         return _made_inside(sessions)
-    return None
+    is_class = isinstance(sessions, type) and issubclass(sessions, asynchronous.AsyncSession)
+    return getattr(sessions, "sync_session_class", None) if is_class else None
 
 
 def _made_inside(maker: async_sessionmaker[Any]) -> object:
