@@ -117,7 +117,9 @@ def _both(before: ModelChange, after: ModelChange) -> ModelChange | None:
     if before.action == "created":
         if after.action == "deleted":
             return None
-        return replace(after, action="created", new={**before.new, **after.new}, old={})
+        new = {**before.new, **after.new}
+        changed = before.changed | after.changed
+        return replace(after, action="created", new=new, old={}, changed=changed)
     if after.action == "deleted":
         return replace(after, old=_oldest(before, after))
     return _modified(before, after)
