@@ -178,6 +178,15 @@ class Home:
             reactor.callWhenRunning(running.begin)
             return running
 
+    def lend(self, reactor: Any) -> Running:
+        """Let somebody else open, look after and close what there is, and say when it is open.
+
+        Args:
+            reactor: The reactor, which somebody else runs.
+        """
+        with self._lock:
+            return self._make_running(reactor)
+
     def _make_running(self, reactor: Any) -> Running:
         settings, sources = self.settings, self.sources
         if settings.is_own_ledger:

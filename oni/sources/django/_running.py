@@ -54,9 +54,9 @@ class Running:
         stop_timeout: float,
         reactor: Any,
     ) -> None:
-        self._sources = sources
-        self._relays = relays
-        self._stop_timeout = stop_timeout
+        self.sources = sources
+        self.relays = relays
+        self.stop_timeout = stop_timeout
         self._reactor = reactor
         self._opened = Event()
         self._opening: Deferred[None] | None = None
@@ -74,9 +74,13 @@ class Running:
         self._opening = Deferred.fromCoroutine(self._open()).addErrback(self._failed)
 
     async def _open(self) -> None:
-        await self._sources.start()
-        for relay in self._relays:
+        await self.sources.start()
+        for relay in self.relays:
             await relay.start()
+        self.opened()
+
+    def opened(self) -> None:
+        """Know that the ledger is open: by :meth:`begin`, or because somebody else opened it."""
         self.error = None
         self._opened.set()
 
@@ -109,11 +113,11 @@ class Running:
             await self._opening
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for relay in self._relays:
+        for relay in self.relays:
             with suppress(Exception):
                 await relay.stop()
         try:
-            await self._sources.stop(self._stop_timeout)
+            await self.sources.stop(self.stop_timeout)
         except StopTimeoutError as error:
             self.gave_up = True
             _log.error("{error}", error=error)
