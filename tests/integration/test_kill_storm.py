@@ -13,6 +13,7 @@ from tests.integration.kill_harness.storm import Storm, storm
 pytestmark = pytest.mark.timeout(240)
 
 KILLS, KEYS = 100, 2000
+RESTARTS = 3
 
 
 @pytest.mark.parametrize("store", params())
@@ -26,3 +27,15 @@ def test_killed_at_random(store: str, tmp_path: Path) -> None:
     assert report.kills >= KILLS
     assert report.at_points > 0
     assert report.rescues > 0
+
+
+@pytest.mark.parametrize("store", params()[1:])
+def test_servers_that_die(store: str, tmp_path: Path) -> None:
+    """A server is killed and started again while workers work, and some of them die, too."""
+    seed = random.randrange(2**31)
+    size = Storm(keys=300, kills=8, stops=0, restarts=RESTARTS)
+    with running(store, tmp_path) as server:
+        report = storm(server.place, tmp_path, seed, size, server.restart)
+    print(report)
+    assert not report.problems, str(report)
+    assert report.restarts == RESTARTS

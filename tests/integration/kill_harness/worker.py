@@ -147,7 +147,11 @@ async def _emit(reactor: Any, orders: Orders, points: Points) -> None:
     """Offer every key, as many as it is allowed to, and then all of them again."""
     sources = EventSources(_ledger(reactor, orders), deliver="worker", reactor=reactor)
     app.configure(sources)
-    await sources.start()
+    while not sources.is_started:
+        try:
+            await sources.start()
+        except LedgerUnavailableError:
+            await deferLater(reactor, 0.1)
     told = orders.folder / "told"
     done = int(told.read_text()) if told.exists() else 0
     while done < 2 * orders.keys:
