@@ -8,16 +8,14 @@ from re import Pattern, escape
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, DeferredLock
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import InvalidSourceError, InvalidTimeoutError, NotRunningError
+from oni.errors import InvalidTimeoutError, NotRunningError
 from oni.interfaces import IEventSources, ILedger, IModelReferences
-from oni.ledger import check_event
+from oni.sources._admissions import Admissions, checked
 from oni.sources._batches import Batches, SourcesProgress
 from oni.sources._changes import model_name
 from oni.sources._context import Contexts
@@ -41,13 +39,10 @@ from oni.values import (
 
 __all__ = ["EventSources"]
 
-_log = Logger()
-
 Events: TypeAlias = Iterable[Event] | Deferred[Sequence[Event]]
 """Events, or a Deferred that fires with them."""
 
 ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted", "bulk")
-_MOST_GROUPS = 1_000  # of which it is remembered that nobody handles them
 
 
 @implementer(IEventSources)
@@ -97,8 +92,7 @@ class EventSources:
         self._models = ModelSources()
         self._handlers = GroupHandlers(self._phases)
         self._life: Life | None = None
-        self._one_by_one = DeferredLock()
-        self._unhandled: set[str] = set()
+        self._admissions = Admissions(self._handlers, self._contexts)
         self._counted = dict.fromkeys(COUNTED, 0)
         for each in references:
             self.add_references(each)
@@ -288,27 +282,7 @@ class EventSources:
 
     def ledger_events(self, events: Iterable[Event]) -> Sequence[LedgerEvent]:
         """See :class:`oni.interfaces.IEventSources`."""
-        return [self._ledger_event(event)[0] for event in events]
-
-    def _ledger_event(self, event: Event) -> tuple[LedgerEvent, tuple[str, ...]]:
-        """Give it, and the names of the handlers of which a time was used up by it."""
-        if not isinstance(event, Event):
-            raise InvalidSourceError(event, "it is no event")
-        check_event(LedgerEvent(event.key, event.group))
-        payload = self._contexts.write(event)
-        handlings, used = self._handlers.handlings(event.group)
-        if not handlings:
-            self._warn_of(event.group)
-        return LedgerEvent(event.key, event.group, payload, handlings), used
-
-    def _warn_of(self, group: str) -> None:
-        if group not in self._unhandled and len(self._unhandled) < _MOST_GROUPS:
-            self._unhandled.add(group)
-            _log.warn(
-                "No handler is registered for events of the group {group}: their keys are used "
-                "up all the same",
-                group=group,
-            )
+        return self._admissions.ledger_events(events)
 
     def model_events(self, instance: Any) -> Sequence[Event]:
         """See :class:`oni.interfaces.IEventSources`."""
@@ -327,50 +301,11 @@ class EventSources:
             if self._handlers.matching(group)
         ]
 
-    # --- Admission
+    # --- Admission and delivery
 
     def admit_within(self, connection: Any, events: Iterable[Event]) -> Sequence[Admission]:
         """See :class:`oni.interfaces.IEventSources`."""
-        made = [self._ledger_event(event) for event in events]
-        admissions = self.ledger.admit_within(connection, [event for event, _ in made])
-        self._settle(made, admissions)
-        return admissions
-
-    def _admit(self, events: Sequence[Event]) -> Deferred[Sequence[Admission]]:
-        if any(self._handlers.counts(event.group) for event in events):
-            return self._one_by_one.run(self._admit_one_by_one, events)
-        return self._admit_together(events)
-
-    def _admit_together(self, events: Sequence[Event]) -> Deferred[Sequence[Admission]]:
-        made = [self._ledger_event(event) for event in events]
-
-        def settle(admissions: Sequence[Admission]) -> Sequence[Admission]:
-            self._settle(made, admissions)
-            return admissions
-
-        def give_back(failure: Failure) -> Failure:
-            for _, used in made:
-                self._handlers.give_back(used)
-            return failure
-
-        return self.ledger.admit([event for event, _ in made]).addCallbacks(settle, give_back)
-
-    def _admit_one_by_one(self, events: Sequence[Event]) -> Deferred[Sequence[Admission]]:
-        """Let each event count only if it is new, before the next one is looked at."""
-
-        async def admit() -> Sequence[Admission]:
-            return [(await self._admit_together([event]))[0] for event in events]
-
-        return Deferred.fromCoroutine(admit())
-
-    def _settle(
-        self,
-        made: Sequence[tuple[LedgerEvent, tuple[str, ...]]],
-        admissions: Sequence[Admission],
-    ) -> None:
-        for (_, used), admission in zip(made, admissions, strict=True):
-            if admission != "admitted":
-                self._handlers.give_back(used)
+        return self._admissions.admit_within(self.ledger, connection, events)
 
     def only_new_events(self, events: Events) -> Deferred[Sequence[Event]]:
         """See :class:`oni.interfaces.IEventSources`."""
@@ -378,7 +313,7 @@ class EventSources:
 
     async def _only_new(self, events: Events) -> Sequence[Event]:
         given = await _listed(events)
-        admissions = await self._admit(given)
+        admissions = await self._admissions.admit(self.ledger, given)
         self.wake()
         pairs = zip(given, admissions, strict=True)
         return [event for event, admission in pairs if admission == "admitted"]
@@ -394,7 +329,7 @@ class EventSources:
 
     async def _admit_and_run(self, events: Sequence[Event]) -> Sequence[Admission]:
         life = self._running()
-        admissions = await self._admit(events)
+        admissions = await self._admissions.admit(self.ledger, events)
         self.wake()
         await life.run(_keys(events))
         return admissions
@@ -499,4 +434,4 @@ def _nothing() -> None:
 
 
 async def _listed(events: Events) -> list[Event]:
-    return list(await events if isinstance(events, Deferred) else events)
+    return checked(await events if isinstance(events, Deferred) else events)
