@@ -83,6 +83,8 @@ __all__ = [
     "UnrecoverablePositionError",
     "UnsafeLedgerError",
     "WatchError",
+    "WatcherNameError",
+    "WatchersFailedError",
     "WrongReactorError",
     "WrongThreadError",
     "ZcmlError",
@@ -949,6 +951,38 @@ class MissingRowError(OniError, LookupError):
         super().__init__(f"{model} {id!r} cannot be loaded: {reason}")
         self.model = model
         self.id = id
+
+
+# --- What is wrong with watchers ----------------------------------------------------------------
+
+
+class WatchersFailedError(OniError):
+    """Some of several watchers or handlers have failed with one change.
+
+    Attributes:
+        failures: What went wrong, a :class:`twisted.python.failure.Failure` each.
+    """
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__(
+            f"{len(failures)} failed: "
+            + few("; ", (failure.getErrorMessage() for failure in failures))
+        )
+        self.failures = tuple(failures)
+
+
+class WatcherNameError(OniError, LookupError):
+    """Settings name no watcher for a process, or one that cannot be found.
+
+    Attributes:
+        name: The process's name, or the watcher's dotted name.
+        known: The processes' names that the settings know.
+    """
+
+    def __init__(self, name: str, reason: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"{name!r}: {reason}")
+        self.name = name
+        self.known = tuple(known)
 
 
 # --- What is wrong with the set-up --------------------------------------------------------------

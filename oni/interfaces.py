@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 from oni.values import (
     Admission,
     Attachment,
+    ChangeAction,
     Claim,
     ClientInfo,
     Delivery,
@@ -51,6 +52,7 @@ __all__ = [
     "ILedger",
     "ILedgerStore",
     "ILedgerTransaction",
+    "IModelEventWatcher",
     "IModelReferences",
     "IOutbox",
     "IOutboxBatch",
@@ -83,6 +85,10 @@ class IEventDispatcher(IBackgroundUtility):
     thread raises :class:`oni.errors.WrongThreadError`. Several threads go through
     :mod:`oni.blocking`.
     """
+
+    allowed_match_spec_keywords = Attribute(
+        "The keywords that match specs and details may have, a tuple of names."
+    )
 
     def add_event_handler(
         listen_fn: Callable[[Any], Any],
@@ -1052,6 +1058,30 @@ class IEventSources(Interface):
     def has_change_handlers(model: str) -> bool:
         """Say whether anybody wants to hear of this model's changes. Any thread may call it."""
 
+    def register_change_handler(
+        sender: type | str,
+        handler: Callable[..., Any],
+        *,
+        actions: Collection[ChangeAction] = ...,
+        **options: Any,
+    ) -> str:
+        """Register a handler for what becomes of a model's rows, after that was committed.
+
+        It is given an event whose context has a :class:`oni.values.ModelChange` as ``"change"``.
+        Any thread may call it.
+
+        Args:
+            sender: The model, or its name.
+            handler: Is called with the event; may return a Deferred or an awaitable. What has
+                failed is tried again.
+            actions: What it is called for.
+            options: How it is called and what becomes of it in bad times, as its implementers
+                say; ``name`` names it in the ledger.
+
+        Returns:
+            Its name in the ledger.
+        """
+
     def change_events(changes: Iterable[ModelChange]) -> Sequence[Event]:
         """Give an event for each change that a change handler is registered for.
 
@@ -1104,3 +1134,26 @@ class IEventSources(Interface):
             :class:`oni.errors.StopTimeoutError` where something was given up: it has failed, and
             is tried again by whoever claims it next. What was not begun is given back.
         """
+
+
+class IModelEventWatcher(Interface):
+    """Receives what has become of models' rows, and carries it on.
+
+    Each method may return a value, which nobody looks at; or a Deferred or an awaitable, which is
+    waited for. A failure says that it was not carried on: where the event came from a ledger, it
+    is brought again.
+
+    The arguments of each are the model's name as its framework has it (``"blog.Post"``), the row's
+    primary key, and ``details``: ``"new"`` and ``"old"``, the values of the watched columns
+    afterwards and before (:data:`oni.values.UNKNOWN` where nobody had loaded one), ``"changed"``,
+    the names of those that differ, and ``"using"``, the database's name where there are several.
+    """
+
+    def created(model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Learn of a new row."""
+
+    def modified(model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Learn that a row has other values."""
+
+    def deleted(model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Learn that a row is gone."""

@@ -1,0 +1,37 @@
+"""Watchers: how the changes of models are carried on, in or out of the process that made them.
+
+A watcher hears of rows that were created, modified or deleted, after that was committed. Which
+one a process has is said by its settings, see :func:`configure_model_watcher`;
+:func:`watch_models` lets it hear.
+"""
+
+from __future__ import annotations
+
+from oni.watchers._base import (
+    BaseModelEventWatcher,
+    CompositeModelEventWatcher,
+    NoopModelEventWatcher,
+)
+from oni.watchers._configure import (
+    configure_model_watcher,
+    get_model_watcher,
+    settings_from_ini,
+)
+from oni.watchers._dispatcher import DispatcherModelEventWatcher, ModelEvent
+from oni.watchers._methods import MethodModelEventWatcher
+from oni.watchers._threaded import ThreadedModelEventWatcher
+from oni.watchers._watch import watch_models
+
+__all__ = [
+    "BaseModelEventWatcher",
+    "CompositeModelEventWatcher",
+    "DispatcherModelEventWatcher",
+    "MethodModelEventWatcher",
+    "ModelEvent",
+    "NoopModelEventWatcher",
+    "ThreadedModelEventWatcher",
+    "configure_model_watcher",
+    "get_model_watcher",
+    "settings_from_ini",
+    "watch_models",
+]

@@ -1,0 +1,147 @@
+"""Which watcher a process has: said by its settings, found by its name."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface.interfaces import IComponents
+
+from oni.errors import WatcherNameError
+from oni.interfaces import IModelEventWatcher
+from oni.watchers._base import BaseModelEventWatcher, CompositeModelEventWatcher
+from oni.watchers._methods import MethodModelEventWatcher
+
+__all__ = ["configure_model_watcher", "get_model_watcher", "settings_from_ini"]
+
+_log = Logger()
+
+_KEY = ".imodeleventwatcher"
+
+_chosen: list[Any] = []  # the process's one; a list, so that it is never half changed
+
+
+def settings_from_ini(path: str | Path, section: str | None = None) -> dict[str, str]:
+    """Read settings from a file in the form of Pyramid's ``production.ini``.
+
+    Args:
+        path: The file.
+        section: Whose settings. None: those of every section, later ones before earlier ones.
+
+    Raises:
+        OSError: It cannot be read.
+        configparser.Error: It is no such file, or has no such section.
+    """
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    with open(path, encoding="utf-8") as file:
+        parser.read_file(file)
+    if section is not None and section not in parser:
+        raise configparser.NoSectionError(section)
+    sections = parser.sections() if section is None else [section]
+    return {name: value for each in sections for name, value in parser[each].items()}
+
+
+def configure_model_watcher(
+    registry: Any, task_name: str, settings: Mapping[str, Any] | None = None
+) -> Any:
+    """Choose this process's watcher, as the settings say for its name.
+
+    ``<task_name>.imodeleventwatcher`` names one or more watchers, each ``package.module.Name``: a
+    class or another callable, which is called with the settings and the task's name where it has
+    a method ``from_settings`` for that, else with nothing. Several stand on lines of their own, or
+    with commas or spaces between. In TOML it is a table ``[watchers]``, with a name or a list of
+    them for each task. What is no :class:`oni.interfaces.IModelEventWatcher` but has methods like
+    ``processPostCreated`` is called by these, see :class:`MethodModelEventWatcher`.
+
+    Args:
+        registry: A component registry: each watcher is registered in it as a utility of its
+            dotted name, and the one that is chosen without a name.
+        task_name: What this process is called in the settings.
+        settings: The settings. None: ``registry.settings``, as Pyramid's have them.
+
+    Returns:
+        The watcher, which :func:`get_model_watcher` gives from now on. Several are one
+        :class:`CompositeModelEventWatcher`.
+
+    Raises:
+        WatcherNameError: The settings do not know the task, or name something that cannot be
+            found, or is no watcher.
+    """
+    components = IComponents(registry)
+    said = getattr(registry, "settings", None) if settings is None else settings
+    known = _named(said or {})
+    if task_name not in known:
+        tasks = ", ".join(sorted(known)) or "none"
+        reason = f"the settings name no watcher for this process; they know {tasks}"
+        raise WatcherNameError(task_name, reason, sorted(known))
+    made = [(name, _made(name, said or {}, task_name)) for name in known[task_name]]
+    watchers = [watcher for _, watcher in made]
+    chosen = watchers[0] if len(watchers) == 1 else CompositeModelEventWatcher(*watchers)
+    for name, watcher in made:
+        components.registerUtility(watcher, IModelEventWatcher, name)
+    components.registerUtility(chosen, IModelEventWatcher)
+    _chosen[:] = [chosen]
+    return chosen
+
+
+def get_model_watcher() -> Any:
+    """Give this process's watcher.
+
+    Before :func:`configure_model_watcher` was called that is one that only logs, and it is said
+    once.
+    """
+    if not _chosen:
+        _log.warn(
+            "No model watcher is configured: changes are only logged. "
+            "configure_model_watcher(registry, task_name) chooses one"
+        )
+        _chosen[:] = [BaseModelEventWatcher()]
+    return _chosen[0]
+
+
+def _named(settings: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """Give the names of watchers by task, from either form of settings."""
+    found = {
+        key.removesuffix(_KEY): _list(value)
+        for key, value in settings.items()
+        if key.endswith(_KEY)
+    }
+    table = settings.get("watchers")
+    if isinstance(table, Mapping):
+        found |= {task: _list(value) for task, value in table.items()}
+    return {task: names for task, names in found.items() if names}
+
+
+def _list(value: Any) -> Sequence[str]:
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return [str(name) for name in value]
+
+
+def _made(name: str, settings: Mapping[str, Any], task_name: str) -> Any:
+    make = _find(name)
+    from_settings: Callable[..., Any] | None = getattr(make, "from_settings", None)
+    try:
+        made = make() if from_settings is None else from_settings(settings, task_name)
+    except TypeError as error:
+        raise WatcherNameError(name, f"it cannot be made: {error}") from error
+    if IModelEventWatcher.providedBy(made):
+        return made
+    if any(method.startswith("process") for method in dir(made)):
+        return MethodModelEventWatcher(made)
+    raise WatcherNameError(
+        name, "it is no IModelEventWatcher, and has no methods like processPostCreated"
+    )
+
+
+def _find(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise WatcherNameError(name, f"it cannot be found: {error}") from error

@@ -1,0 +1,59 @@
+"""A watcher whose methods are named after models and actions: ``processPostCreated(id)``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from oni.interfaces import IModelEventWatcher
+
+__all__ = ["MethodModelEventWatcher"]
+
+
+@implementer(IModelEventWatcher)
+class MethodModelEventWatcher:
+    """Calls ``process<Model><Action>(id)`` for what becomes of a model's rows.
+
+    The model's name is its class's, without what stands before the last dot; the actions are
+    ``Created``, ``Modified`` and ``Deleted``. What there is no method for is passed over.
+
+    Further parameters of a method are given the column of their name, as it is afterwards, or was
+    before a deletion; ``details`` is given all of them.
+
+    Args:
+        target: Whose methods these are. None: this object's own, to inherit from.
+    """
+
+    def __init__(self, target: object | None = None) -> None:
+        self._target = self if target is None else target
+
+    def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """See :class:`oni.interfaces.IModelEventWatcher`."""
+        return self._call("Created", model, id, details)
+
+    def modified(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """See :class:`oni.interfaces.IModelEventWatcher`."""
+        return self._call("Modified", model, id, details)
+
+    def deleted(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """See :class:`oni.interfaces.IModelEventWatcher`."""
+        return self._call("Deleted", model, id, details)
+
+    def _call(self, action: str, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        name = f"process{model.rpartition('.')[2]}{action}"
+        method = getattr(self._target, name, None)
+        if method is None:
+            return None
+        return method(id, **_wanted(method, details))
+
+
+def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a method's further parameters are called for."""
+    known = {**details.get("old", {}), **details.get("new", {}), "details": details}
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return known
+    return {p.name: known[p.name] for p in parameters if p.name in known}

@@ -1,0 +1,105 @@
+"""Lets watchers hear of models, by the hand-over of event sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from oni.interfaces import IEventSources, IModelEventWatcher
+from oni.values import ChangeAction, Event, ModelChange
+from oni.watchers._base import CompositeModelEventWatcher
+from oni.watchers._configure import get_model_watcher
+
+__all__ = ["details_of", "tell", "watch_models"]
+
+_ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted")
+
+
+def watch_models(
+    source: Any,
+    models: Iterable[type | str],
+    watcher: Any = None,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> Sequence[str]:
+    """Let a watcher hear what becomes of the rows of models, after it was committed.
+
+    The models have to be watched for the source, see :func:`oni.sources.sqlalchemy.watch` and
+    :doc:`/how-to/django`. What is heard was kept in the transaction that did it, and is brought
+    until the watcher has succeeded. Of a :class:`CompositeModelEventWatcher` each part succeeds
+    and fails for itself.
+
+    Args:
+        source: The event sources, an :class:`oni.interfaces.IEventSources`.
+        models: The models, or their names.
+        watcher: Who hears. None: :func:`get_model_watcher`, asked for now.
+        name: What the ledger's deliveries are named after; it has to stay the same. None: the
+            watcher's class.
+        options: How the watcher is called, as for
+            :meth:`oni.sources.EventSources.register_change_handler`: ``threaded=True`` for one
+            that blocks, ``on_crash``, ``max_attempts``, ``timeout``, ``phase``.
+
+    Returns:
+        The handlers' names in the ledger.
+    """
+    sources = IEventSources(source)
+    found = get_model_watcher() if watcher is None else IModelEventWatcher(watcher)
+    names = []
+    for model in models:
+        for part, named in _parts(found, name):
+            handler = _Handler(part)
+            names.append(
+                sources.register_change_handler(
+                    model,
+                    handler,
+                    actions=_ACTIONS,
+                    name=f"{named}.{_name(model)}",
+                    **options,
+                )
+            )
+    return names
+
+
+def _name(model: type | str) -> str:
+    """Name a model, in a way that stays the same."""
+    if isinstance(model, str):
+        return model
+    label = getattr(getattr(model, "_meta", None), "label", None)  # Django's
+    return label if isinstance(label, str) else f"{model.__module__}.{model.__qualname__}"
+
+
+def _parts(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
+    """Give those that succeed and fail for themselves, each with a name."""
+    if type(watcher) is CompositeModelEventWatcher:
+        for number, part in enumerate(watcher.watchers):
+            for inner, inner_name in _parts(part, None):
+                yield inner, f"{name}.{number}" if name else inner_name
+    else:
+        kind = type(watcher)
+        yield watcher, name or f"{kind.__module__}.{kind.__qualname__}"
+
+
+class _Handler:
+    """What a ledger brings to a watcher."""
+
+    def __init__(self, watcher: Any) -> None:
+        self._watcher = watcher
+
+    def __call__(self, event: Event) -> Any:
+        return tell(self._watcher, event["context"]["change"])
+
+
+def tell(watcher: Any, change: ModelChange) -> Any:
+    """Tell a watcher of a change; give what it gives."""
+    return getattr(watcher, change.action)(change.model, change.id, details_of(change))
+
+
+def details_of(change: ModelChange) -> Mapping[str, Any]:
+    """Give a change's details, as :class:`oni.interfaces.IModelEventWatcher` has them."""
+    return {
+        "new": change.new,
+        "old": change.old,
+        "changed": sorted(change.changed),
+        "using": change.using,
+    }

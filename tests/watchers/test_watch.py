@@ -1,0 +1,114 @@
+"""Watchers that hear by the hand-over of event sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.ledger import Ledger, MemoryStore
+from oni.sources import EventSources
+from oni.values import UNKNOWN, ModelChange
+from oni.watchers import CompositeModelEventWatcher, _configure, watch_models
+from tests.ledger.threads import AtOnce
+from tests.watchers.test_watchers import Reactor, Recorder
+
+CHANGE = ModelChange(
+    "blog.Post", 1, "modified", {"title": "b"}, {"title": UNKNOWN}, frozenset({"title"}), "main"
+)
+
+
+class WatchTests(SynchronousTestCase):
+    """Changes that are committed come to watchers."""
+
+    def setUp(self) -> None:
+        """Start event sources over a ledger in memory."""
+        self.clock = Reactor()
+        ledger = Ledger(
+            MemoryStore(clock=self.clock.seconds),
+            interval=None,
+            reactor=self.clock,
+            make_threads=lambda name, size: AtOnce(),
+        )
+        self.sources = EventSources(ledger, reactor=self.clock, random=lambda: 0.5)
+        self.successResultOf(self.sources.start())
+        self.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        """Stop them."""
+        stopped: Deferred[None] = self.sources.stop(1)
+        self.run_for(2)
+        self.successResultOf(stopped)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time go by."""
+        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
+
+    def commit(self, *changes: ModelChange) -> None:
+        """Let changes be admitted, as a watched session does when it commits."""
+        self.sources.only_new_events(self.sources.change_events(changes))
+        self.run_for(0)
+
+    def test_heard(self) -> None:
+        """With the row's name and what it was and is."""
+        heard: list[Any] = []
+
+        class Watcher(Recorder):
+            def modified(self, model: str, id: Any, details: Any) -> None:
+                heard.append((model, id, details))
+
+        watch_models(self.sources, ["blog.Post"], Watcher())
+        self.commit(CHANGE)
+        details = {
+            "new": {"title": "b"},
+            "old": {"title": UNKNOWN},
+            "changed": ["title"],
+            "using": "main",
+        }
+        self.assertEqual([("blog.Post", 1, details)], heard)
+
+    def test_other_models(self) -> None:
+        """Only of the models that were named, and no statements in bulk."""
+        watcher = Recorder()
+        watch_models(self.sources, ["blog.Post"], watcher)
+        self.commit(
+            ModelChange("blog.Idea", 1, "created"),
+            ModelChange("blog.Post", None, "bulk", statement="UPDATE post"),
+            ModelChange("blog.Post", 2, "deleted"),
+        )
+        self.assertEqual([("blog.Post", "deleted", 2)], watcher.heard)
+
+    def test_one_of_three_fails(self) -> None:
+        """Two are done, and the third is brought the event again, alone."""
+        failing = [True]
+
+        def fails(*said: Any) -> None:
+            if failing[0]:
+                raise ValueError("not now")
+
+        good, bad, last = Recorder(), Recorder(fails), Recorder()
+        names = watch_models(
+            self.sources,
+            ["blog.Post"],
+            CompositeModelEventWatcher(good, bad, last),
+            name="site",
+        )
+        self.assertEqual(["site.0.blog.Post", "site.1.blog.Post", "site.2.blog.Post"], list(names))
+        self.commit(CHANGE)
+        self.flushLoggedErrors(ValueError)
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((2, 1), (counted["done"], counted["pending"]))
+        failing[0] = False
+        self.run_for(60)
+        self.assertEqual((1, 2, 1), (len(good.heard), len(bad.heard), len(last.heard)))
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((3, 0), (counted["done"], counted["pending"]))
+
+    def test_the_process_s_one(self) -> None:
+        """Without a watcher, the one that is configured."""
+        chosen = Recorder()
+        self.patch(_configure, "_chosen", [chosen])
+        watch_models(self.sources, ["blog.Post"])
+        self.commit(CHANGE)
+        self.assertEqual([("blog.Post", "modified", 1)], chosen.heard)
