@@ -86,10 +86,6 @@ class IEventDispatcher(IBackgroundUtility):
     :mod:`oni.blocking`.
     """
 
-    allowed_match_spec_keywords = Attribute(
-        "The keywords that match specs and details may have, a tuple of names."
-    )
-
     def add_event_handler(
         listen_fn: Callable[[Any], Any],
         phase: str,

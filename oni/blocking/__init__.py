@@ -9,6 +9,13 @@ and to event sources through :class:`BlockingEventSources`. Any thread but the r
 from oni.blocking._channels import BlockingChannels
 from oni.blocking._event_dispatcher import BlockingEventDispatcher
 from oni.blocking._event_sources import BlockingEventSources
+from oni.blocking._here import fire_here
 from oni.blocking._reactor_thread import setup
 
-__all__ = ["BlockingChannels", "BlockingEventDispatcher", "BlockingEventSources", "setup"]
+__all__ = [
+    "BlockingChannels",
+    "BlockingEventDispatcher",
+    "BlockingEventSources",
+    "fire_here",
+    "setup",
+]

@@ -61,6 +61,11 @@ class ReactorThread:
         self._stopped = False
         self._parent: int | None = None
 
+    @property
+    def reactor(self) -> Any:
+        """The reactor."""
+        return self._get_reactor()
+
     def setup(self) -> None:
         """Run the reactor in a thread, if it does not run yet. The second time nothing happens.
 

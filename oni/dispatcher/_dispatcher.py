@@ -17,6 +17,7 @@ from oni.dispatcher._clock import Clock
 from oni.dispatcher._engine import Engine
 from oni.dispatcher._firing import Firing
 from oni.dispatcher._frames import ancestors, current_frame
+from oni.dispatcher._here import Wait, run_here
 from oni.dispatcher._index import HandlerIndex
 from oni.dispatcher._keywords import check_keyword, checked_keywords
 from oni.dispatcher._phases import Phases
@@ -191,6 +192,31 @@ class EventDispatcher(Firing):
             self._index.remove(registration)
 
     # --- Events -------------------------------------------------------------------------------
+
+    def fire_event_here(self, event: Any, wait: Wait, /, **details: Any) -> EventResult:
+        """Call the handlers in this thread, and wait for them; see :func:`oni.blocking.fire_here`.
+
+        Several threads may do this at the same time. Such events have no order between each
+        other, nor to those of :meth:`fire_event`, and are not among :meth:`pending` ones; while
+        they are used, handlers are added and removed before or between them.
+
+        Args:
+            event: The event.
+            wait: Is given what handlers have left to wait for, and gives what came of each. It
+                must keep to their time limits.
+            details: What it is matched by.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            UnknownKeywordError: The details have a keyword that is not allowed.
+            EventNestingError: Too many events are inside each other.
+            EventAbortedError: A handler failed in a phase that aborts on errors.
+        """
+        if self._engine.state != "started":
+            return self._engine.refuse(event, details)
+        return run_here(self._engine, event, details, wait)
 
     @contextmanager
     def inside(self, event: Any) -> Iterator[None]:

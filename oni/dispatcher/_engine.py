@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextvars import copy_context
-from threading import get_ident
+from threading import RLock, get_ident
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -80,6 +80,8 @@ class Engine:
         self.direct = False
         self.unsettled = False
         self.active: Frame | None = None
+        # Held where several threads at once look for handlers that they call themselves.
+        self.here = RLock()
         self._max_trailing = max_trailing
         self._max_wait = max_wait
         self._refused_in = ""
@@ -100,7 +102,7 @@ class Engine:
         around = [] if frame is None else list(ancestors(frame))
         nested = bool(around) and any(each.engine is self for each in around)
         if self.state != "started" and not (nested and self.state == "stopping"):
-            return None, self._refuse(event, details)
+            return None, succeed(self.refuse(event, details))
         if nested:
             if len(around) >= MAX_NESTING:
                 return None, fail(EventNestingError(event, MAX_NESTING))
@@ -284,7 +286,8 @@ class Engine:
                 error = DispatcherStoppedError("the dispatcher stopped before such an event")
                 deferred.errback(error)
 
-    def _refuse(self, event: Any, details: dict[str, Any]) -> Deferred[EventResult]:
+    def refuse(self, event: Any, details: dict[str, Any]) -> EventResult:
+        """Call nobody: the dispatcher is not started."""
         self.counters["events_refused"] += 1
         if self._refused_in != self.state:
             self._refused_in = self.state
@@ -293,7 +296,7 @@ class Engine:
                 "(said once until the state changes)",
                 state=self.state,
             )
-        return succeed(EventResult(event, details, (), self.state))
+        return EventResult(event, details, (), self.state)
 
     def bury(self) -> None:
         """Remove the registrations whose handlers have died."""

@@ -141,7 +141,7 @@ class Registration:
     def _hold_in_thread(self, handler: InThread) -> None:
         inner = Registration.__new__(Registration)  # holds the function as a handler is held
         inner._hold_weakly(handler.function, self)
-        give_function = inner._getter()
+        give_function = inner.getter()
         pool = handler.pool  # the handler itself would keep the function alive
 
         def give() -> Callable[[Any], Any]:
@@ -160,7 +160,7 @@ class Registration:
             self.slot = (inner.slot, call_spread)
         self.kind = METHOD
 
-    def _getter(self) -> Any:
+    def getter(self) -> Any:
         """Give what gives the handler, or None when it is gone: any kind as if it were WEAK."""
         kind, slot = self.kind, self.slot
         if kind == STRONG:
@@ -176,7 +176,7 @@ class Registration:
         return slot
 
     def _become_coroutine(self) -> None:
-        give_handler = self._getter()
+        give_handler = self.getter()
 
         def give() -> Callable[[Any], Any]:
             return give_handler() or _skip_later
@@ -191,7 +191,7 @@ class Registration:
         The claim is made before the handler is called, so that nested and concurrent events never
         call it more often.
         """
-        give = self._getter()
+        give = self.getter()
         skip = _skip_later if self.kind == COROUTINE else _skip
 
         def claim() -> Any:

@@ -9,11 +9,15 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from oni.dispatcher import EventDispatcher
 from oni.errors import WatchersFailedError
 from oni.interfaces import IEventDispatcher, IModelEventWatcher
 from oni.values import ChangeAction, EventResult
 
 __all__ = ["DispatcherModelEventWatcher", "ModelEvent"]
+
+
+_KEYWORDS = frozenset({"model", "action", "id"})
 
 
 class ModelEvent(Struct, frozen=True):
@@ -40,12 +44,15 @@ class DispatcherModelEventWatcher:
     the handlers.
 
     Args:
-        dispatcher: Is started by whoever made it. Of the three keywords it allows those that
-            handlers shall be matched by.
+        dispatcher: Is started by whoever made it. An :class:`oni.dispatcher.EventDispatcher` is
+            given those of the three keywords that it allows now, any other one all of them.
     """
 
     def __init__(self, dispatcher: Any) -> None:
         self._dispatcher = IEventDispatcher(dispatcher)
+        self._keywords = _KEYWORDS
+        if isinstance(dispatcher, EventDispatcher):
+            self._keywords &= set(dispatcher.allowed_match_spec_keywords)
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Deferred[None]:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
@@ -60,9 +67,7 @@ class DispatcherModelEventWatcher:
         return self._fire(ModelEvent(model, "deleted", id, details))
 
     def _fire(self, event: ModelEvent) -> Deferred[None]:
-        known = {"model": event.model, "action": event.action, "id": event.id}
-        allowed = self._dispatcher.allowed_match_spec_keywords
-        matched = {name: value for name, value in known.items() if name in allowed}
+        matched = {name: getattr(event, name) for name in self._keywords}
         return self._dispatcher.fire_event(event, **matched).addCallback(_raise_failures)
 
 

@@ -1,0 +1,99 @@
+"""Events whose handlers are called in the thread that fires them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.python.failure import Failure
+
+from oni.blocking._reactor_thread import ReactorThread, reactor_thread
+from oni.dispatcher import Awaited, EventDispatcher
+from oni.errors import HandlerTimeoutError
+from oni.values import EventResult
+
+__all__ = ["fire_here"]
+
+_PATIENCE = 30.0  # seconds
+
+
+def fire_here(
+    dispatcher: EventDispatcher,
+    event: Any,
+    /,
+    *,
+    timeout: float | None = _PATIENCE,
+    _thread: ReactorThread = reactor_thread,
+    **details: Any,
+) -> EventResult:
+    """Fire an event, and call its handlers in this thread, phase by phase.
+
+    For what handles a request in a thread of its own: handlers may use what belongs to that
+    thread, its session for example, and what they raise may still undo it. Only what returns a
+    Deferred or a coroutine is waited for in the reactor's thread, through crochet; the handlers of
+    a concurrent phase are called first, and waited for together. Where nothing of that kind is
+    returned, no reactor is needed.
+
+    Any thread but the reactor's may call this, several at once: these events have no order
+    between them, and take no turn among those of ``fire_event``. Handlers made by
+    :func:`oni.dispatcher.in_thread` are called here like all others. A Deferred must be one that
+    fires in the reactor's thread.
+
+    Args:
+        dispatcher: The dispatcher; it is started.
+        event: The event.
+        timeout: Seconds in which the Deferreds and coroutines of one step must have ended, a
+            shorter limit of handler or phase aside. None: for ever.
+        details: What it is matched by.
+
+    Returns:
+        What became of it, as :meth:`oni.interfaces.IEventDispatcher.fire_event` would tell.
+
+    Raises:
+        UnknownKeywordError: The details have a keyword that is not allowed.
+        EventAbortedError: A handler failed in a phase that aborts on errors, ``before`` perhaps;
+            its cause is what that handler raised. Whoever fired it lets it pass, and what was to
+            be done is undone.
+        ReactorThreadError: This is the reactor's thread, and something must be waited for.
+        NotRunningError: So it is, and the reactor does not run.
+    """
+
+    def wait(awaited: Sequence[Awaited]) -> Sequence[Any]:
+        limits = [each.timeout for each in awaited] + [timeout]
+        longest = None if None in limits else max(filter(None, limits))
+        margin = None if longest is None else longest + 1.0  # what is late is told by its own end
+        return list(
+            _thread.call("fire_here", margin, partial(_end_all, awaited, timeout, _thread))
+        )
+
+    return dispatcher.fire_event_here(event, wait, **details)
+
+
+def _end_all(
+    awaited: Sequence[Awaited], timeout: float | None, thread: ReactorThread
+) -> Deferred[Sequence[Any]]:
+    """Wait for all of them, in the reactor's thread."""
+    ends = [_end_of(each, timeout, thread.reactor) for each in awaited]
+    told = DeferredList(ends, consumeErrors=True)
+    return told.addCallback(lambda results: [result for _, result in results])
+
+
+def _end_of(awaited: Awaited, timeout: float | None, reactor: Any) -> Deferred[Any]:
+    what = awaited.what
+    ended = what if isinstance(what, Deferred) else Deferred.fromCoroutine(_await(what))
+    limits = [seconds for seconds in (awaited.timeout, timeout) if seconds is not None]
+    if limits:
+
+        def too_late(value: Any, seconds: float) -> Failure:
+            if isinstance(value, Failure):
+                value.trap(CancelledError)
+            return Failure(HandlerTimeoutError(awaited.handler, awaited.phase, seconds))
+
+        ended.addTimeout(min(limits), reactor, too_late)
+    return ended
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -1,0 +1,300 @@
+"""Events whose handlers are called in the thread that fires them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from oni.blocking import fire_here
+from oni.dispatcher import EventDispatcher, ThreadLimit, in_thread, where
+from oni.errors import (
+    EventAbortedError,
+    EventNestingError,
+    HandlerTimeoutError,
+    NotRunningError,
+    ReactorThreadError,
+    UnknownKeywordError,
+)
+from oni.values import EventResult, Phase
+from tests.blocking.pump import PumpTestCase
+
+
+class HereTestCase(PumpTestCase):
+    """Has a dispatcher whose first phase may veto."""
+
+    def setUp(self) -> None:
+        """Start it."""
+        super().setUp()
+        self.clock = Clock()
+        self.pump.callLater = self.clock.callLater  # type: ignore[attr-defined]
+        self.dispatcher = EventDispatcher(
+            ("action", "user"),
+            phases=[
+                Phase("before", concurrent=False, on_error="abort"),
+                "during",
+                Phase("after", always=True),
+            ],
+        )
+        self.dispatcher.start()
+        self.called: list[Any] = []
+
+    def add(self, handler: Callable[[Any], Any], phase: str = "during", **options: Any) -> int:
+        """Register a handler, held strongly."""
+        added = self.dispatcher.add_event_handler(handler, phase, use_weakref=False, **options)
+        return self.successResultOf(added)
+
+    def fire(self, event: Any = "event", timeout: float | None = None, **details: Any) -> Any:
+        """Fire an event here."""
+        return fire_here(self.dispatcher, event, timeout=timeout, _thread=self.thread, **details)
+
+    def note(self, name: str, value: Any = None) -> Callable[[Any], Any]:
+        """Make a handler that notes its name and its thread."""
+
+        def handler(event: Any) -> Any:
+            self.called.append((name, threading.get_ident()))
+            return value() if callable(value) else value
+
+        return handler
+
+
+class PlainTests(HereTestCase):
+    """Handlers that are done when they have returned."""
+
+    def test_same_thread(self) -> None:
+        """They are called here, phase by phase; the reactor is not asked."""
+        for phase in ("after", "during", "before"):
+            self.add(self.note(phase, phase), phase)
+        result = self.fire()
+        here = threading.get_ident()
+        expected = [("before", here), ("during", here), ("after", here)]
+        self.assertEqual(expected, self.called)
+        self.assertEqual(("before", "during", "after"), result.values)
+        self.assertEqual(0, self.pump.crossings)
+
+    def test_same_result(self) -> None:
+        """It tells the same as a fire."""
+        self.add(self.note("a", 1), "before")
+        self.add(self.note("b"))
+        self.add(self.note("c", 3))
+        here = self.fire()
+        fired = self.successResultOf(self.dispatcher.fire_event("event"))
+        self.assertEqual(list(fired), list(here))
+        self.assertIsInstance(here, EventResult)
+        self.assertEqual((fired.event, fired.details), (here.event, here.details))
+
+    def test_matching(self) -> None:
+        """Handlers are picked by their match specs."""
+        self.add(self.note("bob"), user="bob")
+        self.add(self.note("long"), user=where(lambda name: len(name) > 3))
+        self.fire(user="bob", action="create")
+        self.fire(user="alice")
+        self.assertEqual(["bob", "long"], [name for name, _ in self.called])
+        self.assertRaises(UnknownKeywordError, self.fire, role="admin")
+
+    def test_times(self) -> None:
+        """N-shot handlers are called N times, of whichever threads."""
+        self.add(self.note("five"), times=5)
+        threads = [threading.Thread(target=self.fire) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(5, len(self.called))
+        self.assertEqual([], list(self.dispatcher.handlers()))
+
+    def test_several_threads(self) -> None:
+        """Events of several threads run at the same time: none waits for another."""
+        together = threading.Barrier(3)
+        self.add(lambda event: together.wait(10))
+        results: list[Any] = []
+        threads = [threading.Thread(target=lambda: results.append(self.fire())) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([()] * 3, [result.failures for result in results])
+
+    def test_counts(self) -> None:
+        """Calls and events are counted."""
+        self.add(self.note("a"))
+        self.fire()
+        self.successResultOf(self.dispatcher.fire_event("event"))
+        self.assertEqual(2, self.dispatcher.handlers()[0].calls)
+        self.assertEqual(2, self.dispatcher.statistics()["events_fired"])
+
+    def test_dead_and_removed(self) -> None:
+        """Who has died, or is removed by a handler before it, is not called."""
+
+        def dies(event: Any) -> None:
+            self.called.append("dead")
+
+        self.dispatcher.add_event_handler(dies, "during")
+        del dies
+        numbers: list[int] = []
+        self.add(lambda event: self.dispatcher.remove_event_handler(numbers[0]) and None)
+        numbers.append(self.add(self.note("removed")))
+        self.assertEqual(1, len(self.fire()))
+        self.assertEqual([], self.called)
+        self.flushWarnings()
+
+    def test_nested(self) -> None:
+        """A handler may fire, here too, and see what was done so far."""
+
+        def again(event: int) -> Any:
+            if event:
+                return self.fire(event - 1).values
+            return [o.value for o in self.dispatcher.result_so_far()]
+
+        self.add(again)
+        self.assertEqual(((([None],),),), self.fire(2).values)
+
+    def test_too_deep(self) -> None:
+        """But not without end."""
+
+        def again(event: int) -> Any:
+            return self.fire(event + 1)
+
+        self.add(again, "before")
+        error = self.assertRaises(EventAbortedError, self.fire, 0)
+        while isinstance(error, EventAbortedError):
+            [failure] = error.failures
+            error = failure.value
+        self.assertIsInstance(error, EventNestingError)
+
+    def test_not_started(self) -> None:
+        """Nobody is called."""
+        stopped = EventDispatcher()
+        stopped.add_event_handler(self.note("a"), "during", use_weakref=False)
+        result = fire_here(stopped, "event", _thread=self.thread)
+        self.assertEqual(("new", []), (result.state, self.called))
+
+    def test_blocking_handlers(self) -> None:
+        """A handler for a thread of a pool is called here: this thread may block."""
+        pool = ThreadLimit(1)
+        self.add(in_thread(self.note("blocks", 1), pool))
+        self.assertEqual((1,), self.fire().values)
+        self.assertEqual([("blocks", threading.get_ident())], self.called)
+
+
+class FailureTests(HereTestCase):
+    """Handlers that fail."""
+
+    def test_veto(self) -> None:
+        """A failed ``before`` is raised here, with its cause; only what always runs still does."""
+
+        def refuse(event: Any) -> None:
+            raise PermissionError("no")
+
+        self.add(refuse, "before")
+        for phase in ("before", "during", "after"):
+            self.add(self.note(phase), phase)
+        error = self.assertRaises(EventAbortedError, self.fire)
+        self.assertIsInstance(error.__cause__, PermissionError)
+        self.assertEqual(["after"], [name for name, _ in self.called])
+        self.assertEqual(1, len(error.failures))
+
+    def test_later_failures(self) -> None:
+        """Others are logged, stand in the result, and stop nobody."""
+
+        def fails(event: Any) -> None:
+            raise ValueError("no")
+
+        self.add(fails)
+        self.add(self.note("next"))
+        result = self.fire()
+        self.assertEqual(1, len(result.failures))
+        self.assertEqual(["next"], [name for name, _ in self.called])
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.assertEqual(1, self.dispatcher.statistics()["handler_failures"])
+
+
+class WaitingTests(HereTestCase):
+    """Handlers that return a Deferred, or a coroutine."""
+
+    def test_deferreds(self) -> None:
+        """They end in the reactor's thread; what follows is called here again."""
+        threads: list[int] = []
+
+        async def coroutine(event: Any) -> int:
+            threads.append(threading.get_ident())
+            return await succeed(2)
+
+        self.add(lambda event: succeed(1), "before")
+        self.add(coroutine)
+        self.add(self.note("later"), "after")
+        self.assertEqual((1, 2, None), self.fire().values)
+        self.assertEqual([self.pump.run(threading.get_ident)], threads)
+        self.assertEqual([("later", threading.get_ident())], self.called)
+
+    def test_together(self) -> None:
+        """Those of a concurrent phase are waited for together, with one crossing."""
+        waiting: list[Deferred[int]] = [Deferred(), Deferred()]
+        for deferred in waiting:
+            self.add(lambda event, deferred=deferred: deferred)
+
+        async def release(event: Any) -> None:
+            for number, deferred in enumerate(waiting):
+                deferred.callback(number)
+
+        self.add(release)
+        self.assertEqual((0, 1, None), self.fire().values)
+        self.assertEqual(1, self.pump.crossings)
+
+    def test_one_after_the_other(self) -> None:
+        """Those of a sequential phase one by one, and none after a failure."""
+
+        async def first(event: Any) -> None:
+            self.called.append("first")
+
+        async def fails(event: Any) -> None:
+            raise ValueError("no")
+
+        for handler in (first, fails, first):
+            self.add(handler, "before")
+        self.assertRaises(EventAbortedError, self.fire)
+        self.assertEqual(["first"], self.called)
+        self.assertEqual(2, self.pump.crossings)
+
+    def test_time_limits(self) -> None:
+        """A handler's own, and the caller's; what hangs is cancelled."""
+        cancelled: list[Any] = []
+
+        def hangs(event: Any) -> Deferred[None]:
+            return Deferred(cancelled.append)
+
+        def advance(event: Any) -> Deferred[None]:
+            # In the reactor's thread, once the others wait.
+            done: Deferred[None] = Deferred()
+            self.pump.callFromThread(lambda: (self.clock.advance(10), done.callback(None)))
+            return done
+
+        self.add(hangs, timeout=3)
+        self.add(hangs)
+        self.add(advance)
+        result = self.fire(timeout=5)
+        self.assertEqual(2, len(cancelled))
+        seconds = [failure.value.seconds for failure in result.failures]
+        self.assertEqual([3, 5], seconds)
+        self.assertEqual(2, len(self.flushLoggedErrors(HandlerTimeoutError)))
+
+    def test_in_the_reactor_s_thread(self) -> None:
+        """There nothing can be waited for, and that is said."""
+        self.add(lambda event: succeed(1), "before")
+
+        def fire() -> Any:
+            try:
+                return self.fire()
+            except BaseException as error:  # noqa: BLE001 - for the test to look at
+                return error
+
+        self.assertIsInstance(self.pump.run(fire), ReactorThreadError)
+
+    def test_without_a_reactor(self) -> None:
+        """Nor where none runs."""
+        self.add(lambda event: succeed(1))
+        self.pump.stop()
+        self.assertRaises(NotRunningError, self.fire)
