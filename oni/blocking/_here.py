@@ -17,6 +17,7 @@ from oni.values import EventResult
 __all__ = ["fire_here"]
 
 _PATIENCE = 30.0  # seconds
+_MARGIN = 1.0  # seconds
 
 
 def fire_here(
@@ -61,11 +62,11 @@ def fire_here(
     """
 
     def wait(awaited: Sequence[Awaited]) -> Sequence[Any]:
-        limits = [each.timeout for each in awaited] + [timeout]
-        longest = None if None in limits else max(filter(None, limits))
-        margin = None if longest is None else longest + 1.0  # what is late is told by its own end
+        limits = [_shorter(each.timeout, timeout) for each in awaited]
+        # What is late is told by its own end; this is for a reactor that does not come round.
+        longest = None if None in limits else max(filter(None, limits)) + _MARGIN
         return list(
-            _thread.call("fire_here", margin, partial(_end_all, awaited, timeout, _thread))
+            _thread.call("fire_here", longest, partial(_end_all, awaited, timeout, _thread))
         )
 
     return dispatcher.fire_event_here(event, wait, **details)
@@ -83,16 +84,20 @@ def _end_all(
 def _end_of(awaited: Awaited, timeout: float | None, reactor: Any) -> Deferred[Any]:
     what = awaited.what
     ended = what if isinstance(what, Deferred) else Deferred.fromCoroutine(_await(what))
-    limits = [seconds for seconds in (awaited.timeout, timeout) if seconds is not None]
-    if limits:
+    seconds = _shorter(awaited.timeout, timeout)
+    if seconds is not None:
 
         def too_late(value: Any, seconds: float) -> Failure:
             if isinstance(value, Failure):
                 value.trap(CancelledError)
             return Failure(HandlerTimeoutError(awaited.handler, awaited.phase, seconds))
 
-        ended.addTimeout(min(limits), reactor, too_late)
+        ended.addTimeout(seconds, reactor, too_late)
     return ended
+
+
+def _shorter(*limits: float | None) -> float | None:
+    return min((seconds for seconds in limits if seconds is not None), default=None)
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

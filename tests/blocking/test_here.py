@@ -9,9 +9,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from oni.blocking import fire_here
+from oni.blocking import _here, fire_here
 from oni.dispatcher import EventDispatcher, ThreadLimit, in_thread, where
 from oni.errors import (
+    CallTimeoutError,
     EventAbortedError,
     EventNestingError,
     HandlerTimeoutError,
@@ -266,11 +267,8 @@ class WaitingTests(HereTestCase):
         def hangs(event: Any) -> Deferred[None]:
             return Deferred(cancelled.append)
 
-        def advance(event: Any) -> Deferred[None]:
-            # In the reactor's thread, once the others wait.
-            done: Deferred[None] = Deferred()
-            self.pump.callFromThread(lambda: (self.clock.advance(10), done.callback(None)))
-            return done
+        async def advance(event: Any) -> None:
+            self.clock.advance(10)
 
         self.add(hangs, timeout=3)
         self.add(hangs)
@@ -280,6 +278,13 @@ class WaitingTests(HereTestCase):
         seconds = [failure.value.seconds for failure in result.failures]
         self.assertEqual([3, 5], seconds)
         self.assertEqual(2, len(self.flushLoggedErrors(HandlerTimeoutError)))
+
+    def test_a_reactor_that_hangs(self) -> None:
+        """The wait has an end also where the reactor does not come to it."""
+        self.addCleanup(self.pump.hold())
+        self.add(lambda event: succeed(1), timeout=0.01)
+        self.patch(_here, "_MARGIN", 0.01)
+        self.assertRaises(CallTimeoutError, self.fire, timeout=100)
 
     def test_in_the_reactor_s_thread(self) -> None:
         """There nothing can be waited for, and that is said."""
@@ -296,5 +301,6 @@ class WaitingTests(HereTestCase):
     def test_without_a_reactor(self) -> None:
         """Nor where none runs."""
         self.add(lambda event: succeed(1))
+        self.fire()
         self.pump.stop()
         self.assertRaises(NotRunningError, self.fire)
