@@ -259,6 +259,14 @@ class FailureTests(RelayCase):
         self.turn()
         self.assertEqual((self.kept(), self.waiting()), (1, 0))
 
+    def test_given_up(self) -> None:
+        """What could not be admitted is given up: no row stays locked."""
+        self.ledger.error = LedgerUnavailableError("away")
+        self.put("k")
+        with mock.patch.object(SqlBatch, "give_up", autospec=True) as give_up:
+            self.start()
+        self.assertEqual(give_up.call_count, 1)
+
     def test_woken_while_the_ledger_is_away(self) -> None:
         """A wake does not make it ask a ledger that is away sooner."""
         self.ledger.error = LedgerUnavailableError("away")
