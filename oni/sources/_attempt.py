@@ -77,6 +77,7 @@ class Attempt:
         claim: The claim.
         begun: Whether the handler may have been called, or its instances are being loaded for it.
         started: Whether the dispatcher has called for it.
+        left_alone: Whether a newer program has to run it, and it goes back for that.
         ended: Fires with None when the ledger has been told what came of it.
     """
 
@@ -85,6 +86,7 @@ class Attempt:
         self.claim = claim
         self.begun = False
         self.started = False
+        self.left_alone = False
         self.ended: Deferred[None] = Deferred()
         self._tools = tools
         self._outcome: Deferred[Any] = Deferred()

@@ -172,9 +172,8 @@ class Life:
                 raise NotRunningError("the event sources are being stopped")
             taken = self._deliveries.take(claims)
             attempts = self._deliveries.of_keys(keys)
-            if attempts:
-                await gatherResults([seen(attempt.ended) for attempt in attempts])
-            elif not taken:
+            await gatherResults([seen(attempt.ended) for attempt in attempts])
+            if not taken and all(attempt.left_alone for attempt in attempts):
                 break
 
     # --- The end
