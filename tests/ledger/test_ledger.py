@@ -360,6 +360,17 @@ class LedgerTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(shown))
         self.assertEqual(pools["worker"].waiting, 1)
 
+    def test_threads(self) -> None:
+        """However long the database is locked, and whoever waits: so many threads there are."""
+        sizes: dict[str, int] = {}
+
+        def make(name: str, size: int) -> AtOnce:
+            sizes[name] = size
+            return AtOnce()
+
+        Ledger(Store(), interval=None, reactor=self.clock, make_threads=make, workers=2).start()
+        self.assertEqual(sizes, {"writer": 1, "worker": 2, "reader": 1})
+
     def test_refused_at_the_start(self) -> None:
         """A store that cannot keep the promise, or is damaged, is not started with."""
         self.get(self.ledger.stop())
