@@ -163,6 +163,7 @@ class SavepointTests(BlogCase):
                     session.begin_nested()
                     self.line(session, 10 * depth + place + 1)
         self.expect(*(("Line", (1, place), "created") for place in (10, 11, 20, 21, 22)))
+        self.assertEqual(list(map(len, self.heard)), [2, 3])
 
     def test_outer_savepoint_committed_with_open_ones(self) -> None:
         """A savepoint that is released releases what is open in it; the rest comes later."""
@@ -185,6 +186,22 @@ class SavepointTests(BlogCase):
             outer.commit()
             session.rollback()
         self.expect()
+
+    def test_outer_savepoint_fails_with_open_ones(self) -> None:
+        """A release that fails is over: savepoints afterwards are as before."""
+        with self.blog.sessions.begin() as session:
+            self.line(session, 1)
+            outer = session.begin_nested()
+            session.begin_nested()
+            with session.no_autoflush:
+                session.add(Line(page=1, place=1, text="b"))
+                self.assertRaises(sa.exc.IntegrityError, outer.commit)
+            outer.rollback()
+            with session.begin_nested():
+                self.line(session, 2)
+            self.line(session, 3)
+        self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
+        self.assertEqual(len(self.heard), 1)
 
     def test_watched_within_a_savepoint(self) -> None:
         """Whoever begins to watch within a savepoint follows it to its end."""
@@ -298,6 +315,19 @@ class VetoTests(BlogCase):
         self.add(Post(title="a"))
         self.expect(("Author", 1, "created"), ("Post", 1, "created"))
         self.assertEqual(self.blog.rows("SELECT name FROM author"), [("kept",)])
+
+    def test_savepoint_left_open_in_a_round(self) -> None:
+        """Or leave one open, which is released with the commit."""
+
+        def leave_open(session: Session, changes: Sequence[ModelChange]) -> None:
+            if changes[0].model.endswith("Post"):
+                session.begin_nested()
+                session.add(Author(name="ann"))
+
+        self.watch([Post, Author], before_commit=[leave_open])
+        self.add(Post(title="a"))
+        self.expect(("Author", 1, "created"), ("Post", 1, "created"))
+        self.assertEqual(self.blog.rows("SELECT name FROM author"), [("ann",)])
 
     def test_endless(self) -> None:
         """Ten rounds are enough; then the listeners are named."""

@@ -137,7 +137,6 @@ class Pending:
                     buffer.drop()
             if inner is savepoint:
                 break
-        self._announced = None
         if savepoint is not self._released:
             self._outer_commits = False
             return False
