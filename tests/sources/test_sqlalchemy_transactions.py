@@ -203,6 +203,26 @@ class SavepointTests(BlogCase):
         self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
         self.assertEqual(len(self.heard), 1)
 
+    def test_outer_savepoint_fails_after_an_inner_one(self) -> None:
+        """What was changed before it is told of, though it was rolled back in its release."""
+        inner: Any = None
+
+        def spoil(session: Session, ended: Any) -> None:
+            if ended is inner:
+                session.add(Line(page=1, place=1, text="b"))
+
+        sa.event.listen(self.blog.sessions, "after_transaction_end", spoil)
+        with self.blog.sessions.begin() as session:
+            self.line(session, 1)
+            session.expunge_all()
+            outer = session.begin_nested()
+            inner = session.begin_nested()
+            self.line(session, 2)
+            self.assertRaises(sa.exc.IntegrityError, outer.commit)
+            outer.rollback()
+            self.line(session, 3)
+        self.expect(("Line", (1, 1), "created"), ("Line", (1, 3), "created"))
+
     def test_watched_within_a_savepoint(self) -> None:
         """Whoever begins to watch within a savepoint follows it to its end."""
         self.blog.sources = self.blog.new_sources()
@@ -316,18 +336,24 @@ class VetoTests(BlogCase):
         self.expect(("Author", 1, "created"), ("Post", 1, "created"))
         self.assertEqual(self.blog.rows("SELECT name FROM author"), [("kept",)])
 
-    def test_savepoint_left_open_in_a_round(self) -> None:
-        """Or leave one open, which is released with the commit."""
+    def test_savepoint_left_open(self) -> None:
+        """A listener or source that leaves one open is refused."""
 
-        def leave_open(session: Session, changes: Sequence[ModelChange]) -> None:
-            if changes[0].model.endswith("Post"):
-                session.begin_nested()
-                session.add(Author(name="ann"))
+        def leave_open(*args: Any) -> None:
+            sessions[0].begin_nested()
 
-        self.watch([Post, Author], before_commit=[leave_open])
-        self.add(Post(title="a"))
-        self.expect(("Author", 1, "created"), ("Post", 1, "created"))
-        self.assertEqual(self.blog.rows("SELECT name FROM author"), [("ann",)])
+        def keep(session: Session, changes: Sequence[ModelChange]) -> None:
+            sessions[:] = [session]
+
+        sessions: list[Session] = []
+        self.blog.sources.register_model_event_source(Author, leave_open)
+        self.watch([Post], before_commit=[keep])
+        with self.assertRaisesRegex(LedgerTransactionError, "savepoint open"):
+            self.add(Author(name="ann"))
+        self.watch([Post], before_commit=[leave_open])
+        with self.assertRaisesRegex(LedgerTransactionError, "savepoint open"):
+            self.add(Post(title="a"))
+        self.expect()
 
     def test_endless(self) -> None:
         """Ten rounds are enough; then the listeners are named."""
@@ -421,6 +447,30 @@ class OthersTests(BlogCase):
         )
         endless = True
         self.assertRaises(ChangeRoundsError, self.add, Post(title="b"))
+
+    def test_commit_again(self) -> None:
+        """Whoever commits again after another listener failed has each change told of once."""
+        heard, listener = recorder()
+        self.watch(before_commit=[listener])
+        fails = [True]
+
+        def fail(session: Session) -> None:
+            if fails.pop():
+                raise ValueError("not now")
+
+        sa.event.listen(self.blog.sessions, "before_commit", fail)
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            self.assertRaises(ValueError, session.commit)
+            for title, end in (("b", "commit"), ("c", "rollback")):
+                savepoint = session.begin_nested()
+                session.add(Post(title=title))
+                session.flush()
+                getattr(savepoint, end)()
+            fails.append(False)
+            session.commit()
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
+        self.assertEqual(heard, [[("Post", 1, "created")], [("Post", 2, "created")]])
 
     def test_failed_after_our_turn(self) -> None:
         """What was admitted goes with the commit that fails after it."""
@@ -720,6 +770,34 @@ class SourceTests(BlogCase):
         self.watch([])
         self.assertRaises(ValueError, self.add, Post(title="a"))
         self.assertEqual(self.blog.rows("SELECT * FROM post"), [])
+
+    def test_without_sources(self) -> None:
+        """Rows of models without sources are not loaded again for nothing."""
+        self.watch()
+        asked: list[str] = []
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            session.expunge_all()
+
+            def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+                asked.append(statement.split()[0])
+
+            sa.event.listen(self.blog.engine, "before_cursor_execute", note)
+            session.commit()
+        self.assertEqual(set(asked), {"INSERT"})
+
+    def test_row_gone(self) -> None:
+        """Sources are not called for a row that is gone behind the session's back."""
+        seen: list[Any] = []
+        self.blog.sources.register_model_event_source(object, seen.append)
+        self.watch()
+        with self.blog.sessions.begin() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            session.connection().execute(sa.delete(Post.__table__))
+            session.expire_all()
+        self.assertEqual(seen, [])
 
     def test_class_below(self) -> None:
         """Sources of a class hear of those below it."""
