@@ -140,12 +140,14 @@ for place, handler in ipairs(wanted.handlers) do
       local text = redis.call('HGET', P .. 'e:' .. key, 'd:' .. handler)
       local row = ours(text)
       if event and row and row[STATE] == 'pending' and not is_touched[key] then
-        if row[CRASHES] > 0 and taken > 0 then stop = true; break end
+        -- What has outlived an owner comes alone. Who has more to choose from sees to that itself.
+        local suspect = row[CRASHES] > 0 and #wanted.touched == 0
+        if suspect and taken > 0 then stop = true; break end
         given[#given + 1] = key
         taken = taken + 1
         found[#found + 1] = {handler, key, text, event[2],
           redis.call('GET', P .. 'p:' .. key) or ''}
-        alone = row[CRASHES] > 0
+        alone = suspect
         if alone then stop = true; break end
       end
     end

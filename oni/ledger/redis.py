@@ -162,7 +162,7 @@ class RedisStore:
             with self._begin(truths) as transaction:
                 yield transaction
         except LostGuessError as error:
-            self._told.truths = error.truths
+            self._told.truths = {**truths, **error.truths}
             raise
 
     @contextmanager
