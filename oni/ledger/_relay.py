@@ -251,9 +251,7 @@ class Relay:
             self._count(await self._ledger.admit(events))
         except _LATER:
             raise
-        except Exception:
-            if len(events) == 1:
-                raise
+        except Exception:  # noqa: BLE001 - one of them may be the reason, and which it is matters
             return await self._admit_each(events)
         return {}
 

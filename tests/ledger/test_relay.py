@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,6 +27,29 @@ class ReactorClock(Clock):
     def callFromThread(self, function: Any, *args: Any) -> None:
         """Call it in the next turn."""
         self.callLater(0, function, *args)
+
+
+class Late:
+    """Runs each function within the call, and tells later what came of it."""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[Deferred[Any], Deferred[Any]]] = []
+
+    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        """Run it."""
+        told: Deferred[Any] = Deferred()
+        self._answers.append((execute(function), told))
+        return told
+
+    def tell(self) -> None:
+        """Tell what is known so far."""
+        answers, self._answers = self._answers, []
+        for answer, told in answers:
+            answer.chainDeferred(told)
+
+    def stop(self) -> Deferred[None]:
+        """There is nothing to wait for."""
+        return succeed(None)
 
 
 class SometimesLedger(Ledger):
@@ -152,20 +175,18 @@ class LookTests(RelayCase):
 
     def test_woken_while_it_looks(self) -> None:
         """What is put while it looks, and woken for, is not left to the next time."""
-        threads = WhenTold()
+        threads = Late()
         self.relay = self.make(make_threads=lambda name, size: threads)
         self.relay.start()
-        threads.go()  # it is open
-        self.turn()
-        threads.go()  # it has seen nothing
+        threads.tell()  # it is open, and nothing was there to be seen
         self.put("k")
         self.outbox.wake()
         for _ in range(10):
             self.turn()
-            threads.go()
+            threads.tell()
         self.assertEqual(self.kept(), 1)
         self.relay.stop()
-        threads.go()
+        threads.tell()
 
     def test_in_batches(self) -> None:
         """Many are taken in batches, in order, without a pause in between."""
@@ -194,7 +215,9 @@ class LookTests(RelayCase):
     def test_stopped(self) -> None:
         """After the stop nothing is taken, nobody waits for a timer, and a wake does nothing."""
         self.start()
-        self.get(self.relay.stop())
+        with mock.patch.object(self.outbox, "relayed_by") as relayed_by:
+            self.get(self.relay.stop())
+        relayed_by.assert_called_once_with(None)
         self.put("k")
         self.relay.wake()
         self.outbox.wake()
@@ -219,13 +242,16 @@ class LookTests(RelayCase):
         self.relay.start()
         for _ in range(3):  # it is open, has measured, and has taken the first batch
             threads.go()
-        stopped = self.relay.stop()
-        self.assertNoResult(stopped)
-        for _ in range(10):
-            self.turn()
-            threads.go()
+        at_the_close: list[int] = []
+        with mock.patch.object(self.outbox, "close", lambda: at_the_close.append(self.waiting())):
+            stopped = self.relay.stop()
+            self.assertNoResult(stopped)
+            for _ in range(10):
+                self.turn()
+                threads.go()
         self.successResultOf(stopped)
         self.assertEqual((self.kept(), self.waiting()), (64, 36))
+        self.assertEqual(at_the_close, [36])
 
 
 class FailureTests(RelayCase):
@@ -334,12 +360,15 @@ class FailureTests(RelayCase):
 
     def test_the_ledger_goes_away_in_between(self) -> None:
         """While each one is tried the ledger may go away: then nothing lies aside."""
-        self.ledger.refused = frozenset({"a"})
-        self.put("a", "b")
-        answers = [ZeroDivisionError(), ZeroDivisionError(), LedgerUnavailableError("away")]
-        with mock.patch.object(self.ledger, "admit", lambda events: fail(answers.pop(0))):
+        self.put("a", "b", "c")
+        answers: list[Deferred[Any]] = [
+            fail(ZeroDivisionError()),
+            succeed(["admitted"]),
+            fail(LedgerUnavailableError("away")),
+        ]
+        with mock.patch.object(self.ledger, "admit", lambda events: answers.pop(0)):
             self.start()
-        self.assertEqual((answers, self.waiting()), ([], 2))
+        self.assertEqual((answers, self.waiting()), ([], 3))
         self.assertEqual(self.relay.statistics()["aside"], 0)
 
 
