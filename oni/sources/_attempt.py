@@ -142,6 +142,7 @@ class Attempt:
         elif not self.begun and outcome.check(CancelledError):
             self._tools.counted["released"] += 1
             await self._insist(lambda: self._tools.ledger.release([self.claim]))
+            return None  # nobody has failed
         else:
             await self._fail(outcome, self._is_final)
         return outcome

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -207,6 +207,8 @@ class Deliveries:
         except EventAbortedError as error:
             for failure in error.failures:  # the dispatcher leaves them to whoever fires
                 _log.failure("A handler failed in phase {phase}", failure, phase=error.phase)
+        except CancelledError:
+            pass  # the dispatcher has been stopped, and its time was over
         finally:
             del self._firing[id(event)]
         for attempt in attempts:
