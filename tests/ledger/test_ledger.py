@@ -254,6 +254,7 @@ class LedgerTests(SynchronousTestCase):
             with self.assertRaises(ValueError):
                 self.ledger.resolve("mail", "k", "done", who)
         self.get(self.ledger.release([claim]))
+        self.get(self.ledger.admit([event("l")]))
         for limit in (0, -1):
             self.assertEqual(self.get(self.ledger.claim(["mail"], limit)), [])
 
