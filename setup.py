@@ -44,6 +44,7 @@ DEVELOPMENT = {
     "test": [
         "SQLAlchemy[asyncio]>=2",
         "aiosqlite>=0.20",
+        "asyncpg>=0.30",
         "build>=1.2",
         "cent>=5.2",
         "centrifuge-python>=0.7",
