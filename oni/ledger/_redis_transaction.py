@@ -428,7 +428,7 @@ class RedisTransaction(LedgerTransaction):
 
 def is_full(text: str) -> bool:
     """Say whether a server's answer means that it has no room."""
-    return "OOM command not allowed" in text
+    return "command not allowed when used memory" in text
 
 
 def _written(key: str, entry: Entry, arguments: list[bytes]) -> dict[str, Any]:
