@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -29,6 +30,7 @@ __all__ = ["Relay"]
 _log = Logger()
 
 _LONGEST_DELAY = 30.0  # seconds
+_PATIENCE = 10.0
 # What says nothing of an event, but of the ledger: it is tried again.
 _LATER = (
     LedgerBusyError,
@@ -124,7 +126,9 @@ class Relay:
         """End what is under way, and close the outbox. What waits, waits for the next one.
 
         Returns:
-            A Deferred that fires with None when it is closed.
+            A Deferred that fires with None when it is closed. Where a database does not answer
+            for 10 seconds, that is logged, and its thread is left behind: it ends with the
+            process.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -134,11 +138,26 @@ class Relay:
             return
         self._outbox.relayed_by(None)
         self._rouse()
+        ended: Deferred[None] = Deferred()
+        timer = self._clock.call_later(_PATIENCE, self._leave_behind, ended)
+        Deferred.fromCoroutine(self._end(thread)).addBoth(self._tell_end, ended, timer)
+        await ended
+
+    async def _end(self, thread: RunsElsewhere) -> None:
         if self._life is not None:
             await self._life
         closed = thread.run(self._outbox.close)
         await thread.stop()
         await closed
+
+    def _tell_end(self, result: Any, ended: Deferred[None], timer: IDelayedCall) -> None:
+        if timer.active():  # else nobody waits for it any more
+            timer.cancel()
+            ended.callback(result)  # a Failure is an errback
+
+    def _leave_behind(self, ended: Deferred[None]) -> None:
+        _log.error("The relay is stopped in the middle: a database does not answer")
+        ended.callback(None)
 
     def wake(self) -> None:
         """Look at the outbox soon. Any thread may call it; it never fails."""

@@ -254,6 +254,49 @@ class LookTests(RelayCase):
         self.assertEqual(at_the_close, [36])
 
 
+class HungTests(RelayCase):
+    """A database that does not answer any more."""
+
+    def setUp(self) -> None:
+        """Let the relay be in the middle of a look, and stop it."""
+        super().setUp()
+        self.threads = Late()
+        self.relay = self.make(make_threads=lambda name, size: self.threads)
+        self.relay.start()
+        self.threads.tell()  # it is open, and waits for what is there to be seen
+        self.stopped = self.relay.stop()
+
+    def test_left_behind(self) -> None:
+        """The stop does not wait for it for ever, and says so."""
+        self.clock.advance(9.9)
+        self.assertNoResult(self.stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(self.stopped)
+
+    def test_just_in_time(self) -> None:
+        """Where it answers in time, everything ends well, and no timer is left."""
+        self.clock.advance(9.9)
+        for _ in range(5):
+            self.threads.tell()
+        self.successResultOf(self.stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_late(self) -> None:
+        """What it answers after that, a failure, too, is nobody's business."""
+        self.clock.advance(10.0)
+        with mock.patch.object(self.outbox, "close", side_effect=LedgerUnavailableError("cut")):
+            for _ in range(5):
+                self.threads.tell()
+        self.successResultOf(self.stopped)
+
+    def test_a_failure_while_closing(self) -> None:
+        """A failure in time is told."""
+        with mock.patch.object(self.outbox, "close", side_effect=LedgerUnavailableError("cut")):
+            for _ in range(5):
+                self.threads.tell()
+        self.failureResultOf(self.stopped, LedgerUnavailableError)
+
+
 class FailureTests(RelayCase):
     """What goes wrong, and what becomes of it."""
 
