@@ -92,7 +92,8 @@ class Threads:
             function from being called, or forgets the answer.
         """
         call = _Call(function)
-        call.done = done = Deferred(lambda _: self._give_up(call))
+        done: Deferred[Any] = Deferred(lambda _: self._give_up(call))
+        call.done = done
         if self._stopped is not None:
             done.errback(NotRunningError("the ledger has stopped"))
         elif self._under_way >= self._limit:
