@@ -138,6 +138,18 @@ class Line(Base):
     text: Mapped[str]
 
 
+class Node(Base):
+    """Has another one, which is written down by a statement of its own."""
+
+    __tablename__ = "node"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+    counted: Mapped[int] = mapped_column(default=0, onupdate=sa.text("counted + 1"))
+    next_id: Mapped[int | None] = mapped_column(sa.ForeignKey("node.id"))
+    next: Mapped[Node | None] = relationship(remote_side=[id], post_update=True)
+
+
 class Blog:
     """A database, a ledger in it, and event sources.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,6 +93,17 @@ class SavepointTests(BlogCase):
                     pass
         self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
         self.assertEqual(self.blog.rows("SELECT text FROM line ORDER BY place")[0], ("a",))
+
+    def test_rolled_back_by_an_error_after_some_rows(self) -> None:
+        """Rows that a flush had written before it failed are not told of."""
+        self.watch([Author])
+        with self.blog.sessions.begin() as session:
+            try:
+                with session.begin_nested():
+                    session.add(Author(name="ann", posts=[Post(title=None)]))
+            except sa.exc.IntegrityError:
+                self.line(session, 1)
+        self.expect(("Line", (1, 1), "created"))
 
     def test_in_each_other(self) -> None:
         """A savepoint that is rolled back takes those along that were released in it."""
@@ -263,8 +276,8 @@ class VetoTests(BlogCase):
         with self.blog.sessions() as session:
             post = Post(title="bad")
             session.add(post)
-            self.assertRaises(ValueError, session.commit)
-            self.assertRaises(ValueError, session.commit)
+            for _ in range(12):
+                self.assertRaises(ValueError, session.commit)
             post.title = "good"
             session.commit()
         (change,) = self.expect(("Post", 1, "created"))
@@ -575,6 +588,26 @@ class WatchTests(BlogCase):
         self.add(Post(title="a"))
         self.expect(("Post", 1, "created"))
         self.assertEqual(len(heard), 1)
+
+    def test_removed_with_a_session_open(self) -> None:
+        """Who watches no more is told nothing more of a session, and keeps nothing of it."""
+        first = self.watch()
+        other = self.blog.new_sources()
+        self.addCleanup(watch(self.blog.sessions, other, [Post]).remove)
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            first.remove()
+            post = Post(title="b")
+            session.add(post)
+            session.flush()
+            kept = weakref.ref(sa.inspect(post))
+            session.expunge(post)
+            del post
+            gc.collect()
+            self.assertIsNone(kept())
+            session.commit()
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
 
     def test_again_after_removal(self) -> None:
         """What was removed can be watched again."""
