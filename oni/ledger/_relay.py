@@ -119,6 +119,8 @@ class Relay:
             raise
         for warning in warnings:
             _log.warn("The outbox: {warning}", warning=warning)
+        if self._thread is not thread:
+            return  # it was stopped meanwhile
         self._outbox.relayed_by(self.wake)
         self._life = Deferred.fromCoroutine(self._live(thread))
 
@@ -187,18 +189,17 @@ class Relay:
     # --- When it looks
 
     async def _live(self, thread: RunsElsewhere) -> None:
-        while self._thread is not None:
+        while self._thread is thread:
             try:
                 await self._look(thread)
             except Exception:  # noqa: BLE001 - the next look may be better
                 self._failed(Failure())
             else:
                 self._succeeded()
-            await self._sleep()
+            if self._thread is thread and (self._failures or not self._is_woken):
+                await self._sleep()
 
     async def _sleep(self) -> None:
-        if self._thread is None or (self._is_woken and not self._failures):
-            return
         delay = self._interval
         if self._failures:
             delay = max(delay, min(_LONGEST_DELAY, 2.0 ** min(self._failures - 1, 10)))
@@ -240,7 +241,7 @@ class Relay:
         """Take what there is, batch by batch, and know how much is left."""
         self._is_woken = False
         await self._measure(thread)
-        while self._thread is not None and self._seen.waiting:
+        while self._thread is thread and self._seen.waiting:
             size = await self._take(thread)
             is_all = size < self._limit
             if is_all or self._clock.seconds() - self._measured_at >= self._interval:

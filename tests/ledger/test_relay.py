@@ -296,6 +296,38 @@ class HungTests(RelayCase):
                 self.threads.tell()
         self.failureResultOf(self.stopped, LedgerUnavailableError)
 
+    def test_started_meanwhile(self) -> None:
+        """One that is started again does not live twice when the old database answers at last."""
+        self.clock.advance(10.0)
+        self.successResultOf(self.stopped)
+        self.ledger.asked.clear()
+        old, self.threads = self.threads, Late()
+        self.relay.start()
+        for _ in range(3):
+            self.threads.tell()
+            self.turn()
+        for _ in range(3):
+            old.tell()
+            self.turn()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "one of them sleeps")
+        self.relay.stop()
+
+    def test_stopped_while_it_opens(self) -> None:
+        """One that is stopped before it was open never begins, and nobody wakes it."""
+        threads = Late()
+        relay = self.make(make_threads=lambda name, size: threads)
+        relay.start()
+        stopped = relay.stop()
+        self.put("k")
+        for _ in range(5):
+            threads.tell()
+        self.successResultOf(stopped)
+        self.assertEqual(self.waiting(), 1)
+        with mock.patch.object(relay, "wake") as wake:
+            self.outbox.wake()
+        wake.assert_not_called()
+        self.assertIsNone(self.outbox._wake)
+
 
 class FailureTests(RelayCase):
     """What goes wrong, and what becomes of it."""
