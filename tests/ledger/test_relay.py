@@ -41,6 +41,11 @@ class Late:
         self._answers.append((execute(function), told))
         return told
 
+    @property
+    def untold(self) -> int:
+        """How many answers nobody knows yet."""
+        return len(self._answers)
+
     def tell(self) -> None:
         """Tell what is known so far."""
         answers, self._answers = self._answers, []
@@ -309,6 +314,7 @@ class HungTests(RelayCase):
         for _ in range(3):
             old.tell()
             self.turn()
+        self.assertEqual(old.untold, 0)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1, "one of them sleeps")
         self.relay.stop()
 
