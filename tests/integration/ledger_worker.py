@@ -9,8 +9,8 @@ the next line of its input it does the work, says what came of it, and ends.
 
 ``... die``: as ``work``, and the work kills the process.
 
-What it says is JSON, a line each. The work is a row in the table ``effect``. Where the database is
-away it says so, and tries again.
+What it says is JSON, a line each. The work is a row in the table, or the list, ``effect``. Where
+the database is away it says so, and tries again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from twisted.internet.threads import deferToThread
 
 from oni.errors import LedgerUnavailableError, StaleClaimError
 from oni.ledger import Ledger, store_for
+from oni.ledger.redis import RedisEffects
 from oni.values import Claim
 
 HANDLERS = ("mail",)
@@ -40,12 +41,15 @@ def say(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def effect_of(claim: Claim, mode: str) -> Callable[[sa.Connection], None]:
+def effect_of(claim: Claim, mode: str) -> Callable[[Any], None]:
     """Give the work."""
 
-    def work(connection: sa.Connection) -> None:
+    def work(connection: sa.Connection | RedisEffects) -> None:
         if mode == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(connection, RedisEffects):
+            connection.queue("RPUSH", "effect", claim.key)
+            return
         connection.execute(
             sa.text("INSERT INTO effect (name) VALUES (:name)"), {"name": claim.key}
         )
