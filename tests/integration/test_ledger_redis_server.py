@@ -217,6 +217,23 @@ def test_somebody_else_was_faster(make: Callable[..., RedisStore]) -> None:
     assert admissions == ["conflict"], "the other one has another payload"
 
 
+def test_another_owner_with_the_same_token(
+    make: Callable[..., RedisStore], redis_client: redis.Redis
+) -> None:
+    """A server that forgot a claim gives its token again; it is only the new owner's then."""
+    store = make()
+    admit(store, "k")
+    (mine,) = claim(store)
+    name = f"oni:{{{store.namespace}}}:e:k"
+    kept = redis_client.hget(name, "d:mail")
+    redis_client.hset(name, "d:mail", kept.replace(ONE, TWO))
+    with pytest.raises(StaleClaimError), store.transaction() as transaction:
+        transaction.complete(mine)
+    (answer,) = perform(store, [lambda transaction: transaction.complete(mine)])
+    assert answer.check(StaleClaimError)
+    assert counted(store) == {"running": 1}
+
+
 # --- Effects
 
 
