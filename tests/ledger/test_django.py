@@ -22,6 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import (
     ForkedProcessError,
+    LedgerCorruptError,
+    LedgerFullError,
     LedgerTransactionError,
     LedgerUnavailableError,
     LedgerUrlError,
@@ -538,8 +540,31 @@ class ThreadTests(AliasCase):
         self.assertIn("nonsense", str(caught.exception))
 
 
-class PathTests(AliasCase):
-    """What is beside the database."""
+class FileTests(AliasCase):
+    """The file, and what is beside it."""
+
+    def test_no_room(self) -> None:
+        """Where there is no room that is said, nothing is changed, and it works again later."""
+        cursor = connections[self.alias].cursor()
+        cursor.execute("PRAGMA page_count")
+        cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0] + 2}")
+        big = LedgerEvent("big", payload=bytes(60_000))
+        for _ in range(2):
+            with self.assertRaises(LedgerFullError), self.store.transaction() as kept:
+                kept.admit(big)
+        self.assertEqual(self.count(), 0)
+        cursor.execute("PRAGMA max_page_count = 1000000")
+        with self.store.transaction() as kept:
+            self.assertEqual(kept.admit(big), "admitted")
+
+    def test_damaged(self) -> None:
+        """A file that is no database any more is refused by name, and left as it is."""
+        self.store.close()
+        connections[self.alias].close()
+        self.folder.path.write_bytes(b"no database" * 1000)
+        error = self.assertRaises(LedgerCorruptError, self.store.open)
+        self.assertIn(f"sqlite3 '{self.folder.path}' .recover", str(error))
+        self.assertEqual(self.folder.path.read_bytes(), b"no database" * 1000)
 
     def test_owners(self) -> None:
         """The files that say who lives are beside it, and are gone with them."""
