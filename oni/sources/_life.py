@@ -178,6 +178,10 @@ class Life:
 
     # --- The end
 
+    def hold(self) -> None:
+        """Look for nothing more. What runs goes on, and so does what is asked for by key."""
+        self._loop.stop()
+
     async def close(self, timeout: float | None) -> None:
         """Claim nothing more, wait for what runs, and close the ledger."""
         if self._is_closing:

@@ -92,6 +92,23 @@ class LifeTests(SourcesTestCase):
         self.get(stopped)
         self.assertEqual(self.states("1:g1"), {"n": "done"})
 
+    def test_hold(self) -> None:
+        """Held, they begin nothing by themselves, but what somebody waits for; then they stop."""
+        self.sources.hold()  # which is nothing where they have not started
+        self.start()
+        self.sources.register_group_handler("", self.note(), name="n")
+        self.clock.settle()
+        self.sources.hold()
+        self.get(self.sources.only_new_events([event("g", 1)]))
+        self.clock.pass_time(10)
+        self.assertEqual(self.states("1:g1"), {"n": "pending"})
+        self.process(2)
+        self.assertEqual(self.called, ["1:g2"])
+        self.get(self.sources.stop())
+        self.start()
+        self.clock.settle()
+        self.assertEqual(self.called, ["1:g2", "1:g1"])
+
     def test_wrong_time_limit(self) -> None:
         """A time limit that is none is refused."""
         for timeout in (0, -1, float("inf")):

@@ -178,8 +178,12 @@ class SourcesService(Service):
     # --- Stop
 
     def end_by(self, seconds: float) -> None:
-        """Let the next stop end when it is so late on the reactor's clock."""
+        """Let the next stop end when it is so late on the reactor's clock, and begin nothing new.
+
+        What is admitted until the stop is left to others, but for what is waited for.
+        """
         self._ends_at = seconds
+        self.sources.hold()
 
     def stopService(self) -> Deferred[None]:
         """Claim nothing more, wait for handlers, give back what was not begun, close the ledger.
