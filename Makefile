@@ -4,8 +4,11 @@
 RUN_EXTRAS = server,zcml
 TEST_EXTRAS = all,dev
 
-# How long `make soak` feeds the parsers with nonsense.
+# How long `make soak` feeds the parsers with nonsense, and for how many keys it kills workers.
 SOAK_SECONDS = 600
+SOAK_KEYS = 10000
+SOAK_KILLS = 500
+SOAK_SEEDS = 3
 
 .PHONY: help run test bench soak conformance docs clean
 
@@ -36,6 +39,9 @@ bench:
 soak:
 	@tools/venv.sh $(TEST_EXTRAS)
 	@.venv/bin/python -m tests.fuzz --seconds $(SOAK_SECONDS)
+	@tools/debian_packages.sh
+	@.venv/bin/python -m tests.integration.kill_harness --runs $(SOAK_SEEDS) \
+		--keys $(SOAK_KEYS) --kills $(SOAK_KILLS) --stops 10 --restarts 5 --patience 600
 
 conformance:
 	@tools/venv.sh $(TEST_EXTRAS)

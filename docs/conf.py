@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import pkgutil
 from pathlib import Path
 
@@ -48,13 +49,37 @@ napoleon_use_ivar = True
 
 API = Path(__file__).parent / "reference" / "api"
 DOOR = "oni.twisted_event_dispatcher"
+DJANGO = ["oni", "sources", "django"]
+FOUND_BY_DJANGO = {"admin", "apps", "management", "migrations", "models"}
 
 
 def public_modules() -> list[str]:
     """Give the dotted name of every public module, the door first."""
     found = pkgutil.walk_packages(oni.__path__, "oni.", onerror=lambda name: None)
-    names = [item.name for item in found if not any(p[0] == "_" for p in item.name.split("."))]
+    names = [item.name for item in found if _is_told(item.name.split("."))]
     return sorted(names, key=lambda name: (name != DOOR, name))
+
+
+def _is_told(parts: list[str]) -> bool:
+    """Say whether a module is told of: not if it is private, or there for Django to find."""
+    private = any(part[0] == "_" for part in parts)
+    return not private and not (parts[:3] == DJANGO and {*parts[3:]} & FOUND_BY_DJANGO)
+
+
+def told_elsewhere(name: str) -> str:
+    """Give those names of a module that another public one tells of, which holds them."""
+    if name == DOOR:
+        return ""
+    public = set(public_modules())
+    module = importlib.import_module(name)
+    found = []
+    for each in module.__all__:
+        home = getattr(getattr(module, each), "__module__", None) or name
+        while home and home not in public:
+            home = home.rpartition(".")[0]
+        if home not in ("", name) and each in importlib.import_module(home).__all__:
+            found.append(each)
+    return ", ".join(found)
 
 
 def write_api_pages() -> None:
@@ -65,9 +90,11 @@ def write_api_pages() -> None:
         title = f"``{name}``"
         # What the door hands on is told where it is at home, and named here.
         index = "   :no-index:\n" if name == DOOR else ""
+        others = told_elsewhere(name)
+        excluded = f"   :exclude-members: {others}\n" if others else ""
         wanted[API / f"{name}.rst"] = (
             f"{title}\n{'=' * len(title)}\n\n"
-            f".. automodule:: {name}\n   :imported-members:\n   :members:\n{index}"
+            f".. automodule:: {name}\n   :imported-members:\n   :members:\n{index}{excluded}"
         )
     for path in set(API.glob("*.rst")) - set(wanted):
         path.unlink()

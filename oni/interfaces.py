@@ -702,7 +702,9 @@ class ILedger(Interface):
             fails, and nothing is: with the work's own failure, with
             :class:`oni.errors.StaleClaimError` if the delivery was taken away meanwhile, or with
             :class:`oni.errors.LedgerTransactionError` if the work has ended the transaction.
-            After a failure of the work's own the caller calls :meth:`fail`.
+            After a failure of the work's own the caller calls :meth:`fail`. Cancelling it keeps
+            work that has not begun from beginning. What has begun goes on in its thread, and is
+            kept if nobody has taken the delivery away by then; another thread takes its place.
         """
 
     def fail(

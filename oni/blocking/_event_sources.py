@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import cast
 
-from zope.interface.verify import verifyObject
+from zope.interface.exceptions import DoesNotImplement
 
 from oni.blocking._face import Face
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
@@ -45,7 +45,8 @@ class BlockingEventSources(Face):
             zope.interface.exceptions.Invalid: ``sources`` are none.
             InvalidTimeoutError: ``timeout`` is not a positive number.
         """
-        verifyObject(IEventSources, sources)
+        if not IEventSources.providedBy(sources):  # which may get their ledger later
+            raise DoesNotImplement(IEventSources, sources)
         super().__init__(timeout, thread=thread)
         self._sources = sources
 

@@ -31,7 +31,7 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 @click.pass_context
 @daemon_options
 def doctor(ctx: click.Context, target: Target, as_json: bool) -> int:
-    """Look at this machine, at the settings file given by --config, and at a running daemon.
+    """Look at this machine, at the settings of --config and their ledger, and at a daemon.
 
     Each row is ok, a warning or an error, with what to do. The exit code is 1 if there is an
     error. A daemon that does not answer is an error only if --url or ONI_URL names it. To look at

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from oni.command._doctor_ledger import look_at_ledger
 from oni.command._doctor_rows import Row, error, fine, warning
 from oni.command._failures import CommandError
 from oni.command._token import secret_of
@@ -46,6 +47,7 @@ def look_at_settings(settings: Settings, path: str) -> Iterator[Row]:
     yield from _origin_rows(settings)
     yield from _open_rows(settings)
     yield _backend_row(settings)
+    yield from look_at_ledger(settings)
 
 
 def _secrets(settings: Settings) -> dict[str, str]:

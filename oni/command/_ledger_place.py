@@ -20,7 +20,7 @@ from oni.errors import LedgerBusyError, LedgerUnavailableError, OniError
 from oni.interfaces import ILedgerStore
 from oni.ledger import store_for
 
-__all__ = ["LedgerPlace", "ledger_options", "operator"]
+__all__ = ["LedgerPlace", "file_of", "ledger_options", "operator"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_NAME = 255  # bytes of who decides
@@ -106,13 +106,20 @@ def _store(url: str, namespace: str) -> ILedgerStore:
     if url == "memory:":
         raise CommandError("a ledger in memory is seen by nobody but the process that has it")
     store = store_for(url, namespace)
-    if url.startswith("sqlite"):
-        import sqlalchemy as sa
-
-        path = sa.make_url(url).database
-        if path and path != ":memory:" and not os.path.exists(path):
-            raise CommandError(f"{path}: there is no such file")
+    path = file_of(url)
+    if path is not None and not os.path.exists(path):
+        raise CommandError(f"{path}: there is no such file")
     return store
+
+
+def file_of(url: str) -> str | None:
+    """Give the file that a ledger is in, None where it is in none. The URL is a right one."""
+    if not url.startswith("sqlite"):
+        return None
+    import sqlalchemy as sa
+
+    path = sa.make_url(url).database
+    return path if path and path != ":memory:" else None
 
 
 def operator(name: str | None) -> str:

@@ -25,10 +25,16 @@ from oni.interfaces import ILedgerStore, ILedgerTransaction
 from oni.ledger._threads import RunsElsewhere
 from oni.ledger._transaction import LockedError, LostRaceError
 
-__all__ = ["GROUP", "GroupCommit", "LAST", "perform"]
+__all__ = ["GROUP", "GroupCommit", "LARGEST", "LAST", "perform"]
 
 GROUP = 64
-"""So many operations go into one transaction, at most."""
+"""So many deliveries are claimed, or events admitted, by one operation, at most."""
+
+LARGEST = 2 * GROUP
+"""So many operations go into one transaction, at most.
+
+All of one claim are completed, and the next ones claimed, by one write to the disk.
+"""
 
 LAST = "\U0010ffff"
 """The place of operations that may change deliveries of any key."""
@@ -138,7 +144,7 @@ class GroupCommit:
         self._is_busy = bool(self._waiting)
         if not self._is_busy:
             return
-        group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        group = [self._waiting.popleft() for _ in range(min(LARGEST, len(self._waiting)))]
         group.sort(key=lambda call: call.place)
         answers = self._threads.run(lambda: self._perform(group))
         answers.addBoth(self._answer, group)

@@ -29,7 +29,7 @@ left alone, and so is what cannot be read."""
 _COMMON = f"""
 local P = ARGV[1]
 local VERSION, STATE, TOKEN, OWNER, LEASE, RANK, NEXT, CHANGED, CRASHES = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local ADMITTED = 3
+local GROUP, ADMITTED = 2, 3
 local ENDED = {{done = true, dead = true, uncertain = true}}
 
 local function ours(text)
@@ -38,8 +38,25 @@ local function ours(text)
   if ok and type(row) == 'table' and row[VERSION] == {VERSION} then return row end
 end
 
+local STATES = {{pending = true, running = true, done = true, dead = true, uncertain = true}}
+local TYPES = {{[STATE] = 'string', [OWNER] = 'string', [12] = 'string', [13] = 'string'}}
+
+local function delivery(text)
+  local row = ours(text)
+  if not row or not STATES[row[STATE]] then return nil end
+  for place = 1, 14 do
+    if type(row[place]) ~= (TYPES[place] or 'number') then return nil end
+  end
+  return row
+end
+
+local function event_of(text)
+  local row = ours(text)
+  if row and type(row[GROUP]) == 'string' and type(row[ADMITTED]) == 'number' then return row end
+end
+
 local function row_of(key, handler)
-  return ours(redis.call('HGET', P .. 'e:' .. key, 'd:' .. handler))
+  return delivery(redis.call('HGET', P .. 'e:' .. key, 'd:' .. handler))
 end
 
 local function clock(given)
@@ -56,11 +73,12 @@ local function arrange(key)
   local event, rows, done, last, lowest = nil, {{}}, true, 0, math.huge
   local fields = redis.call('HGETALL', P .. 'e:' .. key)
   for i = 1, #fields, 2 do
-    local name, row = fields[i], ours(fields[i + 1])
+    local name = fields[i]
     if name == 'event' then
-      event = row
-      if row then last = math.max(last, row[ADMITTED]) end
+      event = event_of(fields[i + 1])
+      if event then last = math.max(last, event[ADMITTED]) end
     elseif string.sub(name, 1, 2) == 'd:' then
+      local row = delivery(fields[i + 1])
       if row then
         rows[string.sub(name, 3)] = row
         last = math.max(last, row[CHANGED])
@@ -136,16 +154,18 @@ for place, handler in ipairs(wanted.handlers) do
     start = start + #keys
     for _, key in ipairs(keys) do
       if #given >= share then stop = true; break end
-      local event = ours(redis.call('HGET', P .. 'e:' .. key, 'event'))
+      local event = event_of(redis.call('HGET', P .. 'e:' .. key, 'event'))
       local text = redis.call('HGET', P .. 'e:' .. key, 'd:' .. handler)
-      local row = ours(text)
+      local row = delivery(text)
       if event and row and row[STATE] == 'pending' and not is_touched[key] then
-        if row[CRASHES] > 0 and taken > 0 then stop = true; break end
+        -- What has outlived an owner comes alone. Who has more to choose from sees to that itself.
+        local suspect = row[CRASHES] > 0 and #wanted.touched == 0
+        if suspect and taken > 0 then stop = true; break end
         given[#given + 1] = key
         taken = taken + 1
-        found[#found + 1] = {handler, key, text, event[2],
+        found[#found + 1] = {handler, key, text, event[GROUP],
           redis.call('GET', P .. 'p:' .. key) or ''}
-        alone = row[CRASHES] > 0
+        alone = suspect
         if alone then stop = true; break end
       end
     end
@@ -219,7 +239,7 @@ end
 local function forget(key)
   local fields = redis.call('HGETALL', P .. 'e:' .. key)
   for i = 1, #fields, 2 do
-    local row = string.sub(fields[i], 1, 2) == 'd:' and ours(fields[i + 1])
+    local row = string.sub(fields[i], 1, 2) == 'd:' and delivery(fields[i + 1])
     if row then
       local handler = string.sub(fields[i], 3)
       redis.call('ZREM', P .. 's:' .. row[STATE], handler .. '/' .. key)

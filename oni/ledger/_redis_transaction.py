@@ -268,7 +268,8 @@ class RedisTransaction(LedgerTransaction):
 
     def find(self, handler: str, key: str) -> Delivery | None:
         """See the base class."""
-        return self._known(key).rows.get(handler)
+        found = (row for row in self._known(key).deliveries() if row.handler == handler)
+        return next(found, None)
 
     def write(self, before: Delivery, after: Delivery, unless_extended: bool = False) -> bool:
         """See the base class.
@@ -427,7 +428,7 @@ class RedisTransaction(LedgerTransaction):
 
 def is_full(text: str) -> bool:
     """Say whether a server's answer means that it has no room."""
-    return "OOM command not allowed" in text
+    return "command not allowed when used memory" in text
 
 
 def _written(key: str, entry: Entry, arguments: list[bytes]) -> dict[str, Any]:

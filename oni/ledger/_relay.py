@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -29,6 +30,7 @@ __all__ = ["Relay"]
 _log = Logger()
 
 _LONGEST_DELAY = 30.0  # seconds
+_PATIENCE = 10.0
 # What says nothing of an event, but of the ledger: it is tried again.
 _LATER = (
     LedgerBusyError,
@@ -117,6 +119,8 @@ class Relay:
             raise
         for warning in warnings:
             _log.warn("The outbox: {warning}", warning=warning)
+        if self._thread is not thread:
+            return  # it was stopped meanwhile
         self._outbox.relayed_by(self.wake)
         self._life = Deferred.fromCoroutine(self._live(thread))
 
@@ -124,7 +128,9 @@ class Relay:
         """End what is under way, and close the outbox. What waits, waits for the next one.
 
         Returns:
-            A Deferred that fires with None when it is closed.
+            A Deferred that fires with None when it is closed. Where a database does not answer
+            for 10 seconds, that is logged, and its thread is left behind: it ends with the
+            process.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -134,11 +140,26 @@ class Relay:
             return
         self._outbox.relayed_by(None)
         self._rouse()
+        ended: Deferred[None] = Deferred()
+        timer = self._clock.call_later(_PATIENCE, self._leave_behind, ended)
+        Deferred.fromCoroutine(self._end(thread)).addBoth(self._tell_end, ended, timer)
+        await ended
+
+    async def _end(self, thread: RunsElsewhere) -> None:
         if self._life is not None:
             await self._life
         closed = thread.run(self._outbox.close)
         await thread.stop()
         await closed
+
+    def _tell_end(self, result: Any, ended: Deferred[None], timer: IDelayedCall) -> None:
+        if timer.active():  # else nobody waits for it any more
+            timer.cancel()
+            ended.callback(result)  # a Failure is an errback
+
+    def _leave_behind(self, ended: Deferred[None]) -> None:
+        _log.error("The relay is stopped in the middle: a database does not answer")
+        ended.callback(None)
 
     def wake(self) -> None:
         """Look at the outbox soon. Any thread may call it; it never fails."""
@@ -168,18 +189,17 @@ class Relay:
     # --- When it looks
 
     async def _live(self, thread: RunsElsewhere) -> None:
-        while self._thread is not None:
+        while self._thread is thread:
             try:
                 await self._look(thread)
             except Exception:  # noqa: BLE001 - the next look may be better
                 self._failed(Failure())
             else:
                 self._succeeded()
-            await self._sleep()
+            if self._thread is thread and (self._failures or not self._is_woken):
+                await self._sleep()
 
     async def _sleep(self) -> None:
-        if self._thread is None or (self._is_woken and not self._failures):
-            return
         delay = self._interval
         if self._failures:
             delay = max(delay, min(_LONGEST_DELAY, 2.0 ** min(self._failures - 1, 10)))
@@ -221,7 +241,7 @@ class Relay:
         """Take what there is, batch by batch, and know how much is left."""
         self._is_woken = False
         await self._measure(thread)
-        while self._thread is not None and self._seen.waiting:
+        while self._thread is thread and self._seen.waiting:
             size = await self._take(thread)
             is_all = size < self._limit
             if is_all or self._clock.seconds() - self._measured_at >= self._interval:
@@ -251,9 +271,7 @@ class Relay:
             self._count(await self._ledger.admit(events))
         except _LATER:
             raise
-        except Exception:
-            if len(events) == 1:
-                raise
+        except Exception:  # noqa: BLE001 - one of them may be the reason, and which it is matters
             return await self._admit_each(events)
         return {}
 

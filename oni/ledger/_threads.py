@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Protocol
+from threading import Lock, Thread
+from typing import Any, Literal, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.errors import LedgerBusyError, NotRunningError
 
 __all__ = ["RunsElsewhere", "Threads"]
+
+_log = Logger()
 
 
 class RunsElsewhere(Protocol):
@@ -25,10 +28,28 @@ class RunsElsewhere(Protocol):
         """Take no more, and fire when everything taken has been run."""
 
 
+class _Call:
+    """A function that waits for a thread, or is in one.
+
+    Args:
+        function: What is called.
+    """
+
+    __slots__ = ("done", "function", "is_lost", "state")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.done: Deferred[Any]
+        self.state: Literal["waiting", "running", "over"] = "waiting"
+        self.is_lost = False
+
+
 class Threads:
     """So many threads at most, and so many calls that wait for one. All in the reactor's thread.
 
-    The threads do not keep the process from ending: one that hangs, hangs alone.
+    The threads do not keep the process from ending. A call that was cancelled while it ran goes on
+    in its thread, which nothing can stop: that thread is lost, and another one takes its place, as
+    often as there are threads.
 
     Args:
         name: What the threads are called.
@@ -48,14 +69,17 @@ class Threads:
         self._size = size
         self._limit = limit
         self._call_from_thread = call_from_thread
-        self._calls: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
-        self._threads = 0
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._lock = Lock()
+        self._made = 0
+        self._threads = 0  # those that are not lost
+        self._lost = 0
         self._under_way = 0
         self._stopped: Deferred[None] | None = None
 
     @property
     def under_way(self) -> int:
-        """How many calls wait or run."""
+        """How many calls wait or run, those aside whose threads are lost."""
         return self._under_way
 
     def run(self, function: Callable[[], Any]) -> Deferred[Any]:
@@ -64,25 +88,54 @@ class Threads:
         Returns:
             A Deferred that fires in the reactor's thread with what the function gave. It fails
             with :class:`oni.errors.LedgerBusyError` when too many wait, and with
-            :class:`oni.errors.NotRunningError` after :meth:`stop`. Cancelling it forgets the
-            answer; the function runs to its end.
+            :class:`oni.errors.NotRunningError` after :meth:`stop`. Cancelling it keeps the
+            function from being called, or forgets the answer.
         """
-        done: Deferred[Any] = Deferred()
+        call = _Call(function)
+        done: Deferred[Any] = Deferred(lambda _: self._give_up(call))
+        call.done = done
         if self._stopped is not None:
             done.errback(NotRunningError("the ledger has stopped"))
         elif self._under_way >= self._limit:
             done.errback(LedgerBusyError(self._limit))
         else:
             self._under_way += 1
-            if self._threads < min(self._size, self._under_way):
-                self._threads += 1
-                name = f"{self._name}-{self._threads}"
-                Thread(target=self._work, name=name, daemon=True).start()
-            self._calls.put((function, done))
+            self._calls.put(call)
+            self._make_thread()
         return done
 
+    def _make_thread(self) -> None:
+        """Make one more, if there may be one and it has something to do."""
+        if self._threads < min(self._size, self._under_way):
+            self._threads += 1
+            self._made += 1
+            name = f"{self._name}-{self._made}"
+            Thread(target=self._work, name=name, daemon=True).start()
+
+    def _give_up(self, call: _Call) -> None:
+        """Let a call not begin; or, if it has begun, let it be alone with its thread."""
+        with self._lock:
+            call.is_lost = call.state == "running" and self._lost < self._size
+            if call.state == "waiting":
+                call.state = "over"
+        if not call.is_lost:
+            return
+        self._lost += 1
+        self._threads -= 1
+        self._under_way -= 1
+        _log.warn(
+            "A call to the ledger's database hangs, and its thread is lost ({lost} of {size})",
+            lost=self._lost,
+            size=self._size,
+        )
+        self._make_thread()
+        self._see_end()
+
     def stop(self) -> Deferred[None]:
-        """Take no more calls, and end the threads when those taken have been run."""
+        """Take no more calls, and end the threads when those taken have been run.
+
+        Lost threads are not waited for.
+        """
         if self._stopped is None:
             self._stopped = Deferred()
             for _ in range(self._threads):
@@ -99,17 +152,33 @@ class Threads:
     def _work(self) -> None:
         """Live as a thread."""
         while (call := self._calls.get()) is not None:
-            function, done = call
-            try:
-                result: Any = function()
-            except BaseException:  # noqa: BLE001 - whoever waits for the answer is told
-                result = Failure()
-            self._call_from_thread(self._answer, done, result)
+            result: Any = None
+            if self._begins(call):
+                try:
+                    result = call.function()
+                except BaseException:  # noqa: BLE001 - whoever waits for the answer is told
+                    result = Failure()
+            with self._lock:
+                is_lost, call.state = call.is_lost, "over"
+            self._call_from_thread(self._answer, call, result, is_lost)
+            if is_lost:
+                return
 
-    def _answer(self, done: Deferred[Any], result: Any) -> None:
+    def _begins(self, call: _Call) -> bool:
+        with self._lock:
+            if call.state == "over":
+                return False
+            call.state = "running"
+            return True
+
+    def _answer(self, call: _Call, result: Any, was_lost: bool) -> None:
         """Tell in the reactor's thread what came of a call."""
+        if was_lost:
+            self._lost -= 1
+            return
         self._under_way -= 1
-        done.callback(result)  # a Failure is an errback
+        if not call.done.called:
+            call.done.callback(result)  # a Failure is an errback
         self._see_end()
 
 

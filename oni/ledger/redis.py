@@ -16,7 +16,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 from zope.interface import implementer
 
@@ -54,11 +64,17 @@ _WITH_DIGESTS = {
     for name, text in SCRIPTS.items()
 }
 
-# What is in an answer that may be another one soon; within a script it does not stand in front.
-_PASSING = (
-    *("BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED ", "NOREPLICAS"),
-    *("READONLY", "TRYAGAIN"),
+# redis-py takes the first word off the answers that it knows.
+_ELSEWHERE = (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    TryAgainError,
 )
+# What is in an answer that may be another one soon; within a script it does not stand in front.
+_PASSING = ("BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY")
 _NOT_KNOWN = ("unknown command", "unknown subcommand", "err unknown")
 
 
@@ -162,7 +178,7 @@ class RedisStore:
             with self._begin(truths) as transaction:
                 yield transaction
         except LostGuessError as error:
-            self._told.truths = error.truths
+            self._told.truths = {**truths, **error.truths}
             raise
 
     @contextmanager
@@ -368,6 +384,8 @@ def _translated() -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise LedgerUnavailableError(f"the server does not answer: {error}") from error
+    except _ELSEWHERE as error:
+        raise LedgerUnavailableError(f"the server sends us elsewhere: {error}") from error
     except ResponseError as error:
         told = _meaning(str(error))
         if told is None:

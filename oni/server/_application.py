@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from oni.errors import SettingsError
 from oni.server._settings import Settings
 from oni.server._tables import suggest
 
-__all__ = ["Application", "find_application", "find_for_sources"]
+__all__ = ["Application", "find_application", "find_for_sources", "look_beside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def find_application(settings: Settings) -> Application:
         SettingsError: There is no such module, function or file.
         Exception: Whatever importing the module raises.
     """
-    _look_beside(settings)
+    look_beside(settings)
     problems: list[str] = []
     application = Application(
         _find_function(settings, "app.configure", settings.app.configure, problems),
@@ -49,6 +50,7 @@ def find_application(settings: Settings) -> Application:
         _find_function(settings, "sources.configure", settings.sources.configure, problems),
     )
     _find_function(settings, "sources.instances", settings.sources.instances, problems)
+    _find_django(settings, problems)
     if problems:
         raise SettingsError(problems)
     return application
@@ -67,7 +69,7 @@ def find_for_sources(
         SettingsError: There is no such module or function.
         Exception: Whatever importing the module raises.
     """
-    _look_beside(settings)
+    look_beside(settings)
     problems: list[str] = []
     said = getattr(settings.sources, name)
     found = _find_function(settings, f"sources.{name}", said, problems)
@@ -76,7 +78,8 @@ def find_for_sources(
     return found
 
 
-def _look_beside(settings: Settings) -> None:
+def look_beside(settings: Settings) -> None:
+    """Let modules be found that lie beside the settings file."""
     if settings.folder and settings.folder not in sys.path:
         sys.path.append(settings.folder)
 
@@ -114,6 +117,17 @@ def _find_function(
         problems.append(f"{path}: {names!r} of {module_name} is not a plain function")
         return None
     return found  # type: ignore[no-any-return]
+
+
+def _find_django(settings: Settings, problems: list[str]) -> None:
+    """Look whether a project's settings are there, without loading them."""
+    module = settings.sources.django_settings
+    try:
+        found = module is None or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # what it would be in
+        found = False
+    if not found:
+        problems.append(f"sources.django_settings: there is no module {module!r}")
 
 
 def _is_part_of(missing: str | None, module_name: str) -> bool:

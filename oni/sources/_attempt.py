@@ -77,6 +77,7 @@ class Attempt:
         claim: The claim.
         begun: Whether the handler may have been called, or its instances are being loaded for it.
         started: Whether the dispatcher has called for it.
+        left_alone: Whether a newer program has to run it, and it goes back for that.
         ended: Fires with None when the ledger has been told what came of it.
     """
 
@@ -85,6 +86,7 @@ class Attempt:
         self.claim = claim
         self.begun = False
         self.started = False
+        self.left_alone = False
         self.ended: Deferred[None] = Deferred()
         self._tools = tools
         self._outcome: Deferred[Any] = Deferred()
@@ -140,6 +142,7 @@ class Attempt:
         elif not self.begun and outcome.check(CancelledError):
             self._tools.counted["released"] += 1
             await self._insist(lambda: self._tools.ledger.release([self.claim]))
+            return None  # nobody has failed
         else:
             await self._fail(outcome, self._is_final)
         return outcome

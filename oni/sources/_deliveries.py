@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -68,16 +68,9 @@ class Deliveries:
         """Give those handlers of which nothing is under way."""
         return [name for name in names if not self._by_handler[name]]
 
-    def of_keys(
-        self, keys: Collection[str], but: Collection[tuple[str, str]] = ()
-    ) -> list[Attempt]:
-        """Give what is under way of some keys, but for some deliveries."""
-        return [
-            attempt
-            for key in keys
-            for attempt in self._by_key.get(key, ())
-            if (attempt.handler.name, key) not in but
-        ]
+    def of_keys(self, keys: Collection[str]) -> list[Attempt]:
+        """Give what is under way of some keys."""
+        return [attempt for key in keys for attempt in self._by_key.get(key, ())]
 
     def all(self) -> list[Attempt]:
         """Give everything that is under way."""
@@ -143,7 +136,8 @@ class Deliveries:
         self._by_key[key].remove(attempt)
         if not self._by_key[key]:
             del self._by_key[key]
-        self._ended()
+        if not attempt.left_alone:  # it would be claimed again at once
+            self._ended()
 
     def _lost(self, failure: Failure, attempts: Sequence[Attempt]) -> None:
         _log.failure("Deliveries could not be run", failure=failure)
@@ -213,6 +207,8 @@ class Deliveries:
         except EventAbortedError as error:
             for failure in error.failures:  # the dispatcher leaves them to whoever fires
                 _log.failure("A handler failed in phase {phase}", failure, phase=error.phase)
+        except CancelledError:
+            pass  # the dispatcher has been stopped, and its time was over
         finally:
             del self._firing[id(event)]
         for attempt in attempts:
@@ -279,6 +275,7 @@ class Deliveries:
                     "{key} was written by a newer version of this program and is left to it",
                     key=attempt.claim.key,
                 )
+            attempt.left_alone = True
             attempt.give_back()
 
 

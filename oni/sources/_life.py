@@ -172,12 +172,15 @@ class Life:
                 raise NotRunningError("the event sources are being stopped")
             taken = self._deliveries.take(claims)
             attempts = self._deliveries.of_keys(keys)
-            if attempts:
-                await gatherResults([seen(attempt.ended) for attempt in attempts])
-            elif not taken:
+            await gatherResults([seen(attempt.ended) for attempt in attempts])
+            if not taken and all(attempt.left_alone for attempt in attempts):
                 break
 
     # --- The end
+
+    def hold(self) -> None:
+        """Look for nothing more. What runs goes on, and so does what is asked for by key."""
+        self._loop.stop()
 
     async def close(self, timeout: float | None) -> None:
         """Claim nothing more, wait for what runs, and close the ledger."""

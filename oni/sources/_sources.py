@@ -393,6 +393,14 @@ class EventSources:
             self._life = None
             raise
 
+    def hold(self) -> None:
+        """Begin nothing more by itself until the stop; :meth:`process_events` still does.
+
+        For a program that is about to stop, and has handlers of its own that still admit events.
+        """
+        if self._life is not None:
+            self._life.hold()
+
     def stop(self, timeout: float | None = None) -> Deferred[None]:
         """See :class:`oni.interfaces.IEventSources`. The second time nothing happens."""
         if timeout is not None and not is_seconds(timeout):

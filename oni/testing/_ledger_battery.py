@@ -251,6 +251,7 @@ class LedgerStoreBattery:
             transaction.resolve("first", "k", "retry", "ann")
             transaction.complete(second)
         self.case.assertEqual(self.row("k", "third").waits_for, 1)
+        self.case.assertEqual(self.row("k", "second").waits_for, 1, "though it has ended")
         claims = self.claim_all()
         self.case.assertEqual(set(claims), {"first"})
         with self.store.transaction() as transaction:

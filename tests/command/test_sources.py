@@ -210,7 +210,9 @@ class Commands(CommandTestCase):
     def test_mistakes(self) -> None:
         """Mistakes are one line."""
         for name in ("work", "process"):
-            self.assert_line(self.oni("sources", name), 2, "--config")
+            self.assert_line(self.oni("sources", name), 2, "either --config or --django")
+            both = ("-c", self.config, "--django", "mysite")
+            self.assert_line(self.oni("sources", name, *both), 2, "either --config or --django")
             path = str(self.folder / "none.toml")
             self.assert_line(self.oni("sources", name, "-c", path), 1, "No such file")
 

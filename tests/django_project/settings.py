@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-folder = Path(tempfile.mkdtemp(prefix="oni-django-"))
-atexit.register(shutil.rmtree, folder, ignore_errors=True)
+_FOLDER = Path(tempfile.mkdtemp(prefix="oni-django-"))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+
+# Where the default database is: a file, or a server as SQLAlchemy's URLs name it.
+_URL = urlsplit(os.environ.get("ONI_TEST_DATABASE", str(_FOLDER / "default.sqlite3")))
 
 
 def _sqlite(name: str) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(folder / f"{name}.sqlite3"),
+        "NAME": name,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             # A machine that fails is none of these tests' matter.
@@ -25,8 +30,21 @@ def _sqlite(name: str) -> dict[str, Any]:
     }
 
 
-DATABASES = {"default": _sqlite("default"), "other": _sqlite("other")}
-ONI = {"outbox": ["other"], "deliver": "worker"}
+def _postgresql() -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _URL.path.strip("/"),
+        "USER": _URL.username,
+        "HOST": _URL.hostname,
+        "PORT": _URL.port,
+    }
+
+
+DATABASES = {
+    "default": _postgresql() if _URL.scheme else _sqlite(_URL.path),
+    "other": _sqlite(str(_FOLDER / "other.sqlite3")),
+}
+ONI = {"outbox": ["other"], "deliver": os.environ.get("ONI_TEST_DELIVER", "worker")}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

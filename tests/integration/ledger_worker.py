@@ -5,12 +5,19 @@ the next line of its input it does the work, says what came of it, and ends.
 
 ``... work``: runs what is due, again and again, and says so each time.
 
-What it says is JSON, a line each. The work is a row in the table ``effect``.
+``... wait``: as ``work``, but waits for a line of its input before it does the work.
+
+``... die``: as ``work``, and the work kills the process.
+
+What it says is JSON, a line each. The work is a row in the table, or the list, ``effect``. Where
+the database is away it says so, and tries again.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThread
 
-from oni.errors import StaleClaimError
+from oni.errors import LedgerUnavailableError, StaleClaimError
 from oni.ledger import Ledger, store_for
+from oni.ledger.redis import RedisEffects
 from oni.values import Claim
 
 HANDLERS = ("mail",)
@@ -33,10 +41,15 @@ def say(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def effect_of(claim: Claim) -> Callable[[sa.Connection], None]:
+def effect_of(claim: Claim, mode: str) -> Callable[[Any], None]:
     """Give the work."""
 
-    def work(connection: sa.Connection) -> None:
+    def work(connection: sa.Connection | RedisEffects) -> None:
+        if mode == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(connection, RedisEffects):
+            connection.queue("RPUSH", "effect", claim.key)
+            return
         connection.execute(
             sa.text("INSERT INTO effect (name) VALUES (:name)"), {"name": claim.key}
         )
@@ -44,12 +57,14 @@ def effect_of(claim: Claim) -> Callable[[sa.Connection], None]:
     return work
 
 
-async def run(ledger: Ledger, claim: Claim) -> None:
+async def run(ledger: Ledger, claim: Claim, mode: str) -> None:
     """Do the work, and say what came of it."""
     try:
-        await ledger.run(claim, effect_of(claim))
+        await ledger.run(claim, effect_of(claim, mode))
     except StaleClaimError:
         say(stale=claim.key)
+    except LedgerUnavailableError:
+        say(away=claim.key)
     else:
         say(done=claim.key, attempt=claim.attempt)
 
@@ -60,12 +75,17 @@ async def live(reactor: Any, url: str, lease: str, mode: str) -> None:
     await ledger.start()
     say(started=True)
     while True:
-        claims = await ledger.claim(HANDLERS, 1)
+        try:
+            claims = await ledger.claim(HANDLERS, 1)
+        except LedgerUnavailableError:
+            say(away="")
+            await deferLater(reactor, PAUSE)
+            continue
         for claim in claims:
             say(claimed=claim.key)
-            if mode == "hold":
+            if mode in ("hold", "wait"):
                 await deferToThread(sys.stdin.readline)
-            await run(ledger, claim)
+            await run(ledger, claim, mode)
             if mode == "hold":
                 await ledger.stop()
                 return

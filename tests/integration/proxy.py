@@ -21,6 +21,7 @@ class Proxy:
         self.connections = 0
         self.budget: int | None = None
         self._target = target
+        self._turns_away = False
         self._flows = asyncio.Event()
         self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -40,14 +41,23 @@ class Proxy:
         """Pass nothing on any more, and end nothing: neither side is told."""
         self._flows.clear()
 
+    def turn_away(self) -> None:
+        """End every connection, and each that comes, without a word."""
+        self._turns_away = True
+        self.cut()
+
     def release(self) -> None:
         """Pass everything on again."""
+        self._turns_away = False
         self._flows.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass a client's bytes on, and the daemon's."""
         self.connections += 1
         await self._flows.wait()
+        if self._turns_away:
+            writer.transport.abort()
+            return
         try:
             there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 from django.core.management import call_command
 from django.db import connections
 from django.db import transaction as django_transaction
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import LedgerTransactionError, LedgerUnavailableError, UnsafeLedgerError
@@ -336,6 +339,43 @@ class ServerTests(SynchronousTestCase):
             store.close()
             connections[alias].close()
             connections[alias].close_pool()
+
+
+class AsynchronousTests(SynchronousTestCase):
+    """Drivers that write a statement's values in another way."""
+
+    def test_asyncpg(self) -> None:
+        """In an asynchronous session, too, events are admitted, or put, with what it writes."""
+        empty(ALIASES[0])
+        store = SqlAlchemyStore.from_url(servers[0].url)
+        self.addCleanup(store.close)
+        outbox = SqlAlchemyOutbox.from_url(servers[0].url)
+        self.addCleanup(outbox.close)
+
+        def hand_over(session: Session, key: str) -> str:
+            outbox.put(session, [event(key)])
+            return store.join(session).admit(event(key))
+
+        async def program() -> list[str]:
+            url = sa.make_url(servers[0].url).set(drivername="postgresql+asyncpg")
+            engine = create_async_engine(url)
+            async with AsyncSession(engine) as session:
+                told = [await session.run_sync(hand_over, "lost")]
+                await session.rollback()
+                for _ in range(2):
+                    told.append(await session.run_sync(hand_over, "kept"))
+                await session.commit()
+            await engine.dispose()
+            return told
+
+        self.assertEqual(asyncio.run(program()), ["admitted", "admitted", "duplicate"])
+        with store.transaction() as kept:
+            self.assertIsNone(kept.show("lost"))
+            (claim,) = kept.claim(["mail"], 9, ONE, LEASE)
+            self.assertEqual(claim.key, "kept")
+        batch = outbox.take(MANY)
+        batch.end({})
+        self.assertEqual(list(batch.events), [event("kept")] * 2)
 
 
 class OutboxCases(OutboxBattery):

@@ -18,10 +18,12 @@ import pytest
 import sqlalchemy as sa
 
 from oni.errors import LedgerUnavailableError
+from oni.ledger.redis import RedisStore
 from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
 from oni.values import Handling, LedgerEvent
 from tests.integration.daemon import CHECKOUT, environment
 from tests.integration.postgres import needs_postgres, running_postgres
+from tests.integration.redis_server import RedisServer, needs_redis, running_redis
 
 WITHIN = 30.0  # seconds, on a busy machine
 RESCUED_WITHIN = 2.0
@@ -76,15 +78,12 @@ class Worker:
 
 
 class Place:
-    """A database with processes at it."""
+    """A store with processes at it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, store: SqlAlchemyStore | RedisStore) -> None:
         self.url = url
-        self.engine = prepare_engine(sa.create_engine(url), busy_timeout=0.2)
-        self.store = SqlAlchemyStore(self.engine)
+        self.store = store
         self.store.open()
-        with self.engine.begin() as connection:
-            connection.exec_driver_sql("CREATE TABLE effect (name TEXT)")
         self.workers: list[Worker] = []
 
     def work(self, lease: float, mode: str) -> Worker:
@@ -115,8 +114,7 @@ class Place:
 
     def effects(self) -> list[str]:
         """Give the effects, sorted."""
-        with self.engine.connect().execution_options(oni_read=True) as connection:
-            return sorted(connection.exec_driver_sql("SELECT name FROM effect").scalars())
+        raise NotImplementedError
 
     def stop_between_writes(self, worker: Worker, key: str) -> None:
         """Stop a process where it keeps nobody from the database."""
@@ -127,21 +125,58 @@ class Place:
             worker.signal(signal.SIGCONT)
 
 
+class SqlPlace(Place):
+    """One in a database."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = prepare_engine(sa.create_engine(url), busy_timeout=0.2)
+        super().__init__(url, SqlAlchemyStore(self.engine))
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE effect (name TEXT)")
+
+    def effects(self) -> list[str]:
+        """Read the table."""
+        with self.engine.connect().execution_options(oni_read=True) as connection:
+            return sorted(connection.exec_driver_sql("SELECT name FROM effect").scalars())
+
+
+class RedisPlace(Place):
+    """One on Redis."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        super().__init__(server.url, RedisStore(server.url))
+
+    def effects(self) -> list[str]:
+        """Read the list."""
+        with self._server.client() as client:
+            return sorted(client.lrange("effect", 0, -1))
+
+
 @contextmanager
-def database(kind: str, folder: Path) -> Iterator[str]:
-    """Give the address of a new database."""
+def new_place(kind: str, folder: Path) -> Iterator[Place]:
+    """Give a place in a database of its own."""
     if kind == "sqlite":
-        yield f"sqlite:///{folder}/ledger.db"
-        return
-    with running_postgres() as server:
-        yield server.url
+        yield SqlPlace(f"sqlite:///{folder}/ledger.db")
+    elif kind == "postgresql":
+        with running_postgres() as server:
+            yield SqlPlace(server.url)
+    else:
+        with running_redis() as server:
+            yield RedisPlace(server)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=needs_postgres),
+        pytest.param("redis", marks=needs_redis),
+    ]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Give an empty place, and leave no process behind."""
     with ExitStack() as stack:
-        found = Place(stack.enter_context(database(request.param, tmp_path)))
+        found = stack.enter_context(new_place(request.param, tmp_path))
         try:
             yield found
         finally:

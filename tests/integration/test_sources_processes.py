@@ -7,11 +7,12 @@ import os
 import pty
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,11 @@ class Worker:
         process: Its process.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
         self._log = folder / "worker.log"
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
-                [*ONI, "sources", "work", "--config", "oni.toml"],
+                [*ONI, "sources", "work", *options],
                 cwd=folder,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -138,9 +139,9 @@ class Worker:
 
 
 @contextmanager
-def worker(folder: Path) -> Iterator[Worker]:
+def worker(folder: Path, *options: str) -> Iterator[Worker]:
     """Run a worker while the block runs."""
-    running = Worker(folder)
+    running = Worker(folder, options or ("--config", "oni.toml"))
     try:
         yield running
     finally:
@@ -396,3 +397,165 @@ def server_folder(server: Postgres) -> Path:
     folder = server._data.parent / "daemon"
     folder.mkdir()
     return folder
+
+
+PROJECT = """\
+import os
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "db.sqlite3",
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            "init_command": "PRAGMA journal_mode=wal; PRAGMA synchronous=full",
+        },
+    }
+}
+INSTALLED_APPS = ["oni.sources.django", "shop"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+SECRET_KEY = "for tests only"
+ONI = {"deliver": os.environ.get("SHOP_DELIVERS", "worker"), "stop_timeout": 2.0}
+MIGRATION_MODULES = {"shop": None}
+"""
+MODELS = """\
+from django.db import models
+
+
+class Order(models.Model):
+    total = models.IntegerField()
+
+
+class Mail(models.Model):
+    order = models.IntegerField()
+"""
+APPS = """\
+import threading
+
+from django.apps import AppConfig
+
+from oni.sources.django import api
+
+
+def orders(order):
+    yield api.event("order", order.pk, {"order": order})
+
+
+def send(event):
+    from shop.models import Mail
+
+    order = event["context"]["order"]
+    Mail.objects.create(order=order.pk)
+    if order.total < 0:
+        threading.Event().wait()
+
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        from shop.models import Order
+
+        api.register_model_event_source(Order, orders)
+        api.register_group_handler(send, "^order$", name="send")
+"""
+SHELL = """\
+import os
+import sys
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite"
+django.setup()
+from shop.models import Order
+
+what, *totals = sys.argv[1:]
+if what == "save":
+    for total in totals:
+        Order.objects.create(total=int(total))
+elif what == "behind":
+    Order.objects.bulk_create(Order(total=int(total)) for total in totals)
+"""
+
+
+def mails(project: Path) -> int:
+    """Count what the project's handler has written."""
+    with closing(sqlite3.connect(project / "db.sqlite3", timeout=30)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM shop_mail").fetchone()[0])
+
+
+class TestDjango:
+    """A Django project by ``--django``, and in a daemon."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        """Make a project with tables."""
+        shop = tmp_path / "shop"
+        shop.mkdir()
+        for path, text in (
+            (tmp_path / "mysite.py", PROJECT),
+            (tmp_path / "shell.py", SHELL),
+            (shop / "__init__.py", ""),
+            (shop / "models.py", MODELS),
+            (shop / "apps.py", APPS),
+        ):
+            path.write_text(text)
+        self.run(tmp_path, "-m", "django", "migrate", "--run-syncdb", "--settings", "mysite")
+        return tmp_path
+
+    def run(self, folder: Path, *arguments: str) -> str:
+        """Run Python in the project; give what it prints."""
+        path = os.pathsep.join((str(folder), environment()["PYTHONPATH"]))
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**environment(), "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def test_work_and_process(self, project: Path) -> None:
+        """A worker runs the project's handlers; ``process`` finds rows that nobody told of."""
+        self.run(project, "shell.py", "save", "1", "2")
+        assert mails(project) == 0
+        with worker(project, "--django", "mysite") as running:
+            running.said("delivers to: send")
+            wait_until(lambda: mails(project) == 2, "two mails", WITHIN)
+            assert running.end()[0] == 0, running.log()
+        self.run(project, "shell.py", "behind", "3", "4", "5")
+        out = self.run(project, "-m", "oni", "sources", "process", "--django", "mysite")
+        assert out == "5 instances, 5 events, 3 admitted, 0 failures"
+
+    def test_a_handler_that_never_ends(self, project: Path) -> None:
+        """What the project says of the time that handlers have holds."""
+        self.run(project, "shell.py", "save", "-1")
+        with worker(project, "--django", "mysite") as running:
+            wait_until(lambda: mails(project) == 1, "it hangs", WITHIN)
+            assert running.end()[0] == GIVEN_UP, running.log()
+
+    def test_no_project(self, tmp_path: Path) -> None:
+        """A module that is not there is one line."""
+        done = subprocess.run(
+            [*ONI, "sources", "work", "--django", "nope.settings"],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "there is no module 'nope' on Python's path" in line
+
+    def test_daemon(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A daemon has the project's event sources, and delivers where the project says so."""
+        self.run(project, "shell.py", "save", "1")
+        monkeypatch.setenv("SHOP_DELIVERS", "here")
+        text = f'{OPEN}[sources]\ndjango_settings = "mysite"\n'
+        with daemon(project, text) as running:
+            wait_until(lambda: is_ready(running), "ready", WITHIN)
+            wait_until(lambda: mails(project) == 1, "one mail", WITHIN)

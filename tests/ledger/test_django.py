@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import sqlite3
@@ -21,6 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import (
     ForkedProcessError,
+    LedgerCorruptError,
+    LedgerFullError,
     LedgerTransactionError,
     LedgerUnavailableError,
     LedgerUrlError,
@@ -247,15 +250,31 @@ class OwnTransactionTests(AliasCase):
     def test_a_swallowed_failure(self) -> None:
         """Work that goes on after a failure that broke the block completes nothing."""
         (claim,) = self.claim("k")
-        with self.assertRaises(TransactionManagementError), self.store.transaction() as kept:
-            try:
-                with transaction.atomic(using=self.alias, savepoint=False):
-                    raise IntegrityError
-            except IntegrityError:
-                pass
-            kept.complete(claim)
+
+        def pass_over() -> None:
+            # Trial has a use of its own for a module's `suppress`.
+            with (
+                contextlib.suppress(IntegrityError),
+                transaction.atomic(using=self.alias, savepoint=False),
+            ):
+                raise IntegrityError
+
+        def roll_back() -> None:
+            transaction.set_rollback(True, using=self.alias)
+
+        for work in (pass_over, roll_back):
+            for completes in (True, False):
+                with (
+                    self.assertRaises(LedgerTransactionError),
+                    self.store.transaction() as kept,
+                ):
+                    write_effect(kept.connection, "lost")
+                    work()
+                    if completes:
+                        kept.complete(claim)
         with self.store.transaction(read=True) as kept:
             self.assertEqual(kept.count()["running"], 1)
+        self.assertEqual(list(effects(self.alias)), [])
 
     def test_after_the_commit(self) -> None:
         """What is left to do after the commit is done, and its failure undoes nothing."""
@@ -322,6 +341,32 @@ class OwnTransactionTests(AliasCase):
         with mock.patch.object(os, "getpid", lambda: -1):
             store.open()
             store.close()
+
+
+class InTestCaseTests(AliasCase):
+    """Within a TestCase of Django's, which never commits, the ledger's blocks are inner ones."""
+
+    def setUp(self) -> None:
+        """Begin what such a TestCase begins."""
+        super().setUp()
+        self.whole = transaction.atomic(using=self.alias)
+        self.whole._from_testcase = True
+        self.whole.__enter__()
+        self.addCleanup(self.whole.__exit__, None, None, None)
+
+    def test_kept_until_the_end(self) -> None:
+        """What is done can be seen, what fails is undone, and all goes with the test."""
+        callbacks = len(connections[self.alias].run_on_commit)
+        (claim,) = self.claim("k")
+        with self.assertRaises(ZeroDivisionError), self.store.transaction() as kept:
+            kept.complete(claim)
+            raise ZeroDivisionError
+        with self.store.transaction() as kept:
+            self.assertEqual(kept.count()["running"], 1)
+            kept.complete(claim)
+        self.assertEqual(len(connections[self.alias].run_on_commit), callbacks)
+        transaction.set_rollback(True, using=self.alias)
+        self.doCleanups()
 
 
 class JoinTests(AliasCase):
@@ -437,6 +482,14 @@ class ThreadTests(AliasCase):
 
         self.assertIs(self.in_thread(work_twice), True)
 
+    def test_opened_again_and_again(self) -> None:
+        """A thread's connection that others close now and then is remembered once."""
+        mine = connections[self.alias]
+        for _ in range(5):
+            mine.close()
+            self.count()
+        self.assertEqual(len(self.store._connections._opened), 1)
+
     def test_not_ours(self) -> None:
         """What somebody else has opened stays open, and so does what is in a block."""
         mine = connections[self.alias]
@@ -448,8 +501,10 @@ class ThreadTests(AliasCase):
         mine.close()
         self.count()
         with transaction.atomic(using=self.alias):
+            write_effect(mine, "first")
             self.store.close()
-            self.assertIsNotNone(mine.connection)
+            write_effect(mine, "second")
+        self.assertEqual(list(effects(self.alias)), ["first", "second"])
 
     def test_nothing_is_left_to_the_collector(self) -> None:
         """No connection is found open when it is thrown away."""
@@ -485,8 +540,31 @@ class ThreadTests(AliasCase):
         self.assertIn("nonsense", str(caught.exception))
 
 
-class PathTests(AliasCase):
-    """What is beside the database."""
+class FileTests(AliasCase):
+    """The file, and what is beside it."""
+
+    def test_no_room(self) -> None:
+        """Where there is no room that is said, nothing is changed, and it works again later."""
+        cursor = connections[self.alias].cursor()
+        cursor.execute("PRAGMA page_count")
+        cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0] + 2}")
+        big = LedgerEvent("big", payload=bytes(60_000))
+        for _ in range(2):
+            with self.assertRaises(LedgerFullError), self.store.transaction() as kept:
+                kept.admit(big)
+        self.assertEqual(self.count(), 0)
+        cursor.execute("PRAGMA max_page_count = 1000000")
+        with self.store.transaction() as kept:
+            self.assertEqual(kept.admit(big), "admitted")
+
+    def test_damaged(self) -> None:
+        """A file that is no database any more is refused by name, and left as it is."""
+        self.store.close()
+        connections[self.alias].close()
+        self.folder.path.write_bytes(b"no database" * 1000)
+        error = self.assertRaises(LedgerCorruptError, self.store.open)
+        self.assertIn(f"sqlite3 '{self.folder.path}' .recover", str(error))
+        self.assertEqual(self.folder.path.read_bytes(), b"no database" * 1000)
 
     def test_owners(self) -> None:
         """The files that say who lives are beside it, and are gone with them."""

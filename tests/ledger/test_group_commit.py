@@ -18,7 +18,7 @@ from oni.errors import (
 )
 from oni.interfaces import ILedgerTransaction
 from oni.ledger import MemoryStore
-from oni.ledger._group_commit import GROUP, GroupCommit, perform
+from oni.ledger._group_commit import LARGEST, GroupCommit, perform
 from oni.ledger._transaction import LockedError, LostRaceError
 from oni.values import Claim, Delivery, LedgerEvent
 from tests.ledger.threads import WhenTold
@@ -83,11 +83,11 @@ class GroupTests(SynchronousTestCase):
 
     def test_bounded_groups(self) -> None:
         """No group is larger than it may be."""
-        done = [self.group.add(admit(f"k{n}")) for n in range(2 * GROUP + 1)]
-        for _ in range(3):
+        done = [self.group.add(admit(f"k{n}")) for n in range(LARGEST + 1)]
+        for _ in range(2):
             self.go()
         self.assertEqual([self.successResultOf(each) for each in done], ["admitted"] * len(done))
-        self.assertEqual(self.store.begun, 3)
+        self.assertEqual(self.store.begun, 2)
 
     def test_bounded_queue(self) -> None:
         """When too many wait, more are refused."""
@@ -171,7 +171,7 @@ class GroupTests(SynchronousTestCase):
 
     def test_hopeless(self) -> None:
         """Who has waited long in vain is told with the first ones, and later ones have a try."""
-        first = [self.group.add(admit(f"k{n}")) for n in range(GROUP)]
+        first = [self.group.add(admit(f"k{n}")) for n in range(LARGEST)]
         second = self.group.add(admit("second"))
         self.clock.advance(29.0)
         third = self.group.add(admit("third"))
@@ -187,7 +187,7 @@ class GroupTests(SynchronousTestCase):
     def test_not_hopeless(self) -> None:
         """A failure that comes at once, or of one of them, takes nobody's turn."""
         for error in (LedgerUnavailableError("cut"), LedgerFullError("no room")):
-            first = [self.group.add(admit(f"k{n}")) for n in range(GROUP)]
+            first = [self.group.add(admit(f"k{n}")) for n in range(LARGEST)]
             second = self.group.add(admit(f"second {error}"))
             self.store.errors = [error]
             self.clock.advance(0.0 if "cut" in str(error) else 60.0)

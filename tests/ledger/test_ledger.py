@@ -254,6 +254,7 @@ class LedgerTests(SynchronousTestCase):
             with self.assertRaises(ValueError):
                 self.ledger.resolve("mail", "k", "done", who)
         self.get(self.ledger.release([claim]))
+        self.get(self.ledger.admit([event("l")]))
         for limit in (0, -1):
             self.assertEqual(self.get(self.ledger.claim(["mail"], limit)), [])
 
@@ -359,6 +360,17 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(counted)["running"], 0)
         self.assertIsNone(self.successResultOf(shown))
         self.assertEqual(pools["worker"].waiting, 1)
+
+    def test_threads(self) -> None:
+        """However long the database is locked, and whoever waits: so many threads there are."""
+        sizes: dict[str, int] = {}
+
+        def make(name: str, size: int) -> AtOnce:
+            sizes[name] = size
+            return AtOnce()
+
+        Ledger(Store(), interval=None, reactor=self.clock, make_threads=make, workers=2).start()
+        self.assertEqual(sizes, {"writer": 1, "worker": 2, "reader": 1})
 
     def test_refused_at_the_start(self) -> None:
         """A store that cannot keep the promise, or is damaged, is not started with."""

@@ -84,6 +84,13 @@ class SqlAlchemyTests(SqliteCases, SynchronousTestCase):
             session.commit()
         self.assertEqual(list(self.take()), ["kept"])
 
+    def test_waits_for_nobody(self) -> None:
+        """While the program writes, the outbox can be read and looked at."""
+        self.put("k")
+        with self.transaction():
+            self.assertEqual(self.outbox.backlog(MANY).waiting, 1)
+            self.assertEqual(self.outbox.take(MANY).size, 1)
+
     def test_from_url(self) -> None:
         """A process that only relays names the database by its URL."""
         self.put("k")

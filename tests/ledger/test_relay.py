@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,6 +27,34 @@ class ReactorClock(Clock):
     def callFromThread(self, function: Any, *args: Any) -> None:
         """Call it in the next turn."""
         self.callLater(0, function, *args)
+
+
+class Late:
+    """Runs each function within the call, and tells later what came of it."""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[Deferred[Any], Deferred[Any]]] = []
+
+    def run(self, function: Callable[[], Any]) -> Deferred[Any]:
+        """Run it."""
+        told: Deferred[Any] = Deferred()
+        self._answers.append((execute(function), told))
+        return told
+
+    @property
+    def untold(self) -> int:
+        """How many answers nobody knows yet."""
+        return len(self._answers)
+
+    def tell(self) -> None:
+        """Tell what is known so far."""
+        answers, self._answers = self._answers, []
+        for answer, told in answers:
+            answer.chainDeferred(told)
+
+    def stop(self) -> Deferred[None]:
+        """There is nothing to wait for."""
+        return succeed(None)
 
 
 class SometimesLedger(Ledger):
@@ -152,20 +180,18 @@ class LookTests(RelayCase):
 
     def test_woken_while_it_looks(self) -> None:
         """What is put while it looks, and woken for, is not left to the next time."""
-        threads = WhenTold()
+        threads = Late()
         self.relay = self.make(make_threads=lambda name, size: threads)
         self.relay.start()
-        threads.go()  # it is open
-        self.turn()
-        threads.go()  # it has seen nothing
+        threads.tell()  # it is open, and nothing was there to be seen
         self.put("k")
         self.outbox.wake()
         for _ in range(10):
             self.turn()
-            threads.go()
+            threads.tell()
         self.assertEqual(self.kept(), 1)
         self.relay.stop()
-        threads.go()
+        threads.tell()
 
     def test_in_batches(self) -> None:
         """Many are taken in batches, in order, without a pause in between."""
@@ -194,7 +220,9 @@ class LookTests(RelayCase):
     def test_stopped(self) -> None:
         """After the stop nothing is taken, nobody waits for a timer, and a wake does nothing."""
         self.start()
-        self.get(self.relay.stop())
+        with mock.patch.object(self.outbox, "relayed_by") as relayed_by:
+            self.get(self.relay.stop())
+        relayed_by.assert_called_once_with(None)
         self.put("k")
         self.relay.wake()
         self.outbox.wake()
@@ -219,13 +247,92 @@ class LookTests(RelayCase):
         self.relay.start()
         for _ in range(3):  # it is open, has measured, and has taken the first batch
             threads.go()
-        stopped = self.relay.stop()
-        self.assertNoResult(stopped)
-        for _ in range(10):
-            self.turn()
-            threads.go()
+        at_the_close: list[int] = []
+        with mock.patch.object(self.outbox, "close", lambda: at_the_close.append(self.waiting())):
+            stopped = self.relay.stop()
+            self.assertNoResult(stopped)
+            for _ in range(10):
+                self.turn()
+                threads.go()
         self.successResultOf(stopped)
         self.assertEqual((self.kept(), self.waiting()), (64, 36))
+        self.assertEqual(at_the_close, [36])
+
+
+class HungTests(RelayCase):
+    """A database that does not answer any more."""
+
+    def setUp(self) -> None:
+        """Let the relay be in the middle of a look, and stop it."""
+        super().setUp()
+        self.threads = Late()
+        self.relay = self.make(make_threads=lambda name, size: self.threads)
+        self.relay.start()
+        self.threads.tell()  # it is open, and waits for what is there to be seen
+        self.stopped = self.relay.stop()
+
+    def test_left_behind(self) -> None:
+        """The stop does not wait for it for ever, and says so."""
+        self.clock.advance(9.9)
+        self.assertNoResult(self.stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(self.stopped)
+
+    def test_just_in_time(self) -> None:
+        """Where it answers in time, everything ends well, and no timer is left."""
+        self.clock.advance(9.9)
+        for _ in range(5):
+            self.threads.tell()
+        self.successResultOf(self.stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_late(self) -> None:
+        """What it answers after that, a failure, too, is nobody's business."""
+        self.clock.advance(10.0)
+        with mock.patch.object(self.outbox, "close", side_effect=LedgerUnavailableError("cut")):
+            for _ in range(5):
+                self.threads.tell()
+        self.successResultOf(self.stopped)
+
+    def test_a_failure_while_closing(self) -> None:
+        """A failure in time is told."""
+        with mock.patch.object(self.outbox, "close", side_effect=LedgerUnavailableError("cut")):
+            for _ in range(5):
+                self.threads.tell()
+        self.failureResultOf(self.stopped, LedgerUnavailableError)
+
+    def test_started_meanwhile(self) -> None:
+        """One that is started again does not live twice when the old database answers at last."""
+        self.clock.advance(10.0)
+        self.successResultOf(self.stopped)
+        self.ledger.asked.clear()
+        old, self.threads = self.threads, Late()
+        self.relay.start()
+        for _ in range(3):
+            self.threads.tell()
+            self.turn()
+        for _ in range(3):
+            old.tell()
+            self.turn()
+        self.assertEqual(old.untold, 0)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "one of them sleeps")
+        self.relay.stop()
+
+    def test_stopped_while_it_opens(self) -> None:
+        """One that is stopped before it was open never begins, and nobody wakes it."""
+        threads = Late()
+        relay = self.make(make_threads=lambda name, size: threads)
+        relay.start()
+        stopped = relay.stop()
+        self.put("k")
+        for _ in range(5):
+            threads.tell()
+        self.successResultOf(stopped)
+        self.assertEqual(self.waiting(), 1)
+        with mock.patch.object(relay, "wake") as wake:
+            self.outbox.wake()
+        wake.assert_not_called()
+        self.assertIsNone(self.outbox._wake)
 
 
 class FailureTests(RelayCase):
@@ -258,6 +365,14 @@ class FailureTests(RelayCase):
         self.clock.advance(30.0)
         self.turn()
         self.assertEqual((self.kept(), self.waiting()), (1, 0))
+
+    def test_given_up(self) -> None:
+        """What could not be admitted is given up: no row stays locked."""
+        self.ledger.error = LedgerUnavailableError("away")
+        self.put("k")
+        with mock.patch.object(SqlBatch, "give_up", autospec=True) as give_up:
+            self.start()
+        self.assertEqual(give_up.call_count, 1)
 
     def test_woken_while_the_ledger_is_away(self) -> None:
         """A wake does not make it ask a ledger that is away sooner."""
@@ -326,12 +441,15 @@ class FailureTests(RelayCase):
 
     def test_the_ledger_goes_away_in_between(self) -> None:
         """While each one is tried the ledger may go away: then nothing lies aside."""
-        self.ledger.refused = frozenset({"a"})
-        self.put("a", "b")
-        answers = [ZeroDivisionError(), ZeroDivisionError(), LedgerUnavailableError("away")]
-        with mock.patch.object(self.ledger, "admit", lambda events: fail(answers.pop(0))):
+        self.put("a", "b", "c")
+        answers: list[Deferred[Any]] = [
+            fail(ZeroDivisionError()),
+            succeed(["admitted"]),
+            fail(LedgerUnavailableError("away")),
+        ]
+        with mock.patch.object(self.ledger, "admit", lambda events: answers.pop(0)):
             self.start()
-        self.assertEqual((answers, self.waiting()), ([], 2))
+        self.assertEqual((answers, self.waiting()), ([], 3))
         self.assertEqual(self.relay.statistics()["aside"], 0)
 
 

@@ -24,6 +24,7 @@ from oni.errors import (
     LedgerFullError,
     LedgerTransactionError,
     LedgerUnavailableError,
+    UnknownDeliveryError,
     UnsafeLedgerError,
 )
 from oni.interfaces import ILedgerStore
@@ -139,6 +140,7 @@ class StartTests(FolderCase):
             ask = transaction.connection.exec_driver_sql
             self.assertEqual(ask("PRAGMA synchronous").scalar_one(), 2)
             self.assertEqual(ask("PRAGMA journal_mode").scalar_one(), "wal")
+            self.assertEqual(ask("PRAGMA busy_timeout").scalar_one(), 30_000)
 
     def test_opened_twice(self) -> None:
         """What is there already stays."""
@@ -265,6 +267,8 @@ class StartTests(FolderCase):
         with store.transaction() as transaction:
             (claim,) = transaction.claim(["mail"], 9, OWNER, 10.0)
             transaction.complete(claim)
+            with self.assertRaises(UnknownDeliveryError):
+                transaction.resolve("mail", "theirs", "done", "ann")
         with folder.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE oni_delivery SET version = 2, state = 'running' WHERE key = 'theirs'"

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from threading import Event, current_thread
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import LedgerBusyError, NotRunningError
@@ -70,6 +70,87 @@ class ThreadsTests(SynchronousTestCase):
         for each in done:
             self.wait(each)
         self.assertLessEqual(set(names), {"test-1", "test-2"})
+
+    def test_cancelled_before_it_begins(self) -> None:
+        """What is cancelled while it waits for a thread is never called."""
+        go = Event()
+        called: list[int] = []
+        busy = [self.threads.run(lambda: go.wait(WITHIN)) for _ in range(2)]
+        waiting = self.threads.run(lambda: called.append(1))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        go.set()
+        for each in (*busy, self.threads.stop()):
+            self.wait(each)
+        self.assertEqual(called, [])
+
+    def hang(self, threads: Threads) -> Event:
+        """Let a thread hang in a call that was given up; give what lets it go."""
+        go, begun = Event(), Event()
+
+        def hang() -> None:
+            begun.set()
+            go.wait(WITHIN)
+
+        hung = threads.run(hang)
+        self.assertTrue(begun.wait(WITHIN))
+        hung.cancel()
+        self.failureResultOf(hung, CancelledError)
+        self.addCleanup(go.set)
+        return go
+
+    def test_hung(self) -> None:
+        """A thread that hangs in a call that was given up is replaced, as often as there are."""
+        threads = Threads("hung", 1, 3, self.tell)
+        first = self.hang(threads)
+        self.assertEqual(threads.under_way, 0)
+        done = threads.run(lambda: current_thread().name)
+        self.wait(done)
+        self.assertEqual(self.successResultOf(done), "hung-2")
+        second = self.hang(threads)
+        waiting = threads.run(lambda: current_thread().name)
+        self.assertNoResult(waiting)
+        second.set()
+        self.wait(waiting)
+        self.assertEqual(self.successResultOf(waiting), "hung-2", "it was not replaced")
+        first.set()
+        self.told.get(timeout=WITHIN)()
+        self.hang(threads)
+        done = threads.run(lambda: current_thread().name)
+        self.wait(done)
+        self.assertEqual(self.successResultOf(done), "hung-3", "the first one came back")
+        self.successResultOf(threads.stop())
+
+    def test_what_waits_for_a_hung_one(self) -> None:
+        """What waited for a thread that is lost gets the one that takes its place."""
+        threads = Threads("hung", 1, 3, self.tell)
+        go, begun = Event(), Event()
+        self.addCleanup(go.set)
+
+        def hang() -> None:
+            begun.set()
+            go.wait(WITHIN)
+
+        hung, waiting = threads.run(hang), threads.run(lambda: current_thread().name)
+        self.assertTrue(begun.wait(WITHIN))
+        stopped = threads.stop()
+        hung.addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+        self.wait(waiting)
+        self.assertEqual(self.successResultOf(waiting), "hung-2")
+        self.successResultOf(stopped)
+
+    def test_cancelled_when_it_has_ended(self) -> None:
+        """What is cancelled before its answer was heard costs no thread."""
+        threads = Threads("late", 1, 3, self.tell)
+        done = threads.run(lambda: 1)
+        tell = self.told.get(timeout=WITHIN)
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        tell()
+        again = threads.run(lambda: current_thread().name)
+        self.wait(again)
+        self.assertEqual(self.successResultOf(again), "late-1")
+        self.successResultOf(threads.stop())
 
     def test_stop(self) -> None:
         """What was taken is run to its end; then the threads end, and nothing more is taken."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import SettingsError
-from oni.server._application import Application, find_application
+from oni.server._application import Application, find_application, find_for_sources
 from oni.server._settings_file import settings_from
 
 MODULE = """
@@ -125,3 +125,27 @@ class FindApplication(SynchronousTestCase):
             zca={"zcml": "no.zcml"},
         )
         self.assertEqual(2, len(error.problems))
+
+    def test_sources(self) -> None:
+        """What [sources] names is looked for as well, each under its own key."""
+        self.write("shop_sources.py", "def configure(sources): raise SystemExit\nrows = iter\n")
+        ledger = {"url": "memory:"}
+        names = {"configure": "shop_sources:configure", "instances": "shop_sources:rows"}
+        found = self.find(ledger=ledger, sources=names)
+        assert found.configure_sources is not None
+        self.assertEqual("configure", found.configure_sources.__name__)
+        for key in names:
+            problem = self.problem(ledger=ledger, sources={**names, key: "shop_sources:nope"})
+            self.assertTrue(problem.startswith(f"sources.{key}: "), problem)
+        found_function = find_for_sources(
+            settings_from({"ledger": ledger, "sources": names}, self.folder), "instances"
+        )
+        self.assertIs(iter, found_function)
+
+    def test_django(self) -> None:
+        """A Django project's settings are looked for, and not loaded."""
+        self.write("shop_settings.py", "raise SystemExit('loaded')\n")
+        self.find(sources={"django_settings": "shop_settings"})
+        for module in ("shop_nothing", "shop_nothing.settings"):
+            problem = self.problem(sources={"django_settings": module})
+            self.assertEqual(f"sources.django_settings: there is no module {module!r}", problem)

@@ -80,6 +80,15 @@ class Sources(SettingsCase):
         text = LEDGER + '[sources]\ndjango_settings = "mysite.settings"\n'
         self.assert_problem(text, "ledger.url: ", "of its own")
 
+    def test_outboxes(self) -> None:
+        """Outboxes are in SQL databases, and there is a ledger that they are emptied into."""
+        text = '[sources]\noutboxes = ["sqlite:///shop.db"]\n'
+        self.assert_problem(text, "ledger.url: ", "sources.outboxes")
+        wrong = '[sources]\noutboxes = ["redis://u:geheim@h/0"]\n'
+        (problem,) = self.problems(LEDGER + wrong)
+        self.assertIn("sources.outboxes: ", problem)
+        self.assertNotIn("geheim", problem)
+
     def test_names(self) -> None:
         """A function and a module are named as Python names them."""
         self.assert_problem(LEDGER + '[sources]\nconfigure = "shop"\n', "sources.configure: ")

@@ -399,7 +399,10 @@ class DaemonTests(SynchronousTestCase):
         return Daemon(service, Factory(), lambda: 0, settings, reactor, deadline)
 
     def test_sources_stop_last(self) -> None:
-        """They begin when all handlers are registered, and end after the Oni, in the time left."""
+        """They begin when all handlers are registered, and end after the Oni, in the time left.
+
+        From the first moment on they claim nothing more.
+        """
         reactor = MemoryReactorClock()
         daemon = self.with_sources(reactor)
         daemon.startService()
@@ -409,7 +412,7 @@ class DaemonTests(SynchronousTestCase):
         self.oni.stopped = Deferred()
         stopped = daemon.stopService()
         reactor.advance(3)
-        self.assertEqual(["turn away", "stop"], self.oni.told[2:])
+        self.assertEqual(["hold", "turn away", "stop"], self.oni.told[2:])
         self.oni.stopped.callback(None)
         self.successResultOf(stopped)
         self.assertEqual(("stop", 4.0), self.oni.told[-1])

@@ -14,7 +14,7 @@ from oni.errors import LedgerUnavailableError, MissingRowError, UnkeptContextErr
 from oni.interfaces import IModelReferences
 from oni.ledger import Ledger, MemoryStore
 from oni.sources import EventSources
-from oni.values import LedgerRecord
+from oni.values import Delivery, LedgerRecord
 from tests.ledger.threads import AtOnce
 
 START = 1_000_000.0
@@ -48,6 +48,13 @@ class Store(MemoryStore):
     """A store that can be away."""
 
     is_away = False
+
+    def close(self) -> None:
+        """Stay open for the other ledgers on it; who closes it has left."""
+
+    def running_rows(self) -> list[Delivery]:
+        """Give what runs, past every transaction."""
+        return [row for row in list(self.rows.values()) if row.state == "running"]
 
     def transaction(self, read: bool = False) -> Any:
         """Begin, or not."""

@@ -138,6 +138,20 @@ class Line(Base):
     text: Mapped[str]
 
 
+class Node(Base):
+    """Has another one, which is written down by a statement of its own."""
+
+    __tablename__ = "node"
+    __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+    kind: Mapped[str] = mapped_column(server_default="by the server")
+    counted: Mapped[int] = mapped_column(default=0, onupdate=sa.text("counted + 1"))
+    next_id: Mapped[int | None] = mapped_column(sa.ForeignKey("node.id"))
+    next: Mapped[Node | None] = relationship(remote_side=[id], post_update=True)
+
+
 class Blog:
     """A database, a ledger in it, and event sources.
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from oni.errors import (
@@ -176,6 +177,13 @@ class RegistrationTests(SourcesTestCase):
                 EventSources(**options)
         with self.assertRaises(TypeError):
             EventSources(unheard=1)
+
+    def test_references(self) -> None:
+        """Who cannot name instances is refused."""
+        with self.assertRaises(Invalid):
+            self.sources.add_references(Mailer())  # type: ignore[arg-type]
+        with self.assertRaises(Invalid):
+            EventSources(Mailer())  # type: ignore[arg-type]
 
     def test_phases(self) -> None:
         """Those that are given, by name or whole, are those that there are."""

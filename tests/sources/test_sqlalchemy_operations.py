@@ -19,6 +19,7 @@ from tests.sources.sqlalchemy_case import (
     Dog,
     Label,
     Line,
+    Node,
     Post,
     State,
     recorder,
@@ -301,6 +302,20 @@ class InheritanceTests(BlogCase):
         self.assertEqual((change.old["name"], change.old["breed"]), ("rex", "boxer"))
         self.assertEqual(change.changed, {"name", "breed"})
 
+    def test_columns_of_one_table(self) -> None:
+        """Old values are those of the row, though its primary key is in the other table."""
+        self.added(Dog(name="rex", breed="boxer"), Dog(name="bello", breed="pug"))
+        self.watch({Dog: Watch(("breed",), old="select")})
+        with self.blog.sessions() as session:
+            dogs = [session.get_one(Dog, number) for number in (1, 2)]
+            session.commit()
+            for dog in dogs:
+                dog.breed = "beagle"
+            session.commit()
+        self.assertEqual(
+            [change.old for change in self.blog.changes()], [{"breed": "boxer"}, {"breed": "pug"}]
+        )
+
 
 class OldValueTests(BlogCase):
     """Values that nobody had loaded."""
@@ -322,8 +337,10 @@ class OldValueTests(BlogCase):
         (change,) = self.expect(("Post", 1, "modified"))
         self.assertIs(change.old["title"], UNKNOWN)
         self.assertEqual(change.new["title"], "b")
-        self.assertIn("title", change.changed)
-        self.assertNotIn("number", change.changed)
+        self.assertEqual(change.changed, {"title", "touched"})
+        self.assertEqual((change.old["touched"], change.new["touched"]), (UNKNOWN, 1))
+        # SQLAlchemy loads the row for its primary key; what was not set is known by that.
+        self.assertEqual((change.old["number"], change.new["number"]), (1, 1))
 
     def test_expired_and_the_same(self) -> None:
         """Whether it differs is unknown, too; so it is told of."""
@@ -335,7 +352,7 @@ class OldValueTests(BlogCase):
         self.expired(Watch(old="select"), title="b")
         (change,) = self.expect(("Post", 1, "modified"))
         self.assertEqual((change.old["title"], change.new["title"]), ("a", "b"))
-        self.assertEqual(change.new["number"], 1)
+        self.assertEqual((change.new["number"], change.new["body"]), (1, "long"))
         self.assertEqual(change.changed, {"title", "touched"})
 
     def test_selected_and_the_same(self) -> None:
@@ -363,6 +380,43 @@ class OldValueTests(BlogCase):
             session.commit()
         (change,) = self.expect(("Post", 1, "deleted"))
         self.assertEqual(change.old, {"body": "long"})
+
+    def test_expression_unloaded(self) -> None:
+        """Also where the old value had to be read."""
+        self.expired(Watch(("number",), old="select"), number=Post.number + 1)
+        (change,) = self.expect(("Post", 1, "modified"))
+        self.assertEqual((change.old["number"], change.new["number"]), (1, UNKNOWN))
+
+    def test_moved_unloaded(self) -> None:
+        """Of a row that gets another primary key the missing values are read, too."""
+        self.added(Post(title="a", body="long"))
+        self.watch({Post: Watch(("title", "body"), old="select")})
+        with self.blog.sessions.begin() as session:
+            session.get_one(Post, 1).id = 2
+        _, come = self.expect(("Post", 1, "deleted"), ("Post", 2, "created"))
+        self.assertEqual(come.new, {"title": "a", "body": "long"})
+
+    def test_written_late(self) -> None:
+        """A foreign key that SQLAlchemy writes by a statement of its own is told of."""
+        self.added(Node(id=1), Node(id=2))
+        self.watch([Node])
+        with self.blog.sessions() as session:
+            one, two = session.get_one(Node, 1), session.get_one(Node, 2)
+            session.commit()
+            one.next = two
+            session.commit()
+        (change,) = self.expect(("Node", 1, "modified"))
+        self.assertEqual(change.changed, {"next_id", "counted"})
+        self.assertEqual((change.old["next_id"], change.new["next_id"]), (UNKNOWN, 2))
+
+    def test_computed_with_each_update(self) -> None:
+        """A column that the server changes with each update is told of, alone, too."""
+        self.added(Node(id=1))
+        self.watch({Node: Watch(("counted",))})
+        with self.blog.sessions.begin() as session:
+            session.get_one(Node, 1).text = "a"
+        (change,) = self.expect(("Node", 1, "modified"))
+        self.assertEqual((change.old, change.new), ({"counted": 0}, {"counted": UNKNOWN}))
 
     def test_expression(self) -> None:
         """What the database computes is unknown afterwards; that it changed is told."""

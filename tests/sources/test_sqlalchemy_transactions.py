@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,6 +94,17 @@ class SavepointTests(BlogCase):
         self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
         self.assertEqual(self.blog.rows("SELECT text FROM line ORDER BY place")[0], ("a",))
 
+    def test_rolled_back_by_an_error_after_some_rows(self) -> None:
+        """Rows that a flush had written before it failed are not told of."""
+        self.watch([Author])
+        with self.blog.sessions.begin() as session:
+            try:
+                with session.begin_nested():
+                    session.add(Author(name="ann", posts=[Post(title=None)]))
+            except sa.exc.IntegrityError:
+                self.line(session, 1)
+        self.expect(("Line", (1, 1), "created"))
+
     def test_in_each_other(self) -> None:
         """A savepoint that is rolled back takes those along that were released in it."""
         with self.blog.sessions.begin() as session:
@@ -163,6 +176,7 @@ class SavepointTests(BlogCase):
                     session.begin_nested()
                     self.line(session, 10 * depth + place + 1)
         self.expect(*(("Line", (1, place), "created") for place in (10, 11, 20, 21, 22)))
+        self.assertEqual(list(map(len, self.heard)), [2, 3])
 
     def test_outer_savepoint_committed_with_open_ones(self) -> None:
         """A savepoint that is released releases what is open in it; the rest comes later."""
@@ -185,6 +199,42 @@ class SavepointTests(BlogCase):
             outer.commit()
             session.rollback()
         self.expect()
+
+    def test_outer_savepoint_fails_with_open_ones(self) -> None:
+        """A release that fails is over: savepoints afterwards are as before."""
+        with self.blog.sessions.begin() as session:
+            self.line(session, 1)
+            outer = session.begin_nested()
+            session.begin_nested()
+            with session.no_autoflush:
+                session.add(Line(page=1, place=1, text="b"))
+                self.assertRaises(sa.exc.IntegrityError, outer.commit)
+            outer.rollback()
+            with session.begin_nested():
+                self.line(session, 2)
+            self.line(session, 3)
+        self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
+        self.assertEqual(len(self.heard), 1)
+
+    def test_outer_savepoint_fails_after_an_inner_one(self) -> None:
+        """What was changed before it is told of, though it was rolled back in its release."""
+        inner: Any = None
+
+        def spoil(session: Session, ended: Any) -> None:
+            if ended is inner:
+                session.add(Line(page=1, place=1, text="b"))
+
+        sa.event.listen(self.blog.sessions, "after_transaction_end", spoil)
+        with self.blog.sessions.begin() as session:
+            self.line(session, 1)
+            session.expunge_all()
+            outer = session.begin_nested()
+            inner = session.begin_nested()
+            self.line(session, 2)
+            self.assertRaises(sa.exc.IntegrityError, outer.commit)
+            outer.rollback()
+            self.line(session, 3)
+        self.expect(("Line", (1, 1), "created"), ("Line", (1, 3), "created"))
 
     def test_watched_within_a_savepoint(self) -> None:
         """Whoever begins to watch within a savepoint follows it to its end."""
@@ -226,8 +276,8 @@ class VetoTests(BlogCase):
         with self.blog.sessions() as session:
             post = Post(title="bad")
             session.add(post)
-            self.assertRaises(ValueError, session.commit)
-            self.assertRaises(ValueError, session.commit)
+            for _ in range(12):
+                self.assertRaises(ValueError, session.commit)
             post.title = "good"
             session.commit()
         (change,) = self.expect(("Post", 1, "created"))
@@ -298,6 +348,25 @@ class VetoTests(BlogCase):
         self.add(Post(title="a"))
         self.expect(("Author", 1, "created"), ("Post", 1, "created"))
         self.assertEqual(self.blog.rows("SELECT name FROM author"), [("kept",)])
+
+    def test_savepoint_left_open(self) -> None:
+        """A listener or source that leaves one open is refused."""
+
+        def leave_open(*args: Any) -> None:
+            sessions[0].begin_nested()
+
+        def keep(session: Session, changes: Sequence[ModelChange]) -> None:
+            sessions[:] = [session]
+
+        sessions: list[Session] = []
+        self.blog.sources.register_model_event_source(Author, leave_open)
+        self.watch([Post], before_commit=[keep])
+        with self.assertRaisesRegex(LedgerTransactionError, "savepoint open"):
+            self.add(Author(name="ann"))
+        self.watch([Post], before_commit=[leave_open])
+        with self.assertRaisesRegex(LedgerTransactionError, "savepoint open"):
+            self.add(Post(title="a"))
+        self.expect()
 
     def test_endless(self) -> None:
         """Ten rounds are enough; then the listeners are named."""
@@ -391,6 +460,30 @@ class OthersTests(BlogCase):
         )
         endless = True
         self.assertRaises(ChangeRoundsError, self.add, Post(title="b"))
+
+    def test_commit_again(self) -> None:
+        """Whoever commits again after another listener failed has each change told of once."""
+        heard, listener = recorder()
+        self.watch(before_commit=[listener])
+        fails = [True]
+
+        def fail(session: Session) -> None:
+            if not session.in_nested_transaction() and fails.pop():
+                raise ValueError("not now")
+
+        sa.event.listen(self.blog.sessions, "before_commit", fail)
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            self.assertRaises(ValueError, session.commit)
+            for title, end in (("b", "commit"), ("c", "rollback")):
+                savepoint = session.begin_nested()
+                session.add(Post(title=title))
+                session.flush()
+                getattr(savepoint, end)()
+            fails.append(False)
+            session.commit()
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
+        self.assertEqual(heard, [[("Post", 1, "created")], [("Post", 2, "created")]])
 
     def test_failed_after_our_turn(self) -> None:
         """What was admitted goes with the commit that fails after it."""
@@ -495,6 +588,26 @@ class WatchTests(BlogCase):
         self.add(Post(title="a"))
         self.expect(("Post", 1, "created"))
         self.assertEqual(len(heard), 1)
+
+    def test_removed_with_a_session_open(self) -> None:
+        """Who watches no more is told nothing more of a session, and keeps nothing of it."""
+        first = self.watch()
+        other = self.blog.new_sources()
+        self.addCleanup(watch(self.blog.sessions, other, [Post]).remove)
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            first.remove()
+            post = Post(title="b")
+            session.add(post)
+            session.flush()
+            kept = weakref.ref(sa.inspect(post))
+            session.expunge(post)
+            del post
+            gc.collect()
+            self.assertIsNone(kept())
+            session.commit()
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
 
     def test_again_after_removal(self) -> None:
         """What was removed can be watched again."""
@@ -690,6 +803,34 @@ class SourceTests(BlogCase):
         self.watch([])
         self.assertRaises(ValueError, self.add, Post(title="a"))
         self.assertEqual(self.blog.rows("SELECT * FROM post"), [])
+
+    def test_without_sources(self) -> None:
+        """Rows of models without sources are not loaded again for nothing."""
+        self.watch()
+        asked: list[str] = []
+        with self.blog.sessions() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            session.expunge_all()
+
+            def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+                asked.append(statement.split()[0])
+
+            sa.event.listen(self.blog.engine, "before_cursor_execute", note)
+            session.commit()
+        self.assertEqual(set(asked), {"INSERT"})
+
+    def test_row_gone(self) -> None:
+        """Sources are not called for a row that is gone behind the session's back."""
+        seen: list[Any] = []
+        self.blog.sources.register_model_event_source(object, seen.append)
+        self.watch()
+        with self.blog.sessions.begin() as session:
+            session.add(Post(title="a"))
+            session.flush()
+            session.connection().execute(sa.delete(Post.__table__))
+            session.expire_all()
+        self.assertEqual(seen, [])
 
     def test_class_below(self) -> None:
         """Sources of a class hear of those below it."""

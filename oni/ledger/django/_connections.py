@@ -94,7 +94,7 @@ class AliasConnections:
                 with _reading(wrapper):
                     yield _Connection(wrapper)
             else:
-                with self._atomic():
+                with self._atomic(wrapper):
                     for statement in self._database.begins_with:
                         _Connection(wrapper).change(statement)
                     connection = _Connection(wrapper, True)
@@ -123,14 +123,16 @@ class AliasConnections:
 
     def _remember(self, wrapper: BaseDatabaseWrapper) -> None:
         with self._lock:
-            ended = [each for each in self._opened if not each[0].is_alive()]
-            self._opened = [each for each in self._opened if each[0].is_alive()]
+            others = [each for each in self._opened if each[1] is not wrapper]
+            ended = [each for each in others if not each[0].is_alive()]
+            self._opened = [each for each in others if each[0].is_alive()]
             self._opened.append((current_thread(), wrapper))
         for _, other in ended:
             _close(other)
 
     @contextmanager
-    def _atomic(self) -> Iterator[None]:
+    def _atomic(self, wrapper: BaseDatabaseWrapper) -> Iterator[None]:
+        is_outermost = not wrapper.in_atomic_block
         committed: list[bool] = []
         try:
             with ExitStack() as stack:
@@ -141,7 +143,8 @@ class AliasConnections:
                         "a transaction of the ledger's own cannot begin within an atomic block of "
                         f"{self._using!r}; to take part in the block, use admit_within"
                     ) from error
-                transaction.on_commit(lambda: committed.append(True), using=self._using)
+                if is_outermost:  # in a TestCase of Django's it is not, and nothing is committed
+                    transaction.on_commit(lambda: committed.append(True), using=self._using)
                 yield
         except BaseException:
             if not committed:
@@ -288,11 +291,18 @@ class _Connection:
 
     def check(self) -> None:
         """Refuse to go on when somebody has ended the transaction."""
-        if self._is_own and not self.in_transaction:
+        if not self._is_own:
+            return
+        if not self.in_transaction:
             raise LedgerTransactionError(
                 "the transaction that a handler was given was ended by it; the ledger commits, or "
                 "rolls back when the handler raises"
             )
+        if self.raw.needs_rollback:
+            raise LedgerTransactionError(
+                "the transaction that a handler was given can only be rolled back: a statement or "
+                "a block in it has failed, and was passed over"
+            ) from self.raw.rollback_exc
 
     def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
         """Read."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oni.server.sources._making import find_instances, make_worker_service
+    from oni.server.sources._making import (
+        find_instances,
+        make_worker_service,
+        settings_for_django,
+    )
     from oni.server.sources._worker import run_worker
 
-__all__ = ["find_instances", "make_worker_service", "run_worker"]
+__all__ = ["find_instances", "make_worker_service", "run_worker", "settings_for_django"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("find_instances", "make_worker_service"):
+    if name in ("find_instances", "make_worker_service", "settings_for_django"):
         from oni.server.sources import _making
 
         return getattr(_making, name)

@@ -6,16 +6,24 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from oni.errors import MissingExtraError, SettingsError
 from oni.interfaces import IOutbox
 from oni.ledger import Ledger, Relay, store_for
-from oni.server._application import find_for_sources
+from oni.server._application import find_for_sources, look_beside
 from oni.server._ledger_settings import file_in
-from oni.server._settings import Settings
+from oni.server._settings import ServerSettings, Settings
+from oni.server._sources_settings import SourcesSettings
 from oni.server.sources._service import SourcesService
 from oni.sources import default
 
-__all__ = ["find_instances", "make_sources_service", "make_worker_service"]
+__all__ = [
+    "find_instances",
+    "make_sources_service",
+    "make_worker_service",
+    "settings_for_django",
+]
 
 
 def make_sources_service(
@@ -39,7 +47,10 @@ def make_sources_service(
     Raises:
         LedgerUrlError: There is no such ledger.
         MissingExtraError: What it needs is not installed.
+        SettingsError: There is no such Django project.
     """
+    if settings.sources.django_settings is not None:
+        return _django_service(settings, reactor, deliver)
     url = settings.ledger.url_in(settings.folder)
     if url is None:
         return None
@@ -73,6 +84,54 @@ def make_sources_service(
     return service
 
 
+def _django_service(
+    settings: Settings, reactor: Any, deliver: Literal["here", "worker"] | None
+) -> SourcesService:
+    """Make the service of a Django project's event sources."""
+    lent = _django(settings).lend(reactor, deliver)
+    lent.sources.configure(
+        threads_lost=settings.running.max_lost_threads,
+        threads_exhausted=lambda: service.on_exhausted(),
+        reactor=reactor,
+    )
+    service: SourcesService = SourcesService(
+        lent.sources,
+        settings.ledger,
+        reactor,
+        settings.server.stop_timeout,
+        lent.relays,
+        lent.opened,
+    )
+    return service
+
+
+def _django(settings: Settings) -> Any:
+    """Set Django up, and give the module that knows it."""
+    look_beside(settings)
+    try:
+        module = import_module("oni.server.sources.django")
+    except ImportError as error:
+        raise MissingExtraError("sources.django_settings", "django", error) from error
+    module.set_up(settings.sources.django_settings)
+    return module
+
+
+def settings_for_django(module: str, folder: str) -> Settings:
+    """Give settings for nothing but a Django project.
+
+    Args:
+        module: Its settings.
+        folder: Where it is looked for.
+
+    Raises:
+        SettingsError: There is no such module, or it does not suit.
+        MissingExtraError: Django is not installed.
+    """
+    settings = Settings(sources=SourcesSettings(django_settings=module), folder=folder)
+    seconds = _django(settings).stop_timeout()
+    return replace(settings, server=ServerSettings(stop_timeout=seconds))
+
+
 def _outbox(settings: Settings, url: str) -> IOutbox:
     """Make an outbox."""
     try:
@@ -84,14 +143,14 @@ def _outbox(settings: Settings, url: str) -> IOutbox:
 
 
 def make_worker_service(
-    settings: Settings, reactor: Any, deliver: Literal["here", "worker"] = "here"
+    settings: Settings, reactor: Any, deliver: Literal["here", "worker"] | None = "here"
 ) -> SourcesService:
     """Make event sources for a process without a server, with their handlers registered.
 
     Args:
         settings: What is set.
         reactor: The reactor.
-        deliver: Where handlers run.
+        deliver: Where handlers run; None: as a Django project's own settings say.
 
     Raises:
         SettingsError: There is no ledger, or no such function to register handlers.
@@ -114,6 +173,9 @@ def find_instances(settings: Settings) -> Callable[[type], Iterable[Any]]:
         Exception: Whatever importing its module raises.
     """
     found = find_for_sources(settings, "instances")
+    if found is None and settings.sources.django_settings is not None:
+        instances: Callable[[type], Iterable[Any]] = _django(settings).Instances()
+        return instances
     if found is None:
         raise SettingsError(
             ["sources.instances: expected 'module:name', of what gives the instances of a model"]

@@ -65,6 +65,7 @@ class SourcesService(Service):
         reactor: The reactor.
         stop_timeout: Seconds in which it stops, where :meth:`end_by` says nothing else.
         relays: What brings events from outboxes to the ledger.
+        opened: Is called when the ledger is open, too.
 
     Attributes:
         sources: See above.
@@ -85,6 +86,7 @@ class SourcesService(Service):
         reactor: Any,
         stop_timeout: float,
         relays: Sequence[Relays] = (),
+        opened: Callable[[], object] = lambda: None,
     ) -> None:
         self.sources = sources
         self.health = LedgerHealth()
@@ -94,6 +96,7 @@ class SourcesService(Service):
         self.on_exhausted: Callable[[], object] = lambda: None
         self.gave_up = False
         self._relays = relays
+        self._opened = opened
         self._reactor = reactor
         self._stop_timeout = stop_timeout
         self._ends_at: float | None = None
@@ -128,6 +131,7 @@ class SourcesService(Service):
     async def _open(self) -> None:
         await deferLater(self._reactor, 0.0)
         await self._insist(self.sources.start, self.health.fails)
+        self._opened()
         self.health.answers()
         self.watch.startService()
         if self._pruning is not None:
@@ -174,8 +178,12 @@ class SourcesService(Service):
     # --- Stop
 
     def end_by(self, seconds: float) -> None:
-        """Let the next stop end when it is so late on the reactor's clock."""
+        """Let the next stop end when it is so late on the reactor's clock, and begin nothing new.
+
+        What is admitted until the stop is left to others, but for what is waited for.
+        """
         self._ends_at = seconds
+        self.sources.hold()
 
     def stopService(self) -> Deferred[None]:
         """Claim nothing more, wait for handlers, give back what was not begun, close the ledger.

@@ -23,7 +23,7 @@ def watch_cascades(watch: Watch) -> None:
     """Hear of the deletion of rows that a model's rows point to and are changed with."""
     for field in _pointers(watch):
         uid = f"oni.{watch.label}.{field.name}"
-        before, after = _receivers(watch.model, field.name)
+        before, after = _receivers(watch.model, field.name, field.attname)
         for sender in family(field.remote_field.model):
             pre_delete.connect(before, sender=sender, weak=False, dispatch_uid=uid)
             post_delete.connect(after, sender=sender, weak=False, dispatch_uid=uid)
@@ -36,7 +36,9 @@ def _pointers(watch: Watch) -> Iterator[Any]:
             yield field
 
 
-def _receivers(model: type[Model], name: str) -> tuple[Callable[..., None], Callable[..., None]]:
+def _receivers(
+    model: type[Model], name: str, attname: str
+) -> tuple[Callable[..., None], Callable[..., None]]:
     def left(instance: Model) -> dict[str, Any]:
         state: Any = instance._state
         found: dict[str, Any] = state.__dict__.setdefault("oni_left", {})
@@ -56,8 +58,7 @@ def _receivers(model: type[Model], name: str) -> tuple[Callable[..., None], Call
         old = left(instance).pop(f"{watch.label}.{name}", {})
         new = rows(watch, using, list(old))
         changes = (
-            modified(watch, id, using, old[id], values, watch.columns)
-            for id, values in new.items()
+            modified(watch, id, using, old[id], values, [attname]) for id, values in new.items()
         )
         tell(using, [change for each in changes for change in each])
 

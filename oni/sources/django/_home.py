@@ -131,6 +131,11 @@ class Home:
                 outbox.wake()
             self.sources.wake()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is something that delivers, or would."""
+        return self._running is not None
+
     def face(self) -> BlockingEventSources:
         """Give the event sources as blocking calls, when the ledger is open.
 

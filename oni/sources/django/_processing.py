@@ -22,7 +22,8 @@ def only_new_events(events: Iterable[Event]) -> Sequence[Event]:
     """Admit events, and give those whose key was not known: nobody else is given these.
 
     Handlers are found for them from then on; :func:`process_events` waits for that. In a
-    transaction they are admitted within it, and delivered after its commit.
+    transaction they are admitted within it, and delivered after its commit. Where they go through
+    an outbox nobody knows yet which are new, and all of them are given.
 
     Args:
         events: They are asked for in this thread, and cross over to the reactor's all at once.

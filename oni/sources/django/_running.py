@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -63,6 +63,7 @@ class Running:
         self._timer: IDelayedCall | None = None
         self.error: Exception | None = None
         self.gave_up = False
+        self._is_failing = False
         self.on_unsafe: Callable[[], object] | None = None
 
     def begin(self) -> None:
@@ -75,9 +76,10 @@ class Running:
 
     async def _open(self) -> None:
         await self.sources.start()
+        self.opened()
         for relay in self.relays:
             await relay.start()
-        self.opened()
+        self._is_failing = False
 
     def opened(self) -> None:
         """Know that the ledger is open: by :meth:`begin`, or because somebody else opened it."""
@@ -85,17 +87,18 @@ class Running:
         self._opened.set()
 
     def _failed(self, failure: Failure) -> None:
-        if self.error is None:
-            if failure.check(OniError):
-                _log.error(
-                    "Nothing is delivered: the ledger cannot be opened: {error}",
-                    error=failure.value,
-                )
-            else:
-                _log.failure("Nothing is delivered: the ledger cannot be opened", failure=failure)
+        if failure.check(CancelledError):
+            return
         error = failure.value
-        self.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
-        self._opened.set()
+        if not self._is_failing:
+            self._is_failing = True
+            if isinstance(error, OniError):
+                _log.error("Not everything is delivered: {error}", error=error)
+            else:
+                _log.failure("Not everything is delivered", failure=failure)
+        if not self.sources.is_started:  # else it is a relay's
+            self.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            self._opened.set()
         self._timer = self._reactor.callLater(RETRY, self._try)
         if self.on_unsafe is not None and isinstance(error, UnsafeLedgerError | LedgerUrlError):
             self.on_unsafe()
@@ -110,6 +113,7 @@ class Running:
 
     async def _stop(self) -> None:
         if self._opening is not None:
+            self._opening.cancel()
             await self._opening
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -135,4 +139,4 @@ class Running:
         """
         self._opened.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)

@@ -89,7 +89,7 @@ def _unknown_aliases(given: Mapping[Any, Any], databases: Collection[str]) -> It
     aliases = f"DATABASES has {', '.join(sorted(databases))}"
     ledger = given.get("ledger", DjangoSettings().ledger)
     outbox = given.get("outbox", ())
-    if isinstance(ledger, str) and ":" not in ledger and ledger not in databases:
+    if _is_text(ledger) and ":" not in ledger and ledger not in databases:
         yield f"ONI['ledger']: {ledger!r} is neither a URL nor a database; {aliases}"
     for alias in outbox if _are_strings(outbox) else ():
         if alias not in databases:

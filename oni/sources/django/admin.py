@@ -114,6 +114,10 @@ class DeliveryAdmin(admin.ModelAdmin):
 
     # --- What may be done
 
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Say no where the ledger is in no database of the project's."""
+        return not home.settings.is_own_ledger and bool(super().has_module_permission(request))
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Say no: sources add deliveries."""
         return False

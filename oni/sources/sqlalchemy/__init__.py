@@ -5,8 +5,8 @@ those who may refuse before it is committed, and admitted into the ledger as a p
 delivered when it is committed, and never was when it is rolled back.
 
 Not seen is what no session tells: statements to an engine or a connection, ``bulk_save_objects``
-and the like, ``text()``, and what the database does by itself; :doc:`/how-to/sqlalchemy` has the
-whole table.
+and the like, ``text()``, and what the database does by itself; :doc:`/reference/sqlalchemy_source`
+has the whole table.
 """
 
 from __future__ import annotations

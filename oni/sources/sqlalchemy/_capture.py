@@ -58,10 +58,15 @@ class Capture:
 
     def __init__(self, models: WatchedModels) -> None:
         self._models = models
-        self.begin()
+        self._clear(False)
 
     def begin(self) -> None:
         """Begin a flush. What another one that failed has left is forgotten."""
+        self._clear(True)
+
+    def _clear(self, is_flushing: bool) -> None:
+        # Who is not told of flushes any more is still told of rows, and must not keep them.
+        self._is_flushing = is_flushing
         self._inserted: dict[InstanceState[Any], Watched] = {}
         self._updated: dict[InstanceState[Any], _Before] = {}
         self._deleting: dict[InstanceState[Any], _Before] = {}
@@ -71,7 +76,7 @@ class Capture:
 
     def inserted(self, mapper: Mapper[Any], state: InstanceState[Any]) -> None:
         """A row was inserted; or, for an instance that takes another's place, updated."""
-        watched = self._models.find(mapper)
+        watched = self._find(mapper)
         if watched is not None:
             self._inserted[state] = watched
 
@@ -79,15 +84,15 @@ class Capture:
         self, mapper: Mapper[Any], connection: sa.Connection, state: InstanceState[Any]
     ) -> None:
         """A row may be about to be updated."""
-        watched = self._models.find(mapper)
-        if watched is not None and state not in self._updated:
+        watched = self._find(mapper)
+        if watched is not None:
             self._updated[state] = _before(watched, connection, state)
 
     def deleting(
         self, mapper: Mapper[Any], connection: sa.Connection, state: InstanceState[Any]
     ) -> None:
         """A row is about to be deleted."""
-        watched = self._models.find(mapper)
+        watched = self._find(mapper)
         if watched is not None:
             self._deleting[state] = _before(watched, connection, state)
 
@@ -95,6 +100,9 @@ class Capture:
         """A row was deleted."""
         if state in self._deleting:
             self._deleted.append(state)
+
+    def _find(self, mapper: Mapper[Any]) -> Watched | None:
+        return self._models.find(mapper) if self._is_flushing else None
 
     # --- The end of the flush
 
@@ -113,19 +121,16 @@ class Capture:
             else:
                 before = _before(watched, None, replaced)
                 yield from _row_modified(before, identity, state)
-        self.begin()
+        self._clear(False)
 
     def _switched(
         self, session: Session
     ) -> Mapping[tuple[Mapper[Any], tuple[Any, ...]], InstanceState[Any]]:
-        """Give the deleted instances whose rows were not deleted, as new ones took their place."""
+        """Give the deleted instances by their rows, as a new one may have taken such a row."""
         if not self._inserted or not session.deleted:
             return {}
-        states = [sa.inspect(each) for each in session.deleted]
-        gone = set(self._deleted)
-        return {
-            (state.mapper.base_mapper, _key(state)): state for state in states if state not in gone
-        }
+        states = (sa.inspect(each) for each in session.deleted)
+        return {(state.mapper.base_mapper, _key(state)): state for state in states}
 
 
 # --- Values
@@ -137,7 +142,7 @@ def _before(
     """Give the values that the row has, as far as they are known."""
     values: dict[str, Any] = {}
     assigned = set()
-    for name in _names(watched, state):
+    for name in watched.columns:
         added, unchanged, deleted = _history(state, name)
         known = deleted or (() if added else unchanged)
         values[name] = kept(known[0]) if known else UNKNOWN
@@ -168,11 +173,6 @@ def _select_by_id(watched: Watched, names: list[str], identity: tuple[Any, ...])
     )
 
 
-def _names(watched: Watched, state: InstanceState[Any]) -> Iterator[str]:
-    """Give the watched attributes that an instance has: some may be only a sibling's."""
-    return (name for name in watched.columns if name in state.manager)
-
-
 def _history(state: InstanceState[Any], name: str) -> Any:
     """Give what was set, left and gone of an attribute, as far as that is in memory."""
     return AttributeState(state, name).history
@@ -181,9 +181,7 @@ def _history(state: InstanceState[Any], name: str) -> Any:
 def _loaded(watched: Watched, state: InstanceState[Any]) -> dict[str, Any]:
     """Give the values that an instance has."""
     values = state.dict
-    return {
-        name: kept(values[name]) if name in values else UNKNOWN for name in _names(watched, state)
-    }
+    return {name: kept(values[name]) if name in values else UNKNOWN for name in watched.columns}
 
 
 def _inserted(watched: Watched, state: InstanceState[Any]) -> dict[str, Any]:

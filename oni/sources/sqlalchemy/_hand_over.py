@@ -57,12 +57,8 @@ class HandOver:
             ChangeRoundsError: Every time that listeners were asked there were new changes.
             LedgerTransactionError: The events cannot be admitted in this transaction.
         """
-        pending.handing = True
-        try:
-            produced = self._settle(session, pending, flush)
-            self._admit(session, pending, produced)
-        finally:
-            pending.handing = False
+        produced = self._settle(session, pending, flush)
+        self._admit(session, pending, produced)
         pending.handed = True
 
     def wake(self) -> None:
@@ -89,6 +85,11 @@ class HandOver:
                 for row in waiting:
                     produced[row] = self._events_of(session, pending, row)
                 waiting = {}
+            if session.in_nested_transaction():
+                raise LedgerTransactionError(
+                    "a source, or a function in before_commit, has left a savepoint open; what "
+                    "comes now could be rolled back with it: let it end what it begins"
+                )
             if flush:
                 session.flush()
             changes = pending.take_fresh()

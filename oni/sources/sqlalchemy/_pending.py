@@ -31,7 +31,6 @@ class Pending:
         capture: Sees what the flush writes that is under way.
         identities: For each changed row the mapped class of its instance, and its primary key.
         rounds: How often those who may refuse were asked.
-        handing: Whether changes are just being handed over.
         handed: Whether some were, so that what comes now comes late.
         admitted: Whether there is something to deliver once it is committed.
     """
@@ -40,7 +39,7 @@ class Pending:
         self.capture = Capture(models)
         self.identities: dict[Row, tuple[type, tuple[Any, ...]]] = {}
         self.rounds = 0
-        self.handing = self.handed = self.admitted = False
+        self.handed = self.admitted = False
         self._open: list[SessionTransaction] = []
         self._net = ChangeBuffer()
         self._fresh = ChangeBuffer()
@@ -55,7 +54,7 @@ class Pending:
                 self._fresh.push()
             inner = inner.parent
 
-    # --- Changes
+    # --- Changes; they are taken while no savepoint is open
 
     def add(self, row: CapturedRow) -> None:
         """Keep what was done to a row."""
@@ -74,28 +73,22 @@ class Pending:
     def take_fresh(self) -> list[ModelChange]:
         """Give what came since this was asked last."""
         changes = self._fresh.coalesced()
-        self._fresh = self._empty()
+        self._fresh = ChangeBuffer()
         return changes
 
     def tell_again(self) -> list[ModelChange]:
         """Give everything, also what was given before: whoever refused it shall be asked again."""
-        self._fresh = self._empty()
+        self._fresh = ChangeBuffer()
         return self.net()
 
     def forget(self) -> None:
         """Go on without what was handed over."""
-        self._net = self._empty()
+        self._net = ChangeBuffer()
         self.identities = {}
 
     def __bool__(self) -> bool:
         """Say whether there is anything to hand over."""
         return bool(len(self._net))
-
-    def _empty(self) -> ChangeBuffer:
-        buffer = ChangeBuffer()
-        for _ in self._open:
-            buffer.push()
-        return buffer
 
     # --- Savepoints
 
@@ -137,7 +130,6 @@ class Pending:
                     buffer.drop()
             if inner is savepoint:
                 break
-        self._announced = None
         if savepoint is not self._released:
             self._outer_commits = False
             return False

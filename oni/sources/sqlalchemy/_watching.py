@@ -124,7 +124,7 @@ class Watching:
     def _after_flush_postexec(self, session: Session, context: object) -> None:
         """Hand over what others changed after it was our turn before the commit."""
         pending = self._pending(session)
-        late = pending.handed and not pending.handing and not session.in_nested_transaction()
+        late = pending.handed and not session.in_nested_transaction()
         if late and pending:
             self._hand_over.run(session, pending, flush=False)
 

@@ -29,6 +29,7 @@ class Post(models.Model):
     stars = models.IntegerField(default=0)
     extra = models.JSONField(default=dict)
     author = models.ForeignKey(Author, null=True, on_delete=models.SET_NULL)
+    editor = models.ForeignKey(Author, null=True, on_delete=models.SET_NULL, related_name="edited")
     tags = models.ManyToManyField(Tag)
 
     objects = OniManager()
@@ -47,6 +48,12 @@ class Plain(models.Model):
     """What has a manager that nobody watches."""
 
     text = models.CharField(max_length=100)
+
+
+class Fancy(Plain):
+    """What inherits, with a table of its own."""
+
+    color = models.CharField(max_length=100)
 
 
 class Token(models.Model):

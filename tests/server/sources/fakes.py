@@ -65,6 +65,10 @@ class SomeSources:
         self.told.append(("stop", timeout))
         return maybeDeferred(_give, self.stopped)
 
+    def hold(self) -> None:
+        """Claim nothing more."""
+        self.told.append("hold")
+
     def handler_names(self) -> Sequence[str]:
         """Name one."""
         return ["mail"]

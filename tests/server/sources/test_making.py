@@ -9,8 +9,12 @@ from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.component import getGlobalSiteManager
 
+from oni.channels import Channels
 from oni.errors import SettingsError
+from oni.interfaces import IChannels
+from oni.server import EmbeddedOni, Oni, Settings
 from oni.server._settings_file import parse_settings
 from oni.server.sources._making import make_sources_service, make_worker_service
 from oni.sources import default, fresh_default, register_group_handler
@@ -46,6 +50,24 @@ class MakingTests(SynchronousTestCase):
         service = self.make(LEDGER)
         self.assertIs(default(), service.sources)
         self.assertEqual(["early"], list(service.sources.handler_names()))
+
+    def test_oni(self) -> None:
+        """An Oni has them, and knows how their ledger is; without a ledger it has none."""
+        settings = parse_settings(LEDGER)
+        oni = Oni(settings, self.reactor, channels=Channels(reactor=self.reactor))
+        service = oni.sources_service
+        assert service is not None
+        self.assertIs(self.sources, oni.sources)
+        self.assertIs(service.health, oni.condition.ledger)
+        oni = Oni(Settings(), self.reactor, channels=Channels(reactor=self.reactor))
+        self.assertEqual((None, None), (oni.sources, oni.condition.ledger))
+
+    def test_embedded(self) -> None:
+        """In somebody else's site they are opened and closed with the rest."""
+        embedded = EmbeddedOni(parse_settings(LEDGER), self.reactor)
+        registry = getGlobalSiteManager()
+        self.addCleanup(registry.unregisterUtility, embedded.oni.channels, IChannels)
+        self.assertIn(embedded.oni.sources_service, embedded._parts)
 
     def test_options(self) -> None:
         """What is set holds."""

@@ -60,6 +60,17 @@ class PruningTests(SynchronousTestCase):
         self.clock.advance(600)
         self.assertEqual(3, len(self.ledger.asked))
 
+    def test_begun_again(self) -> None:
+        """A second life waits for what the first one had under way, and prunes once at a time."""
+        waiting: Deferred[int] = Deferred()
+        self.ledger.answers = [waiting]
+        self.pruning.startService()
+        self.pruning.stopService()
+        self.pruning.startService()
+        self.assertEqual(1, len(self.ledger.asked))
+        waiting.callback(3)
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+
     def test_stop(self) -> None:
         """It begins no more transactions and leaves no timer; a second life has its own."""
         waiting: Deferred[int] = Deferred()

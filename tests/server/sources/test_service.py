@@ -95,6 +95,25 @@ class StartTests(ServiceTestCase):
         self.assertEqual((1, ""), (self.opened, self.service.health.problem))
         self.assertEqual({"pending": 3, "dead": 1}, self.service.watch.counts)
 
+    def test_open_is_open(self) -> None:
+        """It is open when it is open, also if the first look at it takes long."""
+        self.sources.ledger.count = Deferred  # type: ignore[method-assign]
+        self.start()
+        self.assertTrue(self.service.health.was_opened)
+
+    def test_threads_that_wait(self) -> None:
+        """Whoever waits for it in a thread is told before handlers run."""
+        service = SourcesService(
+            self.sources,  # type: ignore[arg-type]
+            LedgerSettings(),
+            self.clock,
+            10.0,
+            opened=lambda: self.sources.told.append("opened"),
+        )
+        service.startService()
+        self.clock.advance(0)
+        self.assertEqual(["start", "opened"], self.sources.told)
+
     def test_a_database_that_is_away(self) -> None:
         """It is tried again, later each time, until it is there; nobody is told it has failed."""
         self.sources.starts = [LedgerUnavailableError("refused")] * 3

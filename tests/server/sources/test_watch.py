@@ -106,3 +106,11 @@ class WatchTests(SynchronousTestCase):
         self.ledger.answer.callback({"pending": 9})
         self.assertEqual({}, self.watch.counts)
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_failure_after_the_end(self) -> None:
+        """Nor does a late failure."""
+        self.ledger.answer = Deferred()
+        self.watch.startService()
+        self.watch.stopService()
+        self.ledger.answer.errback(LedgerUnavailableError("closed"))
+        self.assertEqual("", self.health.problem)

@@ -50,7 +50,8 @@ class _Fresh:
         def give() -> list[ModelChange]:
             deliver_events()
             with connection.cursor() as cursor:  # handlers of several keys have no order
-                cursor.execute("SELECT key FROM oni_event ORDER BY rowid")
+                place = "ctid" if connection.vendor == "postgresql" else "rowid"
+                cursor.execute(f"SELECT key FROM oni_event ORDER BY {place}")
                 return [told.pop(key) for (key,) in cursor.fetchall() if key in told]
 
         give()

@@ -6,12 +6,11 @@ from datetime import date, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth.models import User
 from django.core import mail
 from django.db import transaction
 
 from oni.sources.django import api
-from tests.django_project.challenges.models import Challenge, Donation
+from tests.django_project.challenges.models import Challenge, Donation, User
 from tests.sources.django.case import DjangoCase, deliver_events, keys
 
 GROUPS = ["challenge_created", "challenge_inactivity_2d", "challenge_ends_2d", "challenge_ended"]
@@ -24,7 +23,7 @@ class SeedTests(DjangoCase):
         """Register what the program registers."""
         super().setUp()
         apps.get_app_config("challenges").ready()
-        self.user = User.objects.create(username="ann", email="ann@example.com")
+        self.user = User.objects.create(email="ann@example.com")
 
     def challenge(self, **other: Any) -> Challenge:
         """Save a challenge that is over, and that nobody gave to."""

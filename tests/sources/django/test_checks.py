@@ -1,0 +1,39 @@
+"""What ``manage.py check`` says of watched models."""
+
+from __future__ import annotations
+
+from django.apps import apps
+from django.core.checks import run_checks
+
+from oni.sources.django import api
+from tests.django_project.blog.models import Plain, Post
+from tests.sources.django.case import DjangoCase
+
+
+def warnings(*labels: str) -> list[str]:
+    """Give what the check has to say, of all applications or of these."""
+    configs = [apps.get_app_config(label) for label in labels] or None
+    return [str(each.obj.__name__) for each in run_checks(configs) if each.id == "oni.W001"]
+
+
+class CheckTests(DjangoCase):
+    """``oni.W001``."""
+
+    def test_manager_without(self) -> None:
+        """A watched model's manager that tells nobody is warned of, with what to do."""
+        self.assertEqual(warnings(), [])
+        api.watch(Plain)
+        (warning,) = [each for each in run_checks() if each.id == "oni.W001"]
+        self.assertIn("blog.Plain", warning.msg)
+        self.assertIn("OniManager", warning.hint)
+
+    def test_manager_with(self) -> None:
+        """One that tells is not warned of, nor a model that only has sources."""
+        api.watch(Post)
+        api.register_model_event_source(Plain, lambda plain: [])
+        self.assertEqual(warnings(), [])
+
+    def test_some_applications(self) -> None:
+        """Only those that are checked are looked at."""
+        api.watch(Plain)
+        self.assertEqual((warnings("challenges"), warnings("blog")), ([], ["Plain"]))
