@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from secrets import token_hex
@@ -21,6 +22,7 @@ __all__ = ["Postgres"]
 
 _LOCK_TIMEOUT = "10s"
 _LOOK_TIMEOUT = "1s"  # nobody who only looks whether an owner lives keeps its lock for so long
+_GRACE = 2.0  # seconds: so long does everybody have to come back after a server has been away
 _SETUP_LOCK = 0x6F6E695F6C656467  # "oni_ledg"
 
 # Codes and classes of codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -37,6 +39,7 @@ class Postgres:
 
     Args:
         clock: Gives the time, seconds since 1970; None: the server's.
+        seconds: Gives seconds that only run forward.
     """
 
     label = "effects once"
@@ -50,8 +53,15 @@ class Postgres:
     skip_locked = " FOR UPDATE OF d SKIP LOCKED"
     locked = " FOR UPDATE"
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
+        self._seconds = seconds
+        self._sure_at = seconds() - _GRACE
+        self._missed: set[str] = set()  # owners whose session was lost
         self._sessions: dict[str, Dedicated] = {}
         self._lock = Lock()
 
@@ -111,6 +121,7 @@ class Postgres:
                     session.rows("SELECT 1")
                     return
                 except LedgerUnavailableError:
+                    self._missed.add(owner)
                     self._close(owner)
             session = self._sessions[owner] = connections.dedicate()
             try:
@@ -118,10 +129,15 @@ class Postgres:
             except BaseException:
                 self._close(owner)
                 raise
+            if owner in self._missed:
+                # Where the server was away, the others have lost theirs, too.
+                self._missed.remove(owner)
+                self._sure_at = self._seconds()
 
     def leave(self, owner: str) -> None:
         """See :class:`oni.ledger._sql.Database`."""
         with self._lock:
+            self._missed.discard(owner)
             self._close(owner)
 
     def close(self) -> None:
@@ -142,6 +158,8 @@ class Postgres:
         """See :class:`oni.ledger._sql.Database`."""
         if not _is_owner(owner):
             return True  # not one of ours: its lease decides
+        if self._seconds() - self._sure_at < _GRACE:
+            return True
         with connections.begin(read=True) as connection:
             asked = connection.rows(f"SELECT pg_try_advisory_xact_lock({_number(owner)})")
             return not asked[0][0]

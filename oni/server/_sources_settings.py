@@ -44,7 +44,12 @@ class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "here"
     concurrency: Annotated[
-        int, Meta(ge=1, description="Events whose handlers run in one process at once, at most.")
+        int,
+        Meta(
+            ge=1,
+            description="Deliveries that are under way in one process at once, at most; each "
+            "handler may have one more.",
+        ),
     ] = 64
     threads: Annotated[
         int,

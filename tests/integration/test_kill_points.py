@@ -20,7 +20,7 @@ from tests.integration.kill_harness.scenes import judged, scene
 from tests.integration.kill_harness.servers import STORES, params, running
 from tests.integration.kill_harness.worker import posts
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 KEY = "order/0"  # one that is paid for, too
 

@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 
 from oni.ledger._keeper import Keeper
-from oni.values import Delivery, Handling, LedgerEvent
-from tests.integration.postgres import needs_postgres, running_postgres
+from oni.values import Delivery
+from tests.integration.postgres import Postgres, needs_postgres, running_postgres
 from tests.integration.proxy import Proxy, proxy
-from tests.integration.test_ledger_processes import WITHIN, Place, Worker
+from tests.integration.test_ledger_processes import WITHIN, SqlPlace, Worker
 
 LEASE = 2.0  # seconds
 RESCUER = "f" * 32
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @contextmanager
-def place_at(url: str) -> Iterator[Place]:
+def place_at(url: str) -> Iterator[SqlPlace]:
     """Give an empty place, and leave no process behind."""
-    place = Place(url)
+    place = SqlPlace(url)
     try:
         yield place
     finally:
@@ -79,7 +79,7 @@ class Wire:
         self._thread.join(30)
 
 
-def row(place: Place, key: str) -> Delivery:
+def row(place: SqlPlace, key: str) -> Delivery:
     """Give a key's delivery."""
     with place.store.transaction(read=True) as transaction:
         record = transaction.show(key)
@@ -130,18 +130,34 @@ def test_a_handler_that_kills_its_process(tmp_path: Path) -> None:
         assert worker.hear() == {"claimed": "next"}
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """Run one server for all of this."""
+    with running_postgres() as running:
+        yield running
+
+
+def database(server: Postgres, name: str) -> str:
+    """Make a database on it, and give its address."""
+    engine = sa.create_engine(server.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return sa.make_url(server.url).set(database=name).render_as_string(False)
+
+
 @needs_postgres
-def test_a_store_that_is_cut_off() -> None:
+def test_a_store_that_is_cut_off(server: Postgres) -> None:
     """Who cannot reach the store claims nothing and completes nothing; its effects are gone.
 
     When it can again, everything is done, once.
     """
-    with running_postgres() as server, place_at(server.url) as place:
-        port = sa.make_url(server.url).port
-        assert port is not None
-        wire = Wire(port)
+    url = sa.make_url(database(server, "cut"))
+    with place_at(url.render_as_string(False)) as place:
+        assert url.port is not None
+        wire = Wire(url.port)
         try:
-            far = sa.make_url(server.url).set(port=wire.port).render_as_string(False)
+            far = url.set(port=wire.port).render_as_string(False)
             worker = Worker(far, LEASE, "wait")
             place.workers.append(worker)
             assert worker.hear() == {"started": True}
@@ -164,10 +180,10 @@ def test_a_store_that_is_cut_off() -> None:
 
 
 @needs_postgres
-def test_a_server_that_dies_under_load() -> None:
+def test_a_server_that_dies_under_load(server: Postgres) -> None:
     """What two processes work on while the server dies and comes back is done, once each."""
     keys = [f"k{number:02}" for number in range(40)]
-    with running_postgres() as server, place_at(server.url) as place:
+    with place_at(database(server, "load")) as place:
         for key in keys:
             place.admit(key)
         workers = [place.work(LEASE, "wait") for _ in range(2)]
@@ -188,9 +204,8 @@ def test_three_processes(tmp_path: Path) -> None:
     keys = [f"k{number:03}" for number in range(90)]
     with place_at(f"sqlite:///{tmp_path}/ledger.db") as place:
         workers = [place.work(3600.0, "work") for _ in range(PROCESSES)]
-        with place.store.transaction() as transaction:
-            for key in keys:
-                transaction.admit(LedgerEvent(key, handlings=(Handling("mail", "transaction"),)))
+        for key in keys:
+            place.admit(key)
         heard: Counter[int] = Counter()
         readers = [
             Thread(target=count_done, args=(worker, number, heard), daemon=True)

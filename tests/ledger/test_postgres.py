@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import (
@@ -12,6 +18,8 @@ from oni.errors import (
 )
 from oni.ledger._postgres import Postgres, _number
 from oni.ledger._transaction import LockedError, LostRaceError
+
+ME, OTHER = "1" * 32, "2" * 32
 
 
 class OperationalError(Exception):
@@ -24,6 +32,73 @@ class OperationalError(Exception):
     def __init__(self, sqlstate: str | None) -> None:
         super().__init__(sqlstate)
         self.sqlstate = sqlstate
+
+
+class Server:
+    """Connections to a server on which everybody who has no session is dead."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def dedicate(self) -> Session:
+        """Give a session, if it is there."""
+        if self.is_away:
+            raise LedgerUnavailableError("away")
+        return Session()
+
+    @contextmanager
+    def begin(self, read: bool = False) -> Iterator[Session]:
+        """Give a session in a transaction."""
+        yield self.dedicate()
+
+
+class Session:
+    """A session on it, which can be cut off."""
+
+    is_cut = False
+
+    def rows(self, statement: str, values: object = None) -> list[list[bool]]:
+        """Answer: every lock can be had."""
+        if Session.is_cut:
+            raise LedgerUnavailableError("cut")
+        return [[True]]
+
+    def close(self) -> None:
+        """End it."""
+
+
+class OwnerTests(SynchronousTestCase):
+    """Owners after the server was away."""
+
+    def test_all_come_back(self) -> None:
+        """Who comes back gives the others a moment to do the same, and does not rescue theirs."""
+        clock, server = Clock(), Server()
+        database: Any = Postgres(seconds=clock.seconds)
+        database.enter(server, ME)
+        self.assertFalse(database.is_alive(server, OTHER), "nobody was away")
+        server.is_away = True
+        with mock.patch.object(Session, "is_cut", True):
+            for _ in range(2):
+                self.assertRaises(LedgerUnavailableError, database.enter, server, ME)
+        server.is_away = False
+        clock.advance(100.0)
+        database.enter(server, ME)
+        self.assertTrue(database.is_alive(server, OTHER))
+        clock.advance(1.9)
+        database.enter(server, ME)
+        self.assertTrue(database.is_alive(server, OTHER))
+        clock.advance(0.2)
+        self.assertFalse(database.is_alive(server, OTHER))
+
+    def test_who_comes_anew(self) -> None:
+        """Who has left, and enters again, has missed nothing."""
+        clock, server = Clock(), Server()
+        database: Any = Postgres(seconds=clock.seconds)
+        database.enter(server, ME)
+        with mock.patch.object(Session, "is_cut", True):
+            database.leave(ME)
+        database.enter(server, ME)
+        self.assertFalse(database.is_alive(server, OTHER))
 
 
 class ErrorTests(SynchronousTestCase):

@@ -184,6 +184,21 @@ class InstancesTests(BlogCase):
             self.assertEqual(Instances(self.blog.sessions).count(Post), number)
             self.added(Post(title="a"))
 
+    def test_one_statement_a_batch(self) -> None:
+        """Reading them costs a statement a batch, and leaves no transaction open."""
+        self.added(*(Post(title="a") for _ in range(4)))
+        asked: list[str] = []
+
+        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            asked.append(statement)
+
+        sa.event.listen(self.blog.engine, "before_cursor_execute", note)
+        for post in Instances(self.blog.sessions, batch=2)(Post):
+            self.assertEqual(post.title, "a")
+            self.assertEqual(self.blog.engine.pool.checkedout(), 0)  # type: ignore[attr-defined]
+        selects = [statement for statement in asked if statement.startswith("SELECT")]
+        self.assertEqual(len(selects), 3)
+
     def test_composite_key(self) -> None:
         """Also with a primary key of two columns."""
         keys = [(page, place) for page in range(3) for place in range(3)]

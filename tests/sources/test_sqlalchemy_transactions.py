@@ -589,6 +589,16 @@ class WatchTests(BlogCase):
         self.expect(("Post", 1, "created"))
         self.assertEqual(len(heard), 1)
 
+    def test_nobody_keeps_it(self) -> None:
+        """What is watched stays watched, also if nobody keeps what says so."""
+        watch(self.blog.sessions, self.blog.sources, [Post])
+        gc.collect()
+        self.add(Post(title="a"))
+        self.expect(("Post", 1, "created"))
+        watch(self.blog.sessions, self.blog.sources).remove()
+        self.add(Post(title="b"))
+        self.expect(("Post", 1, "created"))
+
     def test_removed_with_a_session_open(self) -> None:
         """Who watches no more is told nothing more of a session, and keeps nothing of it."""
         first = self.watch()

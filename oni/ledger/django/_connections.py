@@ -15,12 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionDoesNotExist, ConnectionProxy
 from twisted.logger import Logger
 
-from oni.errors import (
-    ForkedProcessError,
-    LedgerTransactionError,
-    LedgerUrlError,
-    UnsafeLedgerError,
-)
+from oni.errors import LedgerTransactionError, LedgerUrlError, UnsafeLedgerError
+from oni.ledger._drivers import ended, forked, is_in_transaction
 from oni.ledger._postgres import Postgres
 from oni.ledger._sql import Database, Row, Values, with_percent
 from oni.ledger._sqlite import Sqlite
@@ -30,7 +26,6 @@ __all__ = ["AliasConnections", "database_of"]
 _log = Logger()
 
 _NONE: Mapping[str, Any] = {}
-_IDLE = 0  # PQTRANS_IDLE, in psycopg's and psycopg2's words alike
 _WRITES_FIRST = ("IMMEDIATE", "EXCLUSIVE")
 # What Django's test runner calls the databases that it makes in memory.
 _IN_MEMORY_FOR_TESTS = "file:memorydb_"
@@ -106,10 +101,7 @@ class AliasConnections:
         if self._process is None:
             self._process = os.getpid()
         elif self._process != os.getpid():
-            raise ForkedProcessError(
-                "the ledger's connections belong to the process that this one was forked from; "
-                "open a ledger in each process after the fork"
-            )
+            raise forked()
         if wrapper.connection is None:
             wrapper.ensure_connection()
             self._remember(wrapper)
@@ -283,21 +275,14 @@ class _Connection:
     def in_transaction(self) -> bool:
         """Whether the database itself is in a transaction."""
         driver = self.raw.connection
-        if driver is None:
-            return False
-        if self.raw.vendor == "sqlite":
-            return bool(driver.in_transaction)
-        return int(driver.info.transaction_status) != _IDLE
+        return driver is not None and is_in_transaction(driver, self.raw.vendor == "sqlite")
 
     def check(self) -> None:
         """Refuse to go on when somebody has ended the transaction."""
         if not self._is_own:
             return
         if not self.in_transaction:
-            raise LedgerTransactionError(
-                "the transaction that a handler was given was ended by it; the ledger commits, or "
-                "rolls back when the handler raises"
-            )
+            raise ended()
         if self.raw.needs_rollback:
             raise LedgerTransactionError(
                 "the transaction that a handler was given can only be rolled back: a statement or "

@@ -16,11 +16,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from oni.errors import (
-    ForkedProcessError,
     LedgerTransactionError,
     LedgerUnavailableError,
     LedgerUrlError,
 )
+from oni.ledger._drivers import ended, forked, is_in_transaction
 from oni.ledger._postgres import Postgres
 from oni.ledger._sql import Connections, Database, Row, Values, with_percent
 from oni.ledger._sqlite import Sqlite
@@ -38,7 +38,6 @@ _PATIENCE = {
     "keepalives_count": "4",
     "tcp_user_timeout": "30000",
 }
-_IDLE = 0  # PQTRANS_IDLE, in psycopg's and psycopg2's words alike
 
 
 def prepare_engine(
@@ -191,10 +190,7 @@ class EngineConnections:
     def begin(self, read: bool = False) -> Iterator[_Connection]:
         """Give a connection in a transaction, which ends with the block."""
         if os.getpid() != self._process:
-            raise ForkedProcessError(
-                "the ledger's connections belong to the process that this one was forked from; "
-                "open a ledger in each process after the fork"
-            )
+            raise forked()
         with self._translated(), self._engine.connect() as raw:
             if read:
                 raw = raw.execution_options(**{_READ: True})
@@ -252,13 +248,8 @@ class _Connection:
     @property
     def in_transaction(self) -> bool:
         """Whether the database itself is in a transaction."""
-        driver: Any = self.raw.connection.dbapi_connection
-        if self.raw.dialect.name == "sqlite":
-            return bool(driver.in_transaction)
-        info = getattr(driver, "info", None)
-        if info is None:  # a driver that does not tell
-            return not driver.autocommit
-        return int(info.transaction_status) != _IDLE
+        driver = self.raw.connection.dbapi_connection
+        return is_in_transaction(driver, self.raw.dialect.name == "sqlite")
 
     def check(self) -> None:
         """Refuse to go on when somebody has ended the transaction."""
@@ -266,10 +257,7 @@ class _Connection:
         if root is not None and not (
             root.is_active and self.raw.get_transaction() is root and self.in_transaction
         ):
-            raise LedgerTransactionError(
-                "the transaction that a handler was given was ended by it; the ledger commits, or "
-                "rolls back when the handler raises"
-            )
+            raise ended()
 
     def rows(self, statement: str, values: Values = _NONE) -> Sequence[Row]:
         """Read."""

@@ -203,7 +203,10 @@ class SourcesService(Service):
         if self._pruning is not None:
             self._pruning.stopService()
         for relay in self._relays:
-            await relay.stop()
+            try:
+                await relay.stop()
+            except Exception:  # noqa: BLE001 - the handlers are to end in good order nevertheless
+                _log.failure("a relay failed to stop")
         try:
             await self.sources.stop(self._left())
         except StopTimeoutError as error:

@@ -92,7 +92,6 @@ class SqlAlchemyReferences:
             instance: object = session.get(model, identity, options=self._options)
             if instance is None:
                 raise MissingRowError(named, shown)
-            session.expunge_all()
             return instance
 
     def _find(self, named: str) -> type | None:

@@ -5,7 +5,6 @@ They are put into a worker's process (see :mod:`.seams`); the product has none o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,8 +18,6 @@ from oni.values import Claim, Delivery
 from tests.integration.kill_harness.seams import Watched
 
 __all__ = ["MUTANTS", "watched_with"]
-
-_LOOK = 0.3  # seconds between a look after the dead and what is done about them
 
 
 class DoneAtClaim(Watched):
@@ -72,14 +69,7 @@ class NoGuard(Watched):
 
 
 class BlindRescue(Watched):
-    """Rescues what it saw to be orphaned a while ago, whatever has become of it since."""
-
-    def running(self) -> Sequence[Delivery]:
-        """Look, and take a while."""
-        running: Sequence[Delivery] = self._inner.running()
-        if running:
-            time.sleep(_LOOK)
-        return running
+    """Rescues what it saw to be orphaned, whatever has become of it since."""
 
     def rescue(self, delivery: Delivery) -> bool:
         """Let it run again, in any state."""

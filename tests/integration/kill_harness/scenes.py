@@ -12,7 +12,7 @@ from tests.integration.kill_harness.checker import Report, check
 from tests.integration.kill_harness.conductor import Conductor, conducted
 from tests.integration.kill_harness.places import Place
 
-__all__ = ["judged", "scene", "sleeping"]
+__all__ = ["judged", "rescued_by_two", "scene", "sleeping"]
 
 
 @contextmanager
@@ -60,3 +60,19 @@ def sleeping(place: Place, folder: Path, lease: float, mutant: str = "") -> Repo
         report = judged(conductor, 1)
         report.stops = 1
         return report
+
+
+def rescued_by_two(place: Place, folder: Path, mutant: str = "") -> Report:
+    """Let two workers see the same orphan; one acts when the other has done everything."""
+    with scene(place, folder, mutant=mutant) as conductor:
+        conductor.offer(1)
+        conductor.die_at("book.begun")
+        conductor.start(point="running.seen", holds=True)
+        conductor.wait_until_told("held")
+        conductor.start()
+        conductor.wait_until_idle()
+        (folder / "go").touch()
+        conductor.wait_until_told("too late")
+        conductor.finish()
+        conductor.drain()
+        return judged(conductor, 1)

@@ -69,11 +69,19 @@ class Watched:
             raise
         self._written("complete", None)
 
+    def running(self) -> Sequence[Delivery]:
+        """Look what runs."""
+        running: Sequence[Delivery] = self._inner.running()
+        if running:
+            self._points.hit("running.seen")
+        return running
+
     def rescue(self, delivery: Delivery) -> bool:
         """Rescue."""
         self._points.hit("rescue.before")
         taken: bool = self._inner.rescue(delivery)
         if taken:
+            # Before the commit: who dies right behind it has written it all the same.
             self._history.add(
                 "rescued",
                 handler=delivery.handler,
@@ -82,6 +90,8 @@ class Watched:
                 owner=delivery.owner,
             )
             self._written("rescue", None)
+        else:
+            self._history.add("too late", handler=delivery.handler, key=delivery.key)
         return taken
 
     def prune(self, older_than: float, limit: int) -> int:

@@ -17,7 +17,8 @@ __all__ = ["Storm", "storm"]
 
 _PAUSE = (0.02, 0.25)  # seconds from one kill to the next
 _STEP = 0.01
-_LATE = 40  # at most so many times does a worker come by the point at which it dies
+_LATE = 15  # at most so many times does a worker come by the point at which it dies
+_SOON = 3  # and so many where all of them die at one point
 # Points that a worker comes by in a storm, where each of them may be told to die.
 _WORKS = (
     *("claim.before", "claim.written", "claim.committed", "book.begun", "book.written"),
@@ -39,8 +40,9 @@ class Storm:
         workers: Processes that work.
         lease: Seconds.
         concurrency: Handlers that run at once in a process.
-        point: Where every worker dies if nobody kills it before; ``""``: half of them, anywhere.
-        patience: Seconds in which everything has to end when nobody is killed any more.
+        point: Where every worker dies, soon, and then nobody is killed by another; ``""``: half of
+            them die anywhere if nobody kills them before.
+        patience: Seconds in which something has to end, when nobody is killed any more.
         mutant: The letter of a mistake, for all processes.
     """
 
@@ -52,7 +54,7 @@ class Storm:
     lease: float = 2.0
     concurrency: int = 1
     point: str = ""
-    patience: float = 60.0
+    patience: float = 120.0
     mutant: str = ""
 
 
@@ -122,6 +124,7 @@ class _Weather:
         turns = 0
         while conductor.kills < size.kills or turns < size.stops + size.restarts:
             share = min(1.0, (conductor.kills + 1) / max(1, size.kills))
+            share = 1.0 if size.point else share  # so that all come by it
             conductor.allow(int(size.keys * share))
             self._pass(self._chance.uniform(*_PAUSE))
             due = int(share * (size.stops + size.restarts))
@@ -132,7 +135,7 @@ class _Weather:
                     self._report.restarts += 1
                 else:
                     self._stop_one()
-            elif conductor.kills < size.kills:
+            elif conductor.kills < size.kills and not size.point:
                 conductor.kill(self._chance.choice(self._awake()))
 
     def calm(self) -> None:
@@ -156,10 +159,11 @@ class _Weather:
     def _start(self, role: str, may_die: bool) -> None:
         """Start a process; half of them die at a point, if nobody kills them before."""
         points: Sequence[str] = _EMITS if role == "emit" else _WORKS
-        if self._size.point and role == "work":
-            points = (self._size.point,)
-        if may_die and (len(points) == 1 or self._chance.random() < 0.5):
-            point, nth = self._chance.choice(points), self._chance.randint(1, _LATE)
+        point, nth = self._chance.choice(points), self._chance.randint(1, _LATE)
+        dies = self._chance.random() < 0.5
+        if self._size.point:
+            point, nth, dies = self._size.point, self._chance.randint(1, _SOON), role == "work"
+        if may_die and dies:
             self._conductor.start(role=role, point=point, nth=nth)
         else:
             self._conductor.start(role=role)

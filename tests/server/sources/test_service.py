@@ -248,6 +248,16 @@ class StopTests(ServiceTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
         self.assertEqual([], self.failures)
 
+    def test_a_relay_that_fails(self) -> None:
+        """One that fails to stop keeps the handlers from nothing."""
+        relay = SomeRelay(self.sources.told)
+        self.service = self.make([relay])
+        self.start()
+        self.patch(relay, "stop", lambda: 1 / 0)
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(("stop", 9.0), self.sources.told[-1])
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_relays_first(self) -> None:
         """Relays end before the ledger that they admit into."""
         self.service = self.make([SomeRelay(self.sources.told)])
