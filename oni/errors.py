@@ -24,6 +24,7 @@ __all__ = [
     "BadRequestError",
     "BulkChangeError",
     "CallTimeoutError",
+    "CascadeError",
     "ChangeRoundsError",
     "ChannelBackendError",
     "ChannelNameError",
@@ -951,6 +952,26 @@ class MissingRowError(OniError, LookupError):
         super().__init__(f"{model} {id!r} cannot be loaded: {reason}")
         self.model = model
         self.id = id
+
+
+# --- What is wrong with listeners ---------------------------------------------------------------
+
+
+class CascadeError(OniError, RuntimeError):
+    """Subscribers to a transaction's events cause new ones again and again.
+
+    Attributes:
+        rounds: How often they were told.
+        resources: The names of the resources that they still change.
+    """
+
+    def __init__(self, rounds: int, resources: Sequence[str]) -> None:
+        super().__init__(
+            f"after {rounds} rounds subscribers still change {', '.join(resources)}: one of them "
+            "changes what it is told of"
+        )
+        self.rounds = rounds
+        self.resources = tuple(resources)
 
 
 # --- What is wrong with watchers ----------------------------------------------------------------

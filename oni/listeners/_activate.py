@@ -1,0 +1,221 @@
+"""Switches listeners on."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from oni.dispatcher import EventDispatcher, one_of
+from oni.errors import MissingExtraError, SettingsError
+from oni.interfaces import IEventSources
+from oni.listeners._settings import PREFIX, Wanted, wanted
+from oni.listeners.events import (
+    AfterResourceChanged,
+    AfterResourceRead,
+    ResourceEvent,
+)
+from oni.values import Event
+
+__all__ = ["Listeners", "activate", "event_of", "kept"]
+
+_log = Logger()
+
+_GROUP = "resource"
+
+
+class Listeners:
+    """Listeners that were switched on.
+
+    Attributes:
+        by_name: They, by the names that the settings have for them.
+        seconds: For how many seconds each was called in all, by name.
+        calls: How often, by name.
+        failures: How often it failed, by name.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self.by_name: dict[str, Any] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.calls: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self._now = seconds
+        self._is_well: dict[str, bool] = {}
+
+    def add(self, name: str, listener: Any) -> Callable[[ResourceEvent], Any]:
+        """Keep a listener; give what calls it, and keeps count."""
+        self.by_name[name] = listener
+        self._is_well[name] = True
+
+        def call(event: ResourceEvent) -> Any:
+            began = self._now()
+            return maybeDeferred(listener, event).addBoth(self._ended, name, began)
+
+        def call_here(event: ResourceEvent) -> Any:
+            began = self._now()
+            try:
+                result = listener(event)
+            except BaseException:
+                self._count(name, began, well=False)
+                raise
+            self._count(name, began, well=True)
+            return result
+
+        return call_here if listener.blocks else call
+
+    def close(self) -> None:
+        """Let all of them end. What fails is logged."""
+        listeners, self.by_name = self.by_name, {}
+        for name, listener in listeners.items():
+            try:
+                listener.close()
+            except Exception:  # noqa: BLE001 - the others end, too
+                _log.failure("The listener {name} could not be closed", name=name)
+
+    def _ended(self, result: Any, name: str, began: float) -> Any:
+        from twisted.python.failure import Failure
+
+        self._count(name, began, well=not isinstance(result, Failure))
+        return result
+
+    def _count(self, name: str, began: float, *, well: bool) -> None:
+        self.calls[name] += 1
+        self.seconds[name] += self._now() - began
+        if not well:
+            self.failures[name] += 1
+        if well is not self._is_well[name]:
+            self._is_well[name] = well
+            if well:
+                _log.info("The listener {name} succeeds again", name=name)
+            else:
+                _log.warn(
+                    "The listener {name} fails; what it was told of is kept (said once until it "
+                    "succeeds)",
+                    name=name,
+                )
+
+
+def activate(
+    settings: Mapping[str, Any],
+    dispatcher: EventDispatcher,
+    sources: Any = None,
+    *,
+    extra: Mapping[str, Any] = MappingProxyType({}),
+) -> Listeners:
+    """Switch on the listeners that settings name.
+
+    They hear of what was committed. With event sources, what they hear is kept in the transaction
+    that did it and brought until they succeed, see :class:`oni.listeners.ResourceEvents`; without
+    them they are told after the commit, once, and what they fail with is lost.
+
+    Args:
+        settings: See :class:`oni.listeners.ListenerBase`: ``event_listeners = redis``,
+            ``event_listeners.redis.use = oni.listeners.redis`` and so on.
+        dispatcher: Where the events of resources are fired, see
+            :func:`oni.listeners.new_dispatcher`.
+        sources: The event sources, an :class:`oni.interfaces.IEventSources`, or None.
+        extra: What listeners may need besides settings, by name: ``channels``, ``dispatcher``.
+
+    Returns:
+        The listeners. Whoever switched them on closes them.
+
+    Raises:
+        SettingsError: Something is wrong: all of it is named, and nothing is switched on.
+        MissingExtraError: A listener needs what is not installed.
+    """
+    listeners = Listeners()
+    given = {**settings, **{f"oni.{name}": value for name, value in extra.items()}}
+    problems: list[str] = []
+    made: list[tuple[Wanted, Any]] = []
+    for each in wanted(settings):
+        try:
+            made.append((each, _load(each, given)))
+        except MissingExtraError:
+            raise
+        except SettingsError as error:
+            problems += error.problems
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is named
+            problems.append(f"{PREFIX}.{each.name}: {error}")
+    if problems:
+        for _, listener in made:
+            listener.close()
+        raise SettingsError(problems)
+    checked = None if sources is None else IEventSources(sources)
+    for each, listener in made:
+        call = listeners.add(each.name, listener)
+        if checked is None:
+            _tell_after(dispatcher, each, call)
+        else:
+            _bring(checked, each, call, listener.blocks)
+    return listeners
+
+
+def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
+    module = import_module(each.use)
+    load = getattr(module, "load_from_config", None)
+    if load is None:
+        raise LookupError(f"{each.use} has no function load_from_config")
+    return load(settings, f"{PREFIX}.{each.name}.")
+
+
+def _tell_after(
+    dispatcher: EventDispatcher, each: Wanted, call: Callable[[ResourceEvent], Any]
+) -> None:
+    """Let a listener hear after the commit, from the dispatcher alone."""
+    for kind, actions in (
+        (AfterResourceChanged, [action for action in each.actions if action != "read"]),
+        (AfterResourceRead, [action for action in each.actions if action == "read"]),
+    ):
+        if not actions:
+            continue
+        spec: dict[str, Any] = {"kind": kind, "action": one_of(*actions)}
+        if each.resources:
+            spec["resource_name"] = one_of(*each.resources)
+        dispatcher.add_event_handler(call, "after", use_weakref=False, **spec)
+
+
+def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> None:
+    """Let a listener hear by the hand-over of event sources."""
+
+    def bring(event: Event) -> Any:
+        return call(event_of(event))
+
+    names = "|".join(map(re.escape, each.resources)) or ".*"
+    actions = "|".join(each.actions)
+    sources.register_group_handler(
+        rf"^{_GROUP}\.({names})\.({actions})$",
+        bring,
+        name=f"listener.{each.name}",
+        threaded=blocks,
+    )
+
+
+def kept(event: ResourceEvent, key: str) -> Event:
+    """Give an event of a resource as event sources keep it."""
+    context = {
+        "payload": dict(event.payload),
+        "impacted": [dict(each) for each in event.impacted],
+    }
+    group = f"{_GROUP}.{event.resource_name}.{event.action}"
+    return Event(group=group, key=key, context=context)
+
+
+def event_of(event: Event) -> ResourceEvent:
+    """Give what :func:`kept` has kept as the event that it is now: after the commit."""
+    context = event["context"]
+    impacted: Sequence[Mapping[str, Any]] = context["impacted"]
+    kind = AfterResourceRead if context["payload"]["action"] == "read" else AfterResourceChanged
+    return kind(
+        payload=context["payload"],
+        impacted=impacted,
+        impacted_records=[
+            {name: each[name] for name in ("new", "old") if name in each} for each in impacted
+        ],
+    )

@@ -1,0 +1,94 @@
+"""Which listeners settings switch on, and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oni.errors import SettingsError
+from oni.listeners.events import ACTIONS
+
+__all__ = ["PREFIX", "Wanted", "flat", "wanted"]
+
+PREFIX = "event_listeners"
+
+_DEFAULT_ACTIONS = ("create", "update", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A listener that settings switch on.
+
+    Attributes:
+        name: What they call it.
+        use: The module that makes it.
+        actions: What it hears of.
+        resources: Whose; none: of every resource.
+    """
+
+    name: str
+    use: str
+    actions: tuple[str, ...] = _DEFAULT_ACTIONS
+    resources: tuple[str, ...] = ()
+
+
+def flat(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Turn tables, as TOML has them in ``[listeners.NAME]``, into the keys of the other form."""
+    settings: dict[str, Any] = {PREFIX: list(tables)}
+    for name, table in tables.items():
+        for key, value in table.items():
+            settings[f"{PREFIX}.{name}.{key}"] = value
+    return settings
+
+
+def wanted(settings: Mapping[str, Any]) -> Sequence[Wanted]:
+    """Read which listeners there are to be.
+
+    ``event_listeners`` names them, with spaces, commas or lines between; of each one
+    ``event_listeners.NAME.use`` is the module, ``.actions`` what it hears of (``create``,
+    ``update`` and ``delete`` if nothing is said) and ``.resources`` whose (every one's).
+
+    Raises:
+        SettingsError: Something is wrong: all of it is named.
+    """
+    problems: list[str] = []
+    found = []
+    names = _words(settings.get(PREFIX, ()))
+    for name in names:
+        prefix = f"{PREFIX}.{name}."
+        use = settings.get(f"{prefix}use")
+        if not isinstance(use, str) or not use:
+            problems.append(f"{prefix}use: it must name the listener's module")
+            use = ""
+        actions = _words(settings.get(f"{prefix}actions", _DEFAULT_ACTIONS))
+        unknown = [action for action in actions if action not in ACTIONS]
+        if unknown or not actions:
+            problems.append(
+                f"{prefix}actions: they are some of {', '.join(ACTIONS)}, not "
+                f"{', '.join(unknown) or 'none'}"
+            )
+        resources = _words(settings.get(f"{prefix}resources", ()))
+        found.append(Wanted(name, use, actions, resources))
+    problems += _left_over(settings, names)
+    if len(set(names)) < len(names):
+        problems.append(f"{PREFIX}: a listener is named twice")
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
+def _left_over(settings: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Name settings of listeners that are not switched on: most likely a slip of the pen."""
+    known = tuple(f"{PREFIX}.{name}." for name in names)
+    return [
+        f"{key}: {PREFIX} does not name this listener"
+        for key in settings
+        if key.startswith(f"{PREFIX}.") and not key.startswith(known)
+    ]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    return tuple(str(word) for word in value)

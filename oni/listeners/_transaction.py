@@ -1,0 +1,210 @@
+"""The events of one transaction: gathered, merged, told before its end and after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from twisted.logger import Logger
+
+from oni.blocking import fire_here
+from oni.dispatcher import EventDispatcher
+from oni.errors import CascadeError, EventAbortedError
+from oni.interfaces import IEventSources
+from oni.listeners._activate import kept
+from oni.listeners.events import (
+    ACTIONS,
+    AfterResourceChanged,
+    AfterResourceRead,
+    ResourceAction,
+    ResourceChanged,
+    ResourceEvent,
+    ResourceRead,
+)
+from oni.values import Phase
+
+__all__ = ["KEYWORDS", "MOST_ROUNDS", "ResourceEvents", "new_dispatcher"]
+
+KEYWORDS = ("kind", "resource_name", "action")
+"""What subscribers are matched by."""
+
+MOST_ROUNDS = 10
+"""So often subscribers may cause new events in one transaction."""
+
+_log = Logger()
+
+
+def new_dispatcher() -> EventDispatcher:
+    """Make a dispatcher for the events of resources, and start it.
+
+    Its phase ``before`` is for what may veto, one subscriber after the other.
+    """
+    dispatcher = EventDispatcher(
+        KEYWORDS, phases=[Phase("before", concurrent=False, on_error="abort"), "during", "after"]
+    )
+    dispatcher.start()
+    return dispatcher
+
+
+class ResourceEvents:
+    """What becomes of records in one attempt of one transaction.
+
+    It belongs to the thread that handles the request. A transaction that is tried again begins
+    with a new one.
+
+    Args:
+        dispatcher: Who hears; see :func:`new_dispatcher`.
+        request: What subscribers see as the events' request before the end.
+        clock: Gives the time, seconds since 1970.
+        timeout: Seconds that a subscriber's Deferred or coroutine is waited for.
+        sources: Event sources that keep, for listeners, what is committed; or None.
+        connection: Gives the connection of the transaction, to the ledger's database.
+    """
+
+    def __init__(
+        self,
+        dispatcher: EventDispatcher,
+        request: Any = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        timeout: float | None = 30.0,
+        sources: Any = None,
+        connection: Callable[[], Any] | None = None,
+    ) -> None:
+        if sources is not None and connection is None:
+            raise TypeError(
+                "event sources need the transaction's connection, to keep events in it"
+            )
+        self._sources = None if sources is None else IEventSources(sources)
+        self._connection = connection
+        self._dispatcher = dispatcher
+        self._request = request
+        self._clock = clock
+        self._timeout = timeout
+        self._gathered: dict[tuple[str, str], dict[str, Any]] = {}
+        self._told: list[ResourceEvent] = []
+
+    def record(
+        self,
+        resource_name: str,
+        action: ResourceAction,
+        *,
+        id: Any,
+        uri: str,
+        user_id: str | None = None,
+        new: Mapping[str, Any] | None = None,
+        old: Mapping[str, Any] | None = None,
+        matched: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say what becomes of a record.
+
+        Args:
+            resource_name: The resource.
+            action: What happens.
+            id: The record's id.
+            uri: Where it is served.
+            user_id: Who does it, None for nobody who is known.
+            new: What it is afterwards, or what was read.
+            old: What it was before; for a deletion what the store keeps in its place, if anything.
+            matched: What the URL matched, by name.
+        """
+        if action not in ACTIONS:
+            raise ValueError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
+        key = (resource_name, action)
+        found = self._gathered.get(key)
+        if found is None:
+            payload = {
+                **(matched or {}),
+                "timestamp": int(self._clock() * 1000),
+                "action": action,
+                "uri": uri,
+                "user_id": user_id,
+                "resource_name": resource_name,
+                f"{resource_name}_id": id,
+            }
+            found = self._gathered[key] = {"payload": payload, "impacted": []}
+        kept = {"new": new, "old": old}
+        record = {name: dict(value) for name, value in kept.items() if value is not None}
+        found["impacted"].append({"id": id, "uri": uri, **record})
+
+    def before_commit(self) -> None:
+        """Tell subscribers in the transaction, until none of them causes anything new.
+
+        Raises:
+            UnkeptContextError: What is kept for listeners is nothing that can be kept.
+            EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
+            CascadeError: They cause new events again and again.
+        """
+        for _ in range(MOST_ROUNDS):
+            gathered, self._gathered = self._gathered, {}
+            for told in gathered.values():
+                self._tell_before(told)
+            if not self._gathered:
+                break
+        else:
+            raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
+        if self._sources is not None and self._connection is not None and self._told:
+            events = [kept(event, uuid4().hex) for event in self._told]
+            self._sources.admit_within(self._connection(), events)
+
+    def _tell_before(self, told: Mapping[str, Any]) -> None:
+        kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
+        event = _event(kind, told, self._request)
+        fire_here(self._dispatcher, event, timeout=self._timeout, **_details(event))
+        self._told.append(event)
+
+    def committed(self) -> None:
+        """Tell subscribers that it is done. What fails is logged, and stops nobody.
+
+        It never raises: what is done stays done.
+        """
+        told, self._told = self._told, []
+        if self._sources is not None:
+            self._sources.wake()
+        for event in told:
+            is_read = isinstance(event, ResourceRead)
+            kind = AfterResourceRead if is_read else AfterResourceChanged
+            after = kind(
+                payload=event.payload,
+                impacted_records=event.impacted_records,
+                impacted=event.impacted,
+            )
+            try:
+                fire_here(self._dispatcher, after, timeout=self._timeout, **_details(after))
+            except EventAbortedError as error:
+                for failure in error.failures:
+                    _log.failure("A subscriber has failed after the commit", failure=failure)
+            except BaseException:  # noqa: BLE001 - see above
+                _log.failure("Subscribers could not be told of what was committed")
+
+    def rolled_back(self) -> None:
+        """Forget everything."""
+        self._gathered.clear()
+        self._told.clear()
+
+    @property
+    def told(self) -> tuple[ResourceEvent, ...]:
+        """The events that subscribers were told of before the commit, in order."""
+        return tuple(self._told)
+
+
+def _event(kind: type[ResourceEvent], told: Mapping[str, Any], request: Any) -> ResourceEvent:
+    records = [
+        {name: each[name] for name in ("new", "old") if name in each} for each in told["impacted"]
+    ]
+    return kind(
+        payload=told["payload"],
+        impacted_records=records,
+        impacted=told["impacted"],
+        request=request,
+    )
+
+
+def _details(event: ResourceEvent) -> dict[str, Any]:
+    return {
+        "kind": type(event),
+        "resource_name": event.resource_name,
+        "action": event.action,
+    }

@@ -1,0 +1,68 @@
+"""A listener that publishes to channels: ``event_listeners.NAME.use = oni.listeners.channel``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.component import getGlobalSiteManager
+
+from oni.errors import SettingsError
+from oni.interfaces import IChannels
+from oni.listeners._base import ListenerBase, own_settings
+from oni.listeners.events import ResourceEvent
+
+__all__ = ["Listener", "load_from_config"]
+
+
+class Listener(ListenerBase):
+    """Publishes each event on a channel, so that every subscriber of it hears.
+
+    The publication's event is ``<resource_name>_<action>``; its data are the payload, and with
+    ``records`` the impacted records, too: only where every subscriber may see them.
+
+    Args:
+        channel: The channel's name; ``{resource_name}``, ``{action}`` and every other name of the
+            payload stand for its value.
+        channels: Where it comes from. None: this process's utility ``IChannels``.
+        records: Whether the records are published.
+    """
+
+    def __init__(self, channel: str, channels: Any = None, records: bool = False) -> None:
+        self._channel = channel
+        self._channels = channels
+        self._records = records
+
+    def __call__(self, event: ResourceEvent) -> Deferred[Any]:
+        """Publish an event; the Deferred fires when it is kept."""
+        channels = self._channels
+        if channels is None:
+            channels = getGlobalSiteManager().getUtility(IChannels)
+        name = self._channel.format(**event.payload)
+        data: dict[str, Any] = {"payload": dict(event.payload)}
+        if self._records:
+            data["impacted_records"] = [dict(record) for record in event.impacted_records]
+        kind = f"{event.resource_name}_{event.action}"
+        published: Deferred[Any] = channels.get(name).publish(kind, data)
+        return published
+
+
+def load_from_config(config: Any, prefix: str) -> Listener:
+    """Make one; its own settings are ``channel``, which is needed, and ``records``."""
+    own = own_settings(config, prefix)
+    channel = own.pop("channel", "")
+    records = own.pop("records", False)
+    problems = [f"{prefix}{name}: there is no such setting" for name in own]
+    if not isinstance(channel, str) or not channel:
+        problems.append(f"{prefix}channel: it must name the channel")
+    if isinstance(records, str) and records.lower() in _WORDS:
+        records = _WORDS[records.lower()]
+    if not isinstance(records, bool):
+        problems.append(f"{prefix}records: it is true or false, not {records!r}")
+    if problems:
+        raise SettingsError(problems)
+    given = config if hasattr(config, "get") else config.get_settings()
+    return Listener(channel, given.get("oni.channels"), records)
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -1,0 +1,60 @@
+"""A listener that fires at a dispatcher: ``use = oni.listeners.dispatcher`` in the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.component import getGlobalSiteManager
+
+from oni.dispatcher import EventDispatcher
+from oni.errors import SettingsError, WatchersFailedError
+from oni.interfaces import IEventDispatcher
+from oni.listeners._base import ListenerBase, own_settings
+from oni.listeners.events import ResourceEvent
+from oni.values import EventResult
+
+__all__ = ["Listener", "load_from_config"]
+
+_KEYWORDS = ("resource_name", "action", "user_id")
+
+
+class Listener(ListenerBase):
+    """Fires each event, to be matched by ``resource_name``, ``action`` and ``user_id``.
+
+    A handler that fails lets the listener fail, so that a ledger brings the event again: to all
+    of the handlers.
+
+    Args:
+        dispatcher: Where it fires. None: this process's utility ``IEventDispatcher``. An
+            :class:`oni.dispatcher.EventDispatcher` is given those of the keywords that it allows.
+    """
+
+    def __init__(self, dispatcher: Any = None) -> None:
+        self._dispatcher = dispatcher
+
+    def __call__(self, event: ResourceEvent) -> Deferred[None]:
+        """Fire an event; the Deferred fires when its handlers have ended."""
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            dispatcher = getGlobalSiteManager().getUtility(IEventDispatcher)
+        allowed: tuple[str, ...] = _KEYWORDS
+        if isinstance(dispatcher, EventDispatcher):
+            allowed = tuple(n for n in allowed if n in dispatcher.allowed_match_spec_keywords)
+        details = {name: event.payload.get(name) for name in allowed}
+        fired: Deferred[EventResult] = dispatcher.fire_event(event, **details)
+        return fired.addCallback(_raise_failures)
+
+
+def _raise_failures(result: EventResult) -> None:
+    if result.failures:
+        raise WatchersFailedError(result.failures)
+
+
+def load_from_config(config: Any, prefix: str) -> Listener:
+    """Make one; it has no settings of its own."""
+    own = own_settings(config, prefix)
+    if own:
+        raise SettingsError([f"{prefix}{name}: there is no such setting" for name in own])
+    given = config if hasattr(config, "get") else config.get_settings()
+    return Listener(given.get("oni.dispatcher"))
