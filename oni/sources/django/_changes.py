@@ -135,10 +135,6 @@ def modified(
     written: Iterable[str],
 ) -> Iterable[ModelChange]:
     """Say that a row has other values, if it has."""
-    changed = frozenset(name for name in written if _differ(old[name], new[name]))
+    changed = frozenset(name for name in written if old[name] != new[name])
     if changed:
         yield ModelChange(watch.label, id, "modified", new, old, changed, using)
-
-
-def _differ(old: Any, new: Any) -> bool:
-    return old is UNKNOWN or bool(old != new)

@@ -20,6 +20,7 @@ from tests.django_project.blog.models import (
     Note,
     Plain,
     Post,
+    Price,
     Seat,
     Tag,
     Token,
@@ -280,6 +281,16 @@ class OldValueTests(DjangoCase):
         post.save()
         (change,) = told()
         self.assertEqual((change.old["stars"], change.new["stars"]), (2, 5))
+
+    def test_generated(self) -> None:
+        """A column that the database computes is told as it is, old and new."""
+        told = self.listen(Price)
+        price = Price.objects.create(net=1)
+        price.net = 2
+        price.save()
+        created, changed = told()
+        self.assertEqual((created.new["gross"], changed.new["gross"]), (2, 4))
+        self.assertEqual((changed.old["gross"], changed.changed), (2, {"net", "gross"}))
 
     def test_after_an_expression(self) -> None:
         """Nobody has seen what came out, so that it is unknown to the next save."""
