@@ -217,6 +217,43 @@ def test_somebody_else_was_faster(make: Callable[..., RedisStore]) -> None:
     assert admissions == ["conflict"], "the other one has another payload"
 
 
+def test_one_surprise_after_the_other(make: Callable[..., RedisStore]) -> None:
+    """What is found out when a group is done again is remembered with what was found before."""
+    store = make()
+    admit(store, *(f"k{number}" for number in range(4)))
+
+    def admit_all(transaction: Any) -> Sequence[str]:
+        told: list[str] = []
+        for number in range(4):
+            told.append(transaction.admit(LedgerEvent(f"k{number}", "g", b"payload")))
+            if told[-1] != "duplicate":
+                break
+        return told
+
+    assert perform(store, [admit_all]) == [["duplicate"] * 4]
+
+
+def test_a_lease_that_was_made_longer(make: Callable[..., RedisStore]) -> None:
+    """Who was seen to be silent, and has spoken since, keeps its delivery."""
+    store, other = make(), make()
+    admit(store, "k")
+    (mine,) = claim(store)
+    with other.transaction(read=True) as transaction:
+        (seen,) = transaction.running()
+    with store.transaction() as transaction:
+        assert transaction.extend(mine, LEASE)
+    assert perform(other, [lambda transaction: transaction.rescue(seen)]) == [False]
+    with (
+        pytest.raises(LedgerUnavailableError, match="somebody else"),
+        other.transaction() as transaction,
+    ):
+        (seen,) = transaction.running()
+        assert transaction.rescue(seen)
+        with store.transaction() as theirs:
+            assert theirs.extend(mine, LEASE)
+    assert counted(store) == {"running": 1}
+
+
 def test_another_owner_with_the_same_token(
     make: Callable[..., RedisStore], redis_client: redis.Redis
 ) -> None:
