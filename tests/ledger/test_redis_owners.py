@@ -39,9 +39,9 @@ class FakeServer:
         return self.sessions[-1]
 
     def names(self) -> Collection[str]:
-        """Give the names of those that are open."""
+        """Give the names of those that are open, as far as has been noticed."""
         self.check("list")
-        return {session.called for session in self.sessions if not session.closed}
+        return {session.called for session in self.sessions if session.is_listed}
 
     def keep_for(self, key: str, seconds: int) -> None:
         """Keep a key."""
@@ -57,14 +57,16 @@ class FakeServer:
         """Lose every connection."""
         for session in self.sessions:
             session.closed = True
+            session.is_listed = False
 
 
 class FakeSession:
-    """A connection."""
+    """A connection. That it has ended is noticed later than anybody looks."""
 
     def __init__(self, server: FakeServer) -> None:
         self.called = ""
         self.closed = False
+        self.is_listed = True
         self._server = server
 
     def name(self, name: str) -> None:
