@@ -23,6 +23,8 @@ class FakeServer:
         self.kept: dict[str, float] = {}
         self.is_away = False
         self.forbidden: set[str] = set()
+        self.given: set[str] = set()
+        self.forgets_names = True
         self._clock = clock
 
     def check(self, what: str) -> None:
@@ -41,6 +43,8 @@ class FakeServer:
     def names(self) -> Collection[str]:
         """Give the names of those that are open, as far as has been noticed."""
         self.check("list")
+        if not self.forgets_names:
+            return self.given
         return {session.called for session in self.sessions if session.is_listed}
 
     def keep_for(self, key: str, seconds: int) -> None:
@@ -75,6 +79,7 @@ class FakeSession:
         if self.closed:
             raise LedgerUnavailableError("closed")
         self.called = name
+        self._server.given.add(name)
 
     def close(self) -> None:
         """End it."""
@@ -109,9 +114,23 @@ class OwnersTests(SynchronousTestCase):
         self.assertTrue(self.mine.can_be_seen)
         self.assertTrue(all(session.closed for session in self.server.sessions))
 
+    def test_probe_at_the_same_time(self) -> None:
+        """Any number of processes may open their stores at once: none sees another's probe."""
+        names = self.server.names
+
+        def names_when_others_probe() -> Collection[str]:
+            self.server.names = names  # type: ignore[method-assign]
+            self.theirs.probe()
+            return names()
+
+        self.server.names = names_when_others_probe  # type: ignore[method-assign]
+        self.mine.probe()
+        self.assertTrue(self.mine.can_be_seen)
+        self.assertTrue(self.theirs.can_be_seen)
+
     def test_probe_where_names_stay(self) -> None:
         """Where a name stays after it was taken back, as at a pooler, the lease decides."""
-        self.server.names = lambda: {f"oni-ledger-{'f' * 32}"}  # type: ignore[method-assign]
+        self.server.forgets_names = False
         self.mine.probe()
         self.assertFalse(self.mine.can_be_seen)
         self.assertTrue(self.mine.is_alive(TWO))
