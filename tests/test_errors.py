@@ -202,6 +202,19 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "phase 'before' aborts the event: its handler 'check' is dead",
         {"phase": "before", "handler": "check"},
     ),
+    "WatchError": (("no mapped class",), ValueError, "no mapped class", {}),
+    "BulkChangeError": (
+        ("blog.Post", "update"),
+        RuntimeError,
+        "update of blog.Post, which is watched: it changes rows without loading them",
+        {"model": "blog.Post", "operation": "update"},
+    ),
+    "ChangeRoundsError": (
+        (10, ["a", "b"]),
+        RuntimeError,
+        "after 10 rounds there still are new changes",
+        {"rounds": 10, "names": ("a", "b")},
+    ),
 }
 
 

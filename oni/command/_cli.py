@@ -101,7 +101,7 @@ def _read_no_more() -> None:
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused or found wrong, 2 wrong usage, 3 no daemon or ledger "
-    "answers, 130 interrupted.",
+    "answers, 75 handlers were given up, 130 interrupted.",
 )
 @click.version_option(
     __version__,

@@ -96,6 +96,10 @@ def _place(url: str | None) -> LedgerPlace:
 def _place_of_settings(path: str) -> LedgerPlace:
     settings = read_settings(path)
     url = settings.ledger.url_in(settings.folder)
+    if url is None and settings.sources.django_settings is not None:
+        raise CommandError(
+            f"{path}: its ledger is in a database of the Django project; name that by --url"
+        )
     if url is None:
         raise CommandError(f"{path}: it has no ledger.url")
     return LedgerPlace(lambda: _store(url, settings.ledger.namespace))

@@ -1,8 +1,8 @@
 """Which keys were admitted, and which handlers have completed them.
 
-A :class:`Ledger` over a store: :class:`MemoryStore`, or for SQLite and PostgreSQL
-:class:`oni.ledger.sqlalchemy.SqlAlchemyStore` and :class:`oni.ledger.django.DjangoStore`.
-:func:`store_for` makes the one that a URL names.
+A :class:`Ledger` over a store: :class:`MemoryStore`, :class:`oni.ledger.redis.RedisStore`, or for
+SQLite and PostgreSQL :class:`oni.ledger.sqlalchemy.SqlAlchemyStore` and
+:class:`oni.ledger.django.DjangoStore`. :func:`store_for` makes the one that a URL names.
 
 Where the ledger is in another database than the data, an outbox beside the data keeps events until
 a :class:`Relay` has taken them to the ledger: :class:`oni.ledger.sqlalchemy.SqlAlchemyOutbox`,

@@ -169,7 +169,7 @@ class GroupCommit:
             elif call.unheard is not None and not isinstance(answer, Failure):
                 call.unheard(answer)
         for call in hopeless:
-            call.done.callback(answers[0])
+            _tell(call, answers[0])
 
     def _give_up(self, answers: Sequence[Any]) -> Sequence[_Call]:
         """Take out those that have waited long for a database that nobody can write to.
@@ -190,7 +190,13 @@ class GroupCommit:
         """Let everything that still waits fail: the ledger has stopped."""
         waiting, self._waiting = self._waiting, deque()
         for call in waiting:
-            call.done.errback(NotRunningError("the ledger has stopped"))
+            _tell(call, Failure(NotRunningError("the ledger has stopped")))
+
+
+def _tell(call: _Call, failure: Failure) -> None:
+    """Let a call fail, if none that was told before it has cancelled it."""
+    if not call.done.called:
+        call.done.errback(failure)
 
 
 def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:

@@ -148,14 +148,17 @@ class Ledger:
         closed = writer.run(self._close)
         await writer.stop()
         self._pools = ()
-        await closed
+        # Also when it could not be closed: the keeper has ended, and nobody knows who is left.
         self._begin_anew()
+        await closed
 
     def _close(self) -> None:
         """Close the store; in a thread."""
         self._keeper.stop()
-        self._store.leave(self.owner)
-        self._store.close()
+        try:
+            self._store.leave(self.owner)
+        finally:
+            self._store.close()
 
     def _own_threads(self, name: str, size: int) -> RunsElsewhere:
         # The group's operations are counted where they wait.

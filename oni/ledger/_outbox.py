@@ -13,11 +13,11 @@ from zope.interface import implementer
 from oni.interfaces import IOutbox, IOutboxBatch
 from oni.ledger._keys import check_event
 from oni.ledger._sql import VERSION, Connection, Connections, Database
+from oni.ledger._states import keepable
 from oni.values import Handling, LedgerEvent, OutboxBacklog
 
 __all__ = ["SqlOutbox", "decode_handlings", "encode_handlings"]
 
-_LONGEST_ERROR = 4096  # characters
 _PUT = (
     "INSERT INTO oni_outbox (key, group_name, payload, handlings, created_at, error, version) "
     "VALUES (:key, :group_name, :payload, :handlings, :created_at, '', :version)"
@@ -204,5 +204,4 @@ def _end(connection: Connection, admitted: Sequence[int], errors: Mapping[int, s
     if ids:
         connection.change(_REMOVE.format(ids=", ".join(f":{name}" for name in ids)), ids)
     for id, error in errors.items():
-        kept = error.replace("\0", "\ufffd")[:_LONGEST_ERROR]
-        connection.change(_REFUSE, {"id": id, "error": kept or "it was refused"})
+        connection.change(_REFUSE, {"id": id, "error": keepable(error) or "it was refused"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from secrets import token_hex
 from threading import Lock
 from typing import Protocol
 
@@ -70,7 +71,7 @@ class Owners:
 
     def probe(self) -> None:
         """Look whether a name that is given here is seen, and is gone when it is taken back."""
-        probe = "f" * 32
+        probe = token_hex(16)  # another that opens its store now has another
         self.can_be_seen = True
         self.enter(probe)
         try:

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 
 from oni._clock import Clock
 from oni.errors import (
+    InvalidTimeoutError,
     LedgerBusyError,
     LedgerCorruptError,
     LedgerFullError,
@@ -23,7 +24,7 @@ from oni.errors import (
 from oni.interfaces import ILedger, IOutbox, IOutboxBatch
 from oni.ledger._group_commit import GROUP
 from oni.ledger._threads import RunsElsewhere, Threads
-from oni.values import Admission, LedgerEvent, OutboxBacklog
+from oni.values import Admission, LedgerEvent, OutboxBacklog, is_seconds
 
 __all__ = ["Relay"]
 
@@ -60,6 +61,10 @@ class Relay:
         alarm: With so many waiting, an error is logged.
         reactor: Whose thread it is; the global one when first needed.
         make_threads: Gives a place to run functions in, for a name and a number of threads.
+
+    Raises:
+        InvalidTimeoutError: ``interval`` is no positive number of seconds.
+        ValueError: ``limit`` or ``alarm`` is below 1.
     """
 
     def __init__(
@@ -76,6 +81,10 @@ class Relay:
     ) -> None:
         verifyObject(IOutbox, outbox)
         verifyObject(ILedger, ledger)
+        if not is_seconds(interval):
+            raise InvalidTimeoutError("interval", interval)
+        if limit < 1 or alarm < 1:
+            raise ValueError(f"limit and alarm are 1 or more, not {limit!r} and {alarm!r}")
         self._outbox = outbox
         self._ledger = ledger
         self._admitted = admitted

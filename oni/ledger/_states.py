@@ -23,6 +23,7 @@ __all__ = [
     "extended",
     "failed",
     "has_ended",
+    "keepable",
     "released",
     "rescued",
     "resolved",
@@ -107,7 +108,7 @@ def failed(
     Unless whoever failed knows, and says that it is for good.
     """
     _must_be(delivery, "failed", "running")
-    delivery = replace(delivery, last_error=_keepable(error)[:_LONGEST_ERROR])
+    delivery = replace(delivery, last_error=keepable(error))
     if delivery.on_crash == "park" and not permanent:
         return _left(delivery, "uncertain", now)
     if permanent or delivery.attempts >= delivery.max_attempts:
@@ -160,10 +161,10 @@ def resolved(delivery: Delivery, decision: Literal["done", "retry"], now: float)
     return _left(again, "pending", now)
 
 
-def _keepable(text: str) -> str:
-    """Give a text as databases keep it: without NUL, and without halves of characters."""
-    text = text.replace("\0", "\ufffd")
-    return text.encode("utf-8", "backslashreplace").decode()
+def keepable(error: str) -> str:
+    """Give an error's text as databases keep it: without NUL and halves of characters, and cut."""
+    error = error.replace("\0", "\ufffd")
+    return error.encode("utf-8", "backslashreplace").decode()[:_LONGEST_ERROR]
 
 
 def _left(delivery: Delivery, state: DeliveryState, now: float) -> Delivery:

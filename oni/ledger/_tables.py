@@ -62,11 +62,11 @@ CREATE TABLE oni_outbox (
     id {large_number},
     key VARCHAR(255) NOT NULL,
     group_name VARCHAR(255) NOT NULL,
-    payload {bytes} NOT NULL,
-    handlings TEXT NOT NULL,
     created_at {double} NOT NULL,
+    version INTEGER NOT NULL,
     error TEXT NOT NULL,
-    version INTEGER NOT NULL
+    handlings TEXT NOT NULL,
+    payload {bytes} NOT NULL
 );
 """
 

@@ -334,15 +334,22 @@ def _maker(url: str, options: Mapping[str, Any]) -> Callable[..., redis.Redis]:
     scheme = url.partition(":")[0]
     if scheme not in ("redis", "rediss"):
         raise LedgerUrlError(f"{scheme}:...", "it begins with redis:// or rediss://")
+    ours = {
+        "protocol": 2,
+        "decode_responses": False,
+        # What is not answered may have happened: whoever asked decides whether to ask again.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    # In an address they would win.
+    taken = sorted(ours.keys() & {*options, *dict(parse_qsl(urlsplit(url).query))})
+    if taken:
+        raise LedgerUrlError(f"{scheme}://...", f"{', '.join(taken)} cannot be chosen")
     settings: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_WITHIN,
         "socket_timeout": _ANSWER_WITHIN,
         "socket_keepalive": True,
         **options,
-        "protocol": 2,
-        "decode_responses": False,
-        # What is not answered may have happened: whoever asked decides whether to ask again.
-        "retry": Retry(NoBackoff(), 0),
+        **ours,
     }
 
     def make(**more: Any) -> redis.Redis:

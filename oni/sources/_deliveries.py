@@ -229,7 +229,7 @@ class Deliveries:
         """Run a handler, if this process holds the claim for it and the event."""
         kept, by_name = self._firing.get(id(event), (None, {}))
         attempt = by_name.get(name)
-        if kept is None or attempt is None or attempt.started:
+        if kept is None or attempt is None:
             return None
         return attempt.start(kept)
 

@@ -131,6 +131,14 @@ class OutboxBattery:
         self.case.assertEqual(list(self.take()), [])
         self.case.assertEqual(self.outbox.backlog(_MANY), OutboxBacklog(0, 1, 0.0))
 
+    def test_refused_for_any_reason(self) -> None:
+        """A reason that no database keeps as it is keeps nothing from being taken, either."""
+        self.put("a", "b")
+        batch = self.outbox.take(_MANY)
+        batch.end({0: "\0 and \ud800" + "x" * 10_000, 1: ""})
+        self.case.assertEqual(list(self.take()), [])
+        self.case.assertEqual(self.outbox.backlog(_MANY), OutboxBacklog(0, 2, 0.0))
+
     def test_unreadable(self) -> None:
         """So does what cannot be read, before the ledger has ever seen it."""
         for text in ("no JSON", "[1]", "7", '[{"handler": "mail", "colour": 1}]', "[" * 100_000):

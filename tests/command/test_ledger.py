@@ -132,6 +132,8 @@ class Which(LedgerTestCase):
         """Mistakes are one line."""
         self.assert_line(self.oni("ledger", "list"), 2, "ONI_LEDGER_URL")
         self.assert_line(self.oni("ledger", "list", "-c", self.config), 1, "no ledger.url")
+        django = self.file("django.toml", '[sources]\ndjango_settings = "mysite"\n')
+        self.assert_line(self.oni("ledger", "list", "-c", django), 1, "Django", "--url")
         self.assert_line(self.oni("ledger", "list", "--url", "memory:"), 1, "in memory")
         ended = self.oni("ledger", "list", "--url", "mysql://u:geheim@h/x")
         self.assert_line(ended, 1, "no address of a ledger")

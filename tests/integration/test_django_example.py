@@ -209,6 +209,59 @@ def test_process(project: Project) -> None:
     assert "challenges.Sent has no sources" in unknown.stderr
 
 
+PROGRAM = """
+import os, sys, time
+sys.path.insert(0, {example!r})
+os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
+from mysite import settings
+settings.ONI = {oni!r}
+import django
+django.setup()
+from datetime import date, timedelta
+from challenges.models import Challenge
+from oni.sources.django import api
+"""
+
+
+def test_handlers_that_hang(project: Project) -> None:
+    """SIGTERM ends a worker in time also where a handler does not end, and the exit code tells."""
+    program = PROGRAM.format(example=str(EXAMPLE), oni={"deliver": "worker", "stop_timeout": 0.5})
+    program += (
+        "def hang(event):\n"
+        "    print('it hangs', flush=True)\n"
+        "    time.sleep(1000)\n"
+        "api.register_group_handler(hang, '^hang$')\n"
+        "api.process_events([api.event('hang', 1)])\n"
+        "from django.core.management import call_command\n"
+        "call_command('oni_sources', 'work')\n"
+    )
+    with project.started("-c", program) as worker:
+        assert worker.stdout is not None
+        assert "it hangs\n" in iter(worker.stdout.readline, "")
+    assert worker.returncode == 75
+
+
+def test_a_ledger_of_its_own(project: Project) -> None:
+    """Where the ledger is in no database of the project's, events come by the outbox, once."""
+    ledger = f"sqlite:///{project.data}/ledger.db"
+    program = PROGRAM.format(example=str(EXAMPLE), oni={"ledger": ledger, "outbox": ["default"]})
+    program += (
+        "challenge = Challenge(email='a@example.com',\n"
+        "    start_date=date.today() - timedelta(30), end_date=date.today())\n"
+        "for _ in range(3):\n"
+        "    challenge.save()\n"
+        "from challenges.events import events_from_challenge\n"
+        "for record in api.process_events(events_from_challenge(challenge)):\n"
+        "    print(record.event.group, {each.state for each in record.deliveries})\n"
+    )
+    with project.started("-c", program) as process:
+        said, _ = process.communicate(timeout=WITHIN)
+    expected = GROUPS - {"challenge_ended"}
+    assert sorted(said.splitlines()) == sorted(f"{group} {{'done'}}" for group in expected)
+    assert set(project.mails()) == expected
+    assert len(project.mails()) == 3
+
+
 def test_not_migrated(tmp_path: Path) -> None:
     """A worker whose tables are missing ends, and says what to do."""
     done = Project(tmp_path).manage("oni_sources", "work")

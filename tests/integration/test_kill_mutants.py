@@ -9,26 +9,30 @@ from pathlib import Path
 import pytest
 
 from tests.integration.kill_harness.checker import Report
+from tests.integration.kill_harness.conductor import WITHIN
 from tests.integration.kill_harness.mutants import MUTANTS
 from tests.integration.kill_harness.places import Place, sqlite_place
-from tests.integration.kill_harness.scenes import rescued_by_two, sleeping
+from tests.integration.kill_harness.scenes import rescued_by_two, restarted, sleeping
 from tests.integration.kill_harness.storm import Storm, storm
 
 pytestmark = pytest.mark.timeout(600)
 
 SEED = 5
 LEASE = 1.5  # seconds
+PATIENCE = 4.0
 SMALL = Storm(keys=40, kills=4, stops=0, workers=2, lease=10.0)
 SIZES = {
     "A": replace(SMALL, point="book.begun"),
-    "B": replace(SMALL, point="complete.written"),
-    "E": replace(SMALL, point="claim.committed", workers=1, lease=300.0, patience=6.0),
+    "B": replace(SMALL, point="complete.written", kills=8),
     "F": replace(SMALL, kills=2),
     "G": replace(SMALL, kills=2),
 }
 SCENES: dict[str, Callable[[Place, Path, str], Report]] = {
     "C": lambda place, folder, mutant: sleeping(place, folder, LEASE, mutant),
     "D": rescued_by_two,
+    "E": lambda place, folder, mutant: restarted(
+        place, folder, mutant, PATIENCE if mutant else WITHIN
+    ),
 }
 FOUND = {
     "A": "done without effect",
@@ -49,10 +53,7 @@ def test_found_in_a_storm(letter: str, tmp_path: Path) -> None:
         folder.mkdir()
         place = sqlite_place(folder)
         place.open()
-        size = replace(SIZES[letter], mutant=mutant)
-        if not mutant:
-            size = replace(size, patience=Storm.patience)
-        report = storm(place, folder, SEED, size)
+        report = storm(place, folder, SEED, replace(SIZES[letter], mutant=mutant))
         place.close()
         assert (FOUND[letter] in report.problems) is bool(mutant), str(report)
         assert bool(report.problems) is bool(mutant), str(report)

@@ -203,9 +203,15 @@ def test_three_processes(tmp_path: Path) -> None:
     """Three that share one store do everything once, and each has its part."""
     keys = [f"k{number:03}" for number in range(90)]
     with place_at(f"sqlite:///{tmp_path}/ledger.db") as place:
-        workers = [place.work(3600.0, "work") for _ in range(PROCESSES)]
         for key in keys:
             place.admit(key)
+        workers = [place.work(3600.0, "wait") for _ in range(PROCESSES)]
+        # Whoever has one takes no other, so that nobody is left without.
+        first = {worker.hear()["claimed"] for worker in workers}
+        assert len(first) == PROCESSES
+        for worker in workers:
+            for _ in keys:
+                worker.go_on()
         heard: Counter[int] = Counter()
         readers = [
             Thread(target=count_done, args=(worker, number, heard), daemon=True)

@@ -132,25 +132,43 @@ def test_the_server_has_the_time(
     assert before[0] + before[1] / 1e6 - 1e-3 <= began <= after[0] + after[1] / 1e6 + 1e-3
 
 
-@pytest.mark.parametrize("text", ["not JSON", "{}", "[]", "null", '[2,"pending"]', '[1,"odd"]'])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "not JSON",
+        lambda text: "{}",
+        lambda text: "null",
+        lambda text: '[1,"pending"]',
+        lambda text: text.replace("pending", "odd"),
+        lambda text: text.replace("[1,", "[2,", 1),
+    ],
+)
 def test_what_is_anothers_is_left_alone(
-    make: Callable[..., RedisStore], redis_client: redis.Redis, text: str
+    make: Callable[..., RedisStore], redis_client: redis.Redis, spoil: Callable[[str], str]
 ) -> None:
     """A row of another version, or one that cannot be read, is not touched; its neighbour is."""
     store = make()
-    admit(store, "strange", "known", handlings=[Handling("mail"), Handling("log", rank=1)])
+    handlings = [Handling("mail"), Handling("push"), Handling("log", rank=1)]
+    admit(store, "strange", handlings=handlings)
+    admit(store, "well known", handlings=handlings)
     name = f"oni:{{{store.namespace}}}:e:strange"
+    text = spoil(redis_client.hget(name, "d:mail"))
     redis_client.hset(name, "d:mail", text)
-    (mine,) = claim(store)
-    assert mine.key == "known"
+    (mine,) = claim(store, limit=1)
+    assert mine.key == "well known"
+    assert claim(store) == []
     with store.transaction() as transaction:
         transaction.complete(mine)
-        assert [row.key for row in transaction.deliveries("pending", "mail", 9)] == []
-        transaction.resolve("log", "strange", "done", "ann")
-        assert transaction.prune(0.0, 9) == 0
-        (log,) = transaction.claim(["log"], 9, ONE, LEASE)
-        assert log.key == "known"
+        assert list(transaction.deliveries("pending", "mail", 9)) == []
     with store.transaction() as transaction:
+        for each in transaction.claim(["push"], 9, ONE, LEASE):
+            transaction.complete(each)
+    with store.transaction() as transaction:
+        (log,) = transaction.claim(["log"], 9, ONE, LEASE)
+        assert log.key == "well known", "the other one has to wait for what nobody can read"
+        transaction.resolve("log", "strange", "done", "ann")
+    with store.transaction() as transaction:
+        assert transaction.prune(0.0, 9) == 0
         assert transaction.admit(LedgerEvent("strange", "g", b"payload")) == "duplicate"
     assert redis_client.hget(name, "d:mail") == text
 
@@ -215,6 +233,43 @@ def test_somebody_else_was_faster(make: Callable[..., RedisStore]) -> None:
         store, [lambda t: (t.admit(LedgerEvent("new")), admit(other, "new"))[0] for _ in (1,)]
     )
     assert admissions == ["conflict"], "the other one has another payload"
+
+
+def test_one_surprise_after_the_other(make: Callable[..., RedisStore]) -> None:
+    """What is found out when a group is done again is remembered with what was found before."""
+    store = make()
+    admit(store, *(f"k{number}" for number in range(4)))
+
+    def admit_all(transaction: Any) -> Sequence[str]:
+        told: list[str] = []
+        for number in range(4):
+            told.append(transaction.admit(LedgerEvent(f"k{number}", "g", b"payload")))
+            if told[-1] != "duplicate":
+                break
+        return told
+
+    assert perform(store, [admit_all]) == [["duplicate"] * 4]
+
+
+def test_a_lease_that_was_made_longer(make: Callable[..., RedisStore]) -> None:
+    """Who was seen to be silent, and has spoken since, keeps its delivery."""
+    store, other = make(), make()
+    admit(store, "k")
+    (mine,) = claim(store)
+    with other.transaction(read=True) as transaction:
+        (seen,) = transaction.running()
+    with store.transaction() as transaction:
+        assert transaction.extend(mine, LEASE)
+    assert perform(other, [lambda transaction: transaction.rescue(seen)]) == [False]
+    with (
+        pytest.raises(LedgerUnavailableError, match="somebody else"),
+        other.transaction() as transaction,
+    ):
+        (seen,) = transaction.running()
+        assert transaction.rescue(seen)
+        with store.transaction() as theirs:
+            assert theirs.extend(mine, LEASE)
+    assert counted(store) == {"running": 1}
 
 
 def test_another_owner_with_the_same_token(

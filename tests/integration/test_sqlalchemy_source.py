@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import sessionmaker
 
 from oni.errors import BulkChangeError
 from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
-from oni.sources.sqlalchemy import Watch, _bulk
+from oni.sources.sqlalchemy import Watch, _bulk, watch
 from tests.integration import sqlalchemy_worker
 from tests.integration.daemon import CHECKOUT, environment
 from tests.integration.postgres import needs_postgres, running_postgres
@@ -118,7 +119,14 @@ class PostgresTests(PropertyCase):
     def setUpClass(cls) -> None:
         """Start one."""
         cls._stack = ExitStack()
-        cls._url = cls._stack.enter_context(running_postgres()).url
+        server = cls._stack.enter_context(running_postgres())
+        cls._url = server.url
+        engine = sa.create_engine(server.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ALTER SYSTEM SET max_prepared_transactions = 5")
+        engine.dispose()
+        server.stop()
+        server.start()
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -177,6 +185,18 @@ class PostgresTests(PropertyCase):
         """A row that was read is changed by nobody else before it is changed here."""
         with self.assertRaisesRegex(OperationalError, "lock timeout"):
             self.between(sa.delete(Post), sa.update(Post.__table__).values(title="c"))
+
+    def test_two_phases(self) -> None:
+        """Events are a part of what is prepared, and of its commit or rollback."""
+        maker = sessionmaker(self.blog.engine, twophase=True)
+        self.addCleanup(watch(maker, self.blog.sources, [Post]).remove)
+        for title, end in (("b", "commit"), ("c", "rollback")):
+            with maker() as session:
+                session.add(Post(title=title))
+                session.prepare()
+                self.assertEqual(len(self.blog.rows("SELECT * FROM pg_prepared_xacts")), 1)
+                getattr(session, end)()
+        self.assertEqual([change.new["title"] for change in self.blog.changes()], ["b"])
 
     def test_each(self) -> None:
         """Rows are told of as on SQLite."""

@@ -184,6 +184,25 @@ class GroupTests(SynchronousTestCase):
         self.threads.go()
         self.assertEqual(self.successResultOf(third), "admitted")
 
+    def test_cancelled_by_another_one(self) -> None:
+        """Who is told of a failure may cancel others that are to be told; the rest still is."""
+        for is_stopped in (True, False):
+            first, second, third = (self.group.add(admit(f"{n} {is_stopped}")) for n in range(3))
+            told = [self.group.add(admit(f"{n}")) for n in range(LARGEST)]
+            if is_stopped:
+                first.addErrback(lambda failure, second=second: second.cancel())
+                self.group.refuse()
+            else:
+                self.clock.advance(30.0)
+                self.store.errors = [LedgerUnavailableError("locked")]
+                first.addErrback(lambda failure, late=told[-1]: late.cancel())
+                told.pop().addErrback(lambda failure: failure.trap(CancelledError))
+                self.threads.go()
+                self.failureResultOf(second, LedgerUnavailableError)
+            second.addErrback(lambda failure: failure.trap(CancelledError))
+            for each in (third, *told):
+                self.failureResultOf(each)
+
     def test_not_hopeless(self) -> None:
         """A failure that comes at once, or of one of them, takes nobody's turn."""
         for error in (LedgerUnavailableError("cut"), LedgerFullError("no room")):

@@ -37,6 +37,7 @@ class Store(MemoryStore):
     """A store that can be unable to open, or to begin."""
 
     open_error: Exception | None = None
+    leave_error: Exception | None = None
     begin_error: Exception | None = None
     closed = 0
 
@@ -51,6 +52,12 @@ class Store(MemoryStore):
         if self.begin_error is not None:
             raise self.begin_error
         return super().transaction(read)
+
+    def leave(self, owner: str) -> None:
+        """Leave, or not."""
+        if self.leave_error is not None:
+            raise self.leave_error
+        super().leave(owner)
 
     def close(self) -> None:
         """Count."""
@@ -310,6 +317,20 @@ class LedgerTests(SynchronousTestCase):
         self.refuse(self.ledger.admit([event("k")]), NotRunningError)
         self.refuse(self.ledger.show("k"), NotRunningError)
         self.get(self.ledger.start())
+        self.get(self.ledger.start())
+        self.assertNotEqual(self.ledger.owner, owner)
+        self.get(self.ledger.admit([event("k")]))
+
+    def test_not_well_stopped(self) -> None:
+        """What goes wrong in the end is told; the connections are closed, and it can start again.
+
+        It is another owner then, with a keeper that lives.
+        """
+        owner = self.ledger.owner
+        self.store.leave_error = LedgerUnavailableError("away")
+        self.refuse(self.ledger.stop(), LedgerUnavailableError)
+        self.assertEqual(self.store.closed, 1)
+        self.store.leave_error = None
         self.get(self.ledger.start())
         self.assertNotEqual(self.ledger.owner, owner)
         self.get(self.ledger.admit([event("k")]))

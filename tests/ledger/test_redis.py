@@ -38,6 +38,8 @@ class UrlTests(SynchronousTestCase):
         for url, namespace in (
             (f"{URL}/x?socket_timeout=soon", "oni"),
             (f"{URL}?best_effort=maybe", "oni"),
+            (f"{URL}?decode_responses=true", "oni"),
+            (f"{URL}?socket_timeout=3&protocol=3", "oni"),
             (URL, "a{b}"),
             (URL, ""),
             (URL, "a b"),
@@ -45,6 +47,7 @@ class UrlTests(SynchronousTestCase):
             error = self.assertRaises(LedgerUrlError, store_for, url, namespace)
             self.assertNotIn("secret", str(error))
         self.assertRaises(LedgerUrlError, RedisStore, "unix:///run/redis")
+        self.assertRaises(LedgerUrlError, RedisStore, URL, retry=None)
 
     def test_missing(self) -> None:
         """What is not installed is named, with what to install."""

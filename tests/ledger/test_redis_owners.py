@@ -23,6 +23,8 @@ class FakeServer:
         self.kept: dict[str, float] = {}
         self.is_away = False
         self.forbidden: set[str] = set()
+        self.given: set[str] = set()
+        self.forgets_names = True
         self._clock = clock
 
     def check(self, what: str) -> None:
@@ -39,9 +41,11 @@ class FakeServer:
         return self.sessions[-1]
 
     def names(self) -> Collection[str]:
-        """Give the names of those that are open."""
+        """Give the names of those that are open, as far as has been noticed."""
         self.check("list")
-        return {session.called for session in self.sessions if not session.closed}
+        if not self.forgets_names:
+            return self.given
+        return {session.called for session in self.sessions if session.is_listed}
 
     def keep_for(self, key: str, seconds: int) -> None:
         """Keep a key."""
@@ -57,14 +61,16 @@ class FakeServer:
         """Lose every connection."""
         for session in self.sessions:
             session.closed = True
+            session.is_listed = False
 
 
 class FakeSession:
-    """A connection."""
+    """A connection. That it has ended is noticed later than anybody looks."""
 
     def __init__(self, server: FakeServer) -> None:
         self.called = ""
         self.closed = False
+        self.is_listed = True
         self._server = server
 
     def name(self, name: str) -> None:
@@ -73,6 +79,7 @@ class FakeSession:
         if self.closed:
             raise LedgerUnavailableError("closed")
         self.called = name
+        self._server.given.add(name)
 
     def close(self) -> None:
         """End it."""
@@ -107,9 +114,23 @@ class OwnersTests(SynchronousTestCase):
         self.assertTrue(self.mine.can_be_seen)
         self.assertTrue(all(session.closed for session in self.server.sessions))
 
+    def test_probe_at_the_same_time(self) -> None:
+        """Any number of processes may open their stores at once: none sees another's probe."""
+        names = self.server.names
+
+        def names_when_others_probe() -> Collection[str]:
+            self.server.names = names  # type: ignore[method-assign]
+            self.theirs.probe()
+            return names()
+
+        self.server.names = names_when_others_probe  # type: ignore[method-assign]
+        self.mine.probe()
+        self.assertTrue(self.mine.can_be_seen)
+        self.assertTrue(self.theirs.can_be_seen)
+
     def test_probe_where_names_stay(self) -> None:
         """Where a name stays after it was taken back, as at a pooler, the lease decides."""
-        self.server.names = lambda: {f"oni-ledger-{'f' * 32}"}  # type: ignore[method-assign]
+        self.server.forgets_names = False
         self.mine.probe()
         self.assertFalse(self.mine.can_be_seen)
         self.assertTrue(self.mine.is_alive(TWO))

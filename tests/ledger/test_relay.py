@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import LedgerUnavailableError, UnsafeLedgerError
+from oni.errors import InvalidTimeoutError, LedgerUnavailableError, UnsafeLedgerError
 from oni.ledger import Ledger, MemoryStore, Relay
 from oni.ledger._outbox import SqlBatch
 from oni.ledger.sqlalchemy import SqlAlchemyOutbox
@@ -192,6 +192,14 @@ class LookTests(RelayCase):
         self.assertEqual(self.kept(), 1)
         self.relay.stop()
         threads.tell()
+
+    def test_what_cannot_be(self) -> None:
+        """A pause that is none, or batches of nothing, are refused at once."""
+        for options in ({"limit": 0}, {"alarm": 0}):
+            self.assertRaises(ValueError, self.make, **options)
+        for interval in (0, -1.0, None):
+            with self.assertRaises(InvalidTimeoutError):
+                Relay(self.outbox, self.ledger, interval=interval)  # type: ignore[arg-type]
 
     def test_in_batches(self) -> None:
         """Many are taken in batches, in order, without a pause in between."""

@@ -77,6 +77,7 @@ class AdmissionTests(SourcesTestCase):
         ]
         for bad, error in wrong:
             self.refuse(self.sources.process_events([event("g", 1), bad]), error)
+            self.assertRaises(error, self.sources.ledger_events, [event("g", 1), bad])
         self.assertEqual(self.store.events, {})
 
     def test_within_a_transaction(self) -> None:

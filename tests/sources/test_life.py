@@ -222,7 +222,6 @@ class LifeTests(SourcesTestCase):
         execute(function).chainDeferred(done)
         self.clock.settle()
         self.assertEqual(self.show("1:g1").state, "done")
-        self.flushLoggedErrors()
 
     def test_ledger_is_away_at_the_end(self) -> None:
         """What cannot be told any more is left to the lease, and the stop ends in time."""

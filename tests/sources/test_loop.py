@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
-from oni.errors import LedgerCorruptError
+from oni.errors import LedgerCorruptError, NotRunningError
 from oni.ledger import Ledger
 from oni.sources import EventSources, event
 from oni.values import Event
@@ -55,8 +55,10 @@ class LoopTests(SourcesTestCase):
         self.clock.settle()
         self.admit("g", 1)
         before = self.sources.statistics()["looks"]
+        timers = len(self.clock.getDelayedCalls())
         for _ in range(10):
             self.sources.wake()
+        self.assertEqual(len(self.clock.getDelayedCalls()), timers + 1)
         self.clock.settle()
         self.assertEqual(self.called, ["1:g1"])
         # One that finds it, and one that sees that there is no more.
@@ -226,8 +228,8 @@ class LoopTests(SourcesTestCase):
         self.clock.pass_time(60)
         self.assertLess(self.sources.statistics()["looks"], 15)
 
-    def test_claims_that_come_too_late(self) -> None:
-        """What is claimed while a stop begins is given back."""
+    def slow_ledger(self) -> tuple[EventSources, dict[str, Any]]:
+        """Give event sources whose ledger writes when a test says so; an event waits."""
         threads: dict[str, Any] = {}
 
         def make_threads(name: str, size: int) -> Any:
@@ -241,6 +243,11 @@ class LoopTests(SourcesTestCase):
         started = sources.start()
         threads["writer"].go()
         self.get(started)
+        return sources, threads
+
+    def test_claims_that_come_too_late(self) -> None:
+        """What is claimed while a stop begins is given back."""
+        sources, threads = self.slow_ledger()
         self.assertEqual(threads["writer"].waiting, 1)
         stopped = sources.stop()
         self.let_go(threads)
@@ -248,6 +255,38 @@ class LoopTests(SourcesTestCase):
         (row,) = self.store.rows.values()
         self.assertEqual((row.state, row.attempts, row.token), ("pending", 0, 1))
         self.assertEqual(self.called, [])
+
+    def test_processing_that_comes_too_late(self) -> None:
+        """So is what was claimed for somebody who waits, and who is told."""
+        sources, threads = self.slow_ledger()
+        looks: Deferred[Any] = Deferred()  # the loop waits for its own claim, and takes no part
+        sources.ledger.claim, claim = (lambda *args: looks), sources.ledger.claim
+        self.let_go(threads)
+        sources.ledger.claim = claim
+        self.get(self.other.only_new_events([event("g", 2)]))
+        processed = sources.process_events([event("g", 2)])
+        self.clock.settle()
+        threads["writer"].go()  # the admission
+        self.clock.settle()
+        self.assertEqual(threads["writer"].waiting, 1)
+        stopped = sources.stop()
+        self.let_go(threads)
+        self.refuse(processed, NotRunningError)
+        looks.callback(())
+        self.let_go(threads)
+        self.get(stopped)
+        row = self.store.rows["1:g2", "n"]
+        self.assertEqual((row.state, row.attempts), ("pending", 0))
+        self.assertNotIn("1:g2", self.called)
+
+    def test_unregistered_meanwhile(self) -> None:
+        """What is claimed for a handler that is unregistered by then is given back."""
+        sources, threads = self.slow_ledger()
+        sources.unregister_group_handler("n")
+        self.let_go(threads)
+        (row,) = self.store.rows.values()
+        self.assertEqual((row.state, row.attempts), ("pending", 0))
+        self.assertEqual(sources.statistics()["released"], 1)
 
     def let_go(self, threads: dict[str, Any]) -> None:
         """Let the writer write until nothing is asked of it."""

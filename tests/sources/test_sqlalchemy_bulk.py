@@ -264,6 +264,7 @@ class ExpandTests(BulkCase):
             (sqlite.insert(Post).values(title="b"), "rows that are there"),
             (sa.insert(Post).prefix_with("OR REPLACE").values(title="b"), "rows that are there"),
             (sa.insert(Post).values(title="b").returning(Post.id), "returns something else"),
+            (sa.insert(Post).values(title="b").returning(Post), "returns something else"),
             (sa.update(table).values(id=table.c.id + 10), "primary keys"),
         ]
         for statement, text in refused:
@@ -271,6 +272,30 @@ class ExpandTests(BulkCase):
                 self.execute(statement)
         self.assertEqual(self.titles(), ["a", "a"])
         self.expect()
+
+    def test_refused_and_caught(self) -> None:
+        """What was refused has not happened, also if the program goes on."""
+        table: Any = Post.__table__
+        with self.blog.sessions.begin() as session:
+            post = session.get_one(Post, 1)
+            with self.assertRaises(BulkChangeError):
+                session.execute(sa.update(table).values(id=table.c.id + 10, title="x"))
+            with mock.patch.object(_bulk, "_MOST_ROWS", 1), self.assertRaises(BulkChangeError):
+                session.execute(sa.insert(Post), [{"title": "b"}, {"title": "c"}])
+            self.assertEqual(post.title, "a")
+            post.title = "d"
+        self.expect(("Post", 1, "modified"))
+        self.assertEqual(self.titles(), ["d", "a"])
+
+    def test_returning(self) -> None:
+        """Whoever wants to have rows returned has them."""
+        with self.blog.sessions.begin() as session:
+            statement = sa.update(Post).values(title="b")
+            ids = session.scalars(statement.returning(Post.id))
+            posts = session.scalars(sa.delete(Post).where(Post.id == 2).returning(Post))
+            self.assertEqual(sorted(ids), [1, 2])
+            self.assertEqual([post.title for post in posts], ["b"])
+        self.expect(("Post", 1, "modified"), ("Post", 2, "deleted"))
 
     def test_too_many(self) -> None:
         """So are statements for very many rows."""
@@ -303,11 +328,11 @@ class ExpandTests(BulkCase):
             execution.session.connection().execute(insert)
             return found
 
-        with (
-            mock.patch.object(_bulk, "_rows_before", meanwhile),
-            self.assertRaisesRegex(BulkChangeError, "2 rows .* changed 3"),
-        ):
-            self.execute(sa.update(Post).values(title="b"))
+        self.patch(_bulk, "_rows_before", meanwhile)
+        update = sa.update(Post).values(title="b")
+        for statement in (update, update.returning(Post)):
+            with self.assertRaisesRegex(BulkChangeError, "2 rows .* changed 3"):
+                self.execute(statement)
 
     def test_several_models(self) -> None:
         """A statement that changes rows of several watched models cannot be looked into."""

@@ -50,6 +50,13 @@ class FlushTests(BlogCase):
         self.add(Post(title="a"))
         self.assertEqual(self.blog.changes()[0].new["made"], "by the server")
 
+    def test_left_to_the_server(self) -> None:
+        """What did not come back is unknown; what nobody gives is None."""
+        self.watch([Node])
+        self.add(Node(id=1))
+        new = self.blog.changes()[0].new
+        self.assertEqual((new["kind"], new["text"], new["counted"]), (UNKNOWN, None, 0))
+
     def test_modified(self) -> None:
         """A modified row is told of with its old and new values, and what differs."""
         self.added(Post(title="a", number=1))

@@ -79,6 +79,14 @@ class ReferencesTests(BlogCase):
             session.commit()
         self.assertEqual(self.there_and_back(post).title, "a")
 
+    def test_somebody_writes(self) -> None:
+        """Loading waits for nobody who writes."""
+        post = Post(title="a")
+        self.add(post)
+        with self.blog.engine.begin() as connection:
+            connection.execute(sa.update(Post.__table__).values(title="b"))
+            self.assertEqual(self.there_and_back(post).title, "a")
+
     def test_class_below(self) -> None:
         """An instance of a class below another is one of that."""
         dog = Dog(name="rex", breed="boxer")
@@ -229,12 +237,15 @@ class InstancesTests(BlogCase):
         self.assertEqual(found, [1, 2, 4, 9])
 
     def test_own_binds(self) -> None:
-        """Sessions that know an engine for each model are read from as others."""
-        self.added(Post(title="a"))
-        maker = sessionmaker(binds={Post: self.blog.engine})
-        for _ in Instances(maker, batch=1)(Post):
+        """Sessions that know an engine for each model keep nobody from writing either."""
+        self.added(Post(title="a", author=Author(name="ann")))
+        maker = sessionmaker(binds={Post: self.blog.engine, Author: self.blog.engine})
+        for post in Instances(maker, batch=1)(Post):
+            assert post.author is not None
             self.added(Author(name="bob"))
-        self.assertEqual(len(self.blog.rows("SELECT * FROM author")), 1)
+            self.assertEqual([each.id for each in post.author.posts], [1])
+            self.assertEqual(self.blog.engine.pool.checkedout(), 1)  # type: ignore[attr-defined]
+        self.assertEqual(len(self.blog.rows("SELECT * FROM author")), 2)
 
     def test_no_model(self) -> None:
         """What is no mapped class is refused."""

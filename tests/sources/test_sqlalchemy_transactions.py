@@ -16,7 +16,7 @@ from oni.errors import (
     UnsafeLedgerError,
     WatchError,
 )
-from oni.ledger.sqlalchemy import prepare_engine
+from oni.ledger.sqlalchemy import SqlAlchemyOutbox, prepare_engine
 from oni.sources import event
 from oni.sources.sqlalchemy import Watch, watch
 from oni.values import ModelChange
@@ -708,37 +708,53 @@ class ElsewhereTests(BlogCase):
             with self.assertRaisesRegex(LedgerTransactionError, "outbox="):
                 session.commit()
 
+    def outbox(self, blog: Blog) -> SqlAlchemyOutbox:
+        """Give an outbox in a blog's database."""
+        outbox = SqlAlchemyOutbox(blog.engine)
+        self.addCleanup(outbox.close)
+        outbox.open()
+        return outbox
+
+    def put(self, outbox: SqlAlchemyOutbox) -> list[str]:
+        """Give the models and actions that were put into an outbox."""
+        batch = outbox.take(10)
+        self.addCleanup(batch.give_up)
+        return [".".join(event.group.split(".")[-2:]) for event in batch.events]
+
     def test_outbox(self) -> None:
         """With an outbox events are put into it, in the transaction, and its relay is woken."""
-
-        class Outbox:
-            """Notes what it is given."""
-
-            put_: list[Any] = []  # noqa: RUF012
-            woken = 0
-
-            def put(self, connection: sa.Connection, events: Sequence[Any]) -> None:
-                """Note it."""
-                assert connection.in_transaction()
-                self.put_.extend(events)
-
-            def wake(self) -> None:
-                """Note it."""
-                self.woken += 1
-
-        outbox: Any = Outbox()
+        outbox = self.outbox(self.blog)
+        woken: list[bool] = []
+        outbox.relayed_by(lambda: woken.append(True))
         self.watch(outbox=outbox)
         wake = self.patch_wake()
+        with self.blog.sessions() as session:
+            session.add(Post(title="never"))
+            session.flush()
+            session.rollback()
         self.add(Post(title="a"))
-        self.assertEqual([event.group.rpartition(".")[2] for event in outbox.put_], ["created"])
-        self.assertEqual((outbox.woken, wake.call_count), (1, 0))
+        self.assertEqual(self.put(outbox), ["Post.created"])
+        self.assertEqual((woken, wake.call_count), ([True], 0))
         self.assertEqual(self.blog.events(), [])
+
+    def in_two_databases(self) -> tuple[sessionmaker[Session], Blog]:
+        """Give a maker of sessions that keep authors elsewhere, and where."""
+        other = Blog(self.new_url())
+        self.addCleanup(other.close)
+        return sessionmaker(binds={Post: self.blog.engine, Author: other.engine}), other
+
+    def test_two_outboxes(self) -> None:
+        """Changes in two databases are put into the outboxes of both."""
+        maker, other = self.in_two_databases()
+        outboxes = [self.outbox(blog) for blog in (self.blog, other)]
+        self.addCleanup(watch(maker, self.blog.sources, [Post, Author], outbox=outboxes[0]).remove)
+        with maker.begin() as session:
+            session.add_all([Post(title="a"), Author(name="ann")])
+        self.assertEqual(list(map(self.put, outboxes)), [["Post.created"], ["Author.created"]])
 
     def test_two_databases(self) -> None:
         """Changes in two databases at once cannot be admitted into one ledger."""
-        other = Blog(self.new_url())
-        self.addCleanup(other.close)
-        maker = sessionmaker(binds={Post: self.blog.engine, Author: other.engine})
+        maker, _ = self.in_two_databases()
         self.addCleanup(watch(maker, self.blog.sources, [Post, Author]).remove)
         with maker() as session:
             session.add_all([Post(title="a"), Author(name="ann")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -125,6 +126,7 @@ class WayTests(SourcesTestCase):
         self.assertEqual((self.store.notes, self.states("1:g1")), ({}, {"n": "pending"}))
         self.clock.pass_time(5)
         self.assertEqual((self.store.notes, self.states("1:g1")), ({"a": 2}, {"n": "done"}))
+        self.assertEqual(self.sources.ledger.statistics()["stale"], 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_transaction_must_be_over(self) -> None:
@@ -143,11 +145,13 @@ class WayTests(SourcesTestCase):
             )
 
         failing("deferred", Deferred())
-        failing("coroutine", coroutine())
+        never_begun = coroutine()
+        failing("coroutine", never_begun)
         for name in ("deferred", "coroutine"):
             (record,) = self.get(self.sources.process_events([event(name, 1)]))
             self.assertIn("it must be done when it returns", record.deliveries[0].last_error)
         self.assertEqual(self.store.notes, {})
+        self.assertEqual(inspect.getcoroutinestate(never_begun), inspect.CORO_CLOSED)
         self.assertEqual(len(self.flushLoggedErrors(InvalidHandlerError)), 2)
 
     def test_each_handler_has_its_own_instance(self) -> None:
@@ -322,6 +326,37 @@ class PhaseTests(SourcesTestCase):
         self.assertEqual(self.states("1:g1"), {"a": "done", "b": "done"})
         self.flushLoggedErrors(ZeroDivisionError)
 
+    def test_abort_concerns_later_phases_only(self) -> None:
+        """Who is in the same phase as the failure is tried again as ever."""
+
+        def fail(event: Event) -> None:
+            raise ZeroDivisionError
+
+        def fail_once(event: Event) -> None:
+            if event.attempt == 1:
+                raise ZeroDivisionError
+
+        sources = self.start(self.make(phases=[Phase("a", on_error="abort")]))
+        sources.register_group_handler("", fail, name="1", phase="a", max_attempts=1)
+        sources.register_group_handler("", fail_once, name="2", phase="a")
+        self.get(sources.process_events([event("g", 1)]))
+        self.clock.pass_time(5)
+        self.assertEqual(self.states("1:g1"), {"1": "dead", "2": "done"})
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_failures_of_other_phases_abort_nothing(self) -> None:
+        """Where one phase aborts, a failure of another one still does not."""
+
+        def fail(event: Event) -> None:
+            raise ZeroDivisionError
+
+        sources = self.start(self.make(phases=["a", Phase("b", on_error="abort"), "c"]))
+        sources.register_group_handler("", fail, name="a", phase="a", max_attempts=1)
+        sources.register_group_handler("", self.note(), name="c", phase="c")
+        self.get(sources.process_events([event("g", 1)]))
+        self.assertEqual(self.states("1:g1"), {"a": "dead", "c": "done"})
+        self.flushLoggedErrors(ZeroDivisionError)
+
     def test_one_by_one(self) -> None:
         """Handlers of a phase that is not concurrent follow each other, also across processes."""
         waiting: Deferred[None] = Deferred()
@@ -401,6 +436,18 @@ class StrangersTests(SourcesTestCase):
         self.assertLess(self.sources.statistics()["looks"], 30)
         self.get(self.sources.process_events([Event(group="g", key="new 1")]))
         self.assertEqual(self.states("new 1"), {"n": "pending"})
+
+    def test_registered_anew(self) -> None:
+        """Of a name that was registered twice, one after the other, only the second counts."""
+        self.start()
+        self.sources.register_group_handler("^g", self.note("first"), name="n")
+        self.get(self.sources.process_events([event("g", 1)]))
+        self.sources.unregister_group_handler("n")
+        self.sources.register_group_handler("^other", self.note("second"), name="n")
+        self.admit("k", b'{"v":1,"context":{},"data":{}}', "n")
+        self.get(self.sources.process_events([event("other", 1)]))
+        self.assertEqual(self.called, [("first", "1:g1"), ("second", "5:other1")])
+        self.assertEqual(self.states("k"), {"n": "pending"})
 
     def test_other_pattern(self) -> None:
         """An event for whose group a handler is not any more fails, and says so."""

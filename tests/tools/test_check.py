@@ -119,6 +119,7 @@ def test_make_and_tox_run_the_same_commands() -> None:
         "tools/check.py",
         '"$$script";',
         "tests.fuzz",
+        "tests.integration.kill_harness",
         "tools/conformance.py",
         "tools/check.py",
     ]

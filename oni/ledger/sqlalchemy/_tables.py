@@ -69,11 +69,12 @@ sa.Table(
     ),
     sa.Column("key", sa.String(255), nullable=False),
     sa.Column("group_name", sa.String(255), nullable=False),
-    sa.Column("payload", sa.LargeBinary, nullable=False),
-    sa.Column("handlings", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("error", sa.Text, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    # What may be large comes last: SQLite reads a row from its beginning, and rows are counted.
+    sa.Column("handlings", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
     # A relay removes what it has read by its number, so that no number may be given twice.
     sqlite_autoincrement=True,
 )

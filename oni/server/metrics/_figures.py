@@ -187,6 +187,12 @@ FIGURES = (
     Figure("oni_ledger_waiting", "gauge", "Calls of this process that wait for the database."),
     Figure("oni_ledger_commits_total", "counter", "Writes to the ledger, many calls in each."),
     Figure(
+        "oni_sources_under_way",
+        "gauge",
+        "Deliveries whose handlers run in this process, or are about to.",
+    ),
+    Figure("oni_sources_lost_threads", "gauge", "Threads of group handlers that were given up."),
+    Figure(
         "oni_outbox_backlog",
         "gauge",
         "Events that wait in this process's outboxes for the ledger. Without an outbox it is not "

@@ -54,6 +54,10 @@ _OF_OUTBOXES = {
     "oni_outbox_age_seconds": "age",
     "oni_outbox_aside": "aside",
 }
+_OF_SOURCES = {
+    "oni_sources_under_way": "under_way",
+    "oni_sources_lost_threads": "threads_lost",
+}
 _LEDGERS = (
     "oni_ledger_up",
     "oni_ledger_deliveries",
@@ -61,6 +65,7 @@ _LEDGERS = (
     "oni_ledger_events_total",
     "oni_ledger_attempts_total",
     *_OF_LEDGER,
+    *_OF_SOURCES,
     *_OF_OUTBOXES,
 )
 
@@ -169,6 +174,7 @@ class Readings:
         if service is None:
             return [(name, {}) for name in _LEDGERS]
         figures = service.sources.ledger.statistics()
+        running = service.sources.statistics()
         watch = service.watch
         return [
             ("oni_ledger_up", int(service.health.was_opened and not service.health.problem)),
@@ -177,5 +183,6 @@ class Readings:
             ("oni_ledger_events_total", {(key,): figures[key] for key in _OF_EVENTS}),
             ("oni_ledger_attempts_total", {(key,): figures[key] for key in _OF_ATTEMPTS}),
             *((name, figures[key]) for name, key in _OF_LEDGER.items()),
+            *((name, running[key]) for name, key in _OF_SOURCES.items()),
             *((name, service.backlog.get(key, {})) for name, key in _OF_OUTBOXES.items()),
         ]

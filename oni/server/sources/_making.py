@@ -68,7 +68,7 @@ def make_sources_service(
         concurrency=settings.sources.concurrency,
         threads=settings.sources.threads,
         threads_lost=settings.running.max_lost_threads,
-        threads_exhausted=lambda: service.on_exhausted(),
+        threads_exhausted=lambda: service.exhausted(),
         reactor=reactor,
     )
     service: SourcesService = SourcesService(
@@ -88,10 +88,11 @@ def _django_service(
     settings: Settings, reactor: Any, deliver: Literal["here", "worker"] | None
 ) -> SourcesService:
     """Make the service of a Django project's event sources."""
-    lent = _django(settings).lend(reactor, deliver)
+    _django(settings)
+    lent = import_module("oni.sources.django.lending").lend(reactor, deliver)
     lent.sources.configure(
         threads_lost=settings.running.max_lost_threads,
-        threads_exhausted=lambda: service.on_exhausted(),
+        threads_exhausted=lambda: service.exhausted(),
         reactor=reactor,
     )
     service: SourcesService = SourcesService(
@@ -174,7 +175,9 @@ def find_instances(settings: Settings) -> Callable[[type], Iterable[Any]]:
     """
     found = find_for_sources(settings, "instances")
     if found is None and settings.sources.django_settings is not None:
-        instances: Callable[[type], Iterable[Any]] = _django(settings).Instances()
+        _django(settings)
+        instances: Callable[[type], Iterable[Any]]
+        instances = import_module("oni.sources.django").Instances()
         return instances
     if found is None:
         raise SettingsError(

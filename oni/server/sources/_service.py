@@ -172,8 +172,15 @@ class SourcesService(Service):
             )
 
     def _failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if self.running:
             self.on_failure(failure)
+        elif not failure.check(CancelledError):
+            _log_failure(failure)  # it ends anyway
+
+    def exhausted(self) -> None:
+        """Know that a thread hangs that is not replaced. At the end that is nothing new."""
+        if self.running and self._ends_at is None:
+            self.on_exhausted()
 
     # --- Stop
 

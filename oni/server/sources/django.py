@@ -10,10 +10,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from oni.errors import SettingsError
-from oni.sources.django import Instances
-from oni.sources.django.lending import lend
 
-__all__ = ["Instances", "lend", "set_up", "stop_timeout"]
+__all__ = ["set_up", "stop_timeout"]
 
 
 def set_up(module: str) -> None:

@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from oni.sources.django._atomic import is_in_block, tell
 from oni.sources.django._home import home
-from oni.sources.django._snapshots import is_among, plain, remember, rows, was
+from oni.sources.django._snapshots import is_among, plain, remember_saved, rows, was
 from oni.sources.django._watched import Watch, watched
 from oni.values import UNKNOWN, ModelChange
 
@@ -58,7 +58,7 @@ def post_save(
             tell(using, [_created(watch, instance, using)])
         else:
             tell(using, _saved(watch, instance, using, update_fields))
-    remember(instance, update_fields)
+    remember_saved(instance, using, update_fields)
 
 
 def _created(watch: Watch, instance: Model, using: str) -> ModelChange:
@@ -135,10 +135,6 @@ def modified(
     written: Iterable[str],
 ) -> Iterable[ModelChange]:
     """Say that a row has other values, if it has."""
-    changed = frozenset(name for name in written if _differ(old[name], new[name]))
+    changed = frozenset(name for name in written if old[name] != new[name])
     if changed:
         yield ModelChange(watch.label, id, "modified", new, old, changed, using)
-
-
-def _differ(old: Any, new: Any) -> bool:
-    return old is UNKNOWN or bool(old != new)

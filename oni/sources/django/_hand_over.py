@@ -29,13 +29,21 @@ def hand_over(using: str, events: Iterable[Event]) -> Sequence[tuple[Event, Admi
         return []
     with transaction.atomic(using=using, savepoint=False):
         admissions = home.admit(connections[using], events)
-        transaction.on_commit(wake, using=using, robust=True)
+        _wake_after_commit(using)
     return list(zip(events, admissions, strict=True))
 
 
 def hand_over_changes(using: str, changes: Iterable[ModelChange]) -> None:
     """Admit an event for each change that somebody wants to hear of."""
     hand_over(using, home.sources.change_events(changes))
+
+
+def _wake_after_commit(using: str) -> None:
+    """Let there be a wake after the commit: one is enough for all in the same savepoint."""
+    connection = connections[using]
+    hooks = connection.run_on_commit
+    if not (hooks and hooks[-1][1] is wake and hooks[-1][0] == set(connection.savepoint_ids)):
+        transaction.on_commit(wake, using=using, robust=True)
 
 
 def wake() -> None:

@@ -11,28 +11,56 @@ from typing import Any
 from django.db.models import Model
 from django.db.models.fields.files import FieldFile
 
+from oni.sources.django._fates import fate_of
 from oni.sources.django._watched import Watch, watched
 from oni.values import UNKNOWN
 
-__all__ = ["is_among", "plain", "remember", "remember_loading", "rows", "was"]
+__all__ = ["is_among", "plain", "remember", "remember_loading", "remember_saved", "rows", "was"]
 
 _BATCH = 500
+_NOTHING: Mapping[str, Any] = {}
 _MUTABLE = (list, dict, set, bytearray)
 _MARK = "_oni_remembers"
 
 
 def remember(instance: Model, names: Collection[str] | None = None) -> None:
-    """Take the values that an instance has for those that its row has.
+    """Take the values that an instance was loaded with for those that its row has.
 
     Args:
         instance: The instance.
         names: Of these columns only, under either of a field's names.
     """
     watch = watched.get(type(instance))
+    if watch is not None:
+        state: Any = instance._state
+        if names is None:
+            state.oni_saves = ()
+        state.oni_loaded = _known(instance, watch, names)
+
+
+def remember_saved(instance: Model, using: str, names: Collection[str] | None) -> None:
+    """Take the values that an instance was saved with for those of its row, unless they go again.
+
+    Args:
+        instance: The instance.
+        using: The database that it was saved in, in a transaction.
+        names: Of these columns only, under either of a field's names.
+    """
+    watch = watched.get(type(instance))
     if watch is None:
         return
     state: Any = instance._state
-    known: dict[str, Any] = state.__dict__.setdefault("oni_loaded", {})
+    _settle(state)
+    fate = fate_of(using)
+    saves = state.__dict__.get("oni_saves", ())
+    if not saves or saves[-1][0] is not fate:
+        state.oni_saves = (*saves, (fate, state.__dict__.get("oni_loaded", _NOTHING)))
+    state.oni_loaded = _known(instance, watch, names)
+
+
+def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapping[str, Any]:
+    """Give what is known of a row, as a dict that nobody changes: it may be needed again."""
+    known = dict(instance._state.__dict__.get("oni_loaded", _NOTHING))
     values = instance.__dict__
     for name in watch.columns:
         if name in values and (names is None or is_among(instance, name, names)):
@@ -41,6 +69,17 @@ def remember(instance: Model, names: Collection[str] | None = None) -> None:
                 known.pop(name, None)  # nobody has seen what came out
             else:
                 known[name] = _apart(value)
+    return known
+
+
+def _settle(state: Any) -> None:
+    """Forget what was saved and then taken back by a rollback."""
+    saves = state.__dict__.get("oni_saves", ())
+    for place, (fate, before) in enumerate(saves):
+        if not (fate.is_committed or fate.is_open):
+            state.oni_loaded, saves = before, saves[:place]
+            break
+    state.oni_saves = tuple(each for each in saves if not each[0].is_committed)
 
 
 def is_among(instance: Model | type[Model], attname: str, names: Collection[str]) -> bool:
@@ -50,7 +89,8 @@ def is_among(instance: Model | type[Model], attname: str, names: Collection[str]
 
 def was(instance: Model, watch: Watch) -> dict[str, Any]:
     """Give the values that an instance was loaded with, UNKNOWN where it was not."""
-    known = instance._state.__dict__.get("oni_loaded", {})
+    _settle(instance._state)
+    known = instance._state.__dict__.get("oni_loaded", _NOTHING)
     return {name: plain(known.get(name, UNKNOWN)) for name in watch.columns}
 
 

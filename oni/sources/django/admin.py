@@ -112,6 +112,11 @@ class DeliveryAdmin(admin.ModelAdmin):
         nothing = {"show_save": False, "show_save_and_continue": False, **(extra_context or {})}
         return super().change_view(request, object_id, form_url, nothing)
 
+    @property
+    def media(self) -> Any:
+        """Give what the pages load beside their own text: nothing but Django's."""
+        return super().media
+
     # --- What may be done
 
     def has_module_permission(self, request: HttpRequest) -> bool:

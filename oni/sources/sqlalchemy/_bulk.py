@@ -68,9 +68,11 @@ class BulkStatements:
                 affected[0], execution, "it changes rows of several watched models at once"
             )
         (watched,) = affected
-        if execution.is_insert:
-            return _expand_insert(execution, watched, pending)
-        return _expand(execution, watched, pending)
+        # What turns out to be refused afterwards is undone, whoever catches the refusal.
+        with execution.session.begin_nested():
+            if execution.is_insert:
+                return _expand_insert(execution, watched, pending)
+            return _expand(execution, watched, pending)
 
 
 # --- Coarse
@@ -98,8 +100,7 @@ def _coarse(
 def _expand(execution: ORMExecuteState, watched: Watched, pending: Pending) -> sa.Result[Any]:
     """Read the rows, let the statement do its work, and read them again."""
     old = _rows_before(execution, watched)
-    result = execution.invoke_statement()
-    count = _count(result)
+    result, count = _at_hand(execution.invoke_statement(), execution)
     if count not in (-1, len(old)):
         raise _not_expanded(
             watched,
@@ -128,6 +129,18 @@ def _expand(execution: ORMExecuteState, watched: Watched, pending: Pending) -> s
     return result
 
 
+def _at_hand(result: sa.Result[Any], execution: ORMExecuteState) -> tuple[sa.Result[Any], int]:
+    """Give a statement's result, and how many rows it has changed.
+
+    Rows that it returns are fetched, so that no cursor is open when its savepoint ends.
+    """
+    statement: Any = execution.statement
+    if not len(statement.exported_columns):
+        return result, _count(result)
+    frozen = result.freeze()
+    return frozen(), len(frozen().all())
+
+
 def _expand_insert(
     execution: ORMExecuteState, watched: Watched, pending: Pending
 ) -> sa.Result[Any]:
@@ -135,7 +148,7 @@ def _expand_insert(
     statement: Any = execution.statement
     if statement._prefixes or any(hasattr(statement, name) for name in _UPSERTS):
         raise _not_expanded(watched, execution, "it may change rows that are there, as well")
-    if statement.returning_column_descriptions:
+    if len(statement.exported_columns):
         raise _not_expanded(watched, execution, "it returns something else already")
     dialect = execution.session.get_bind(**execution.bind_arguments).dialect
     if not dialect.insert_returning:

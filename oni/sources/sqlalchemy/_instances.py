@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
 
 from oni.sources.sqlalchemy._models import mapper_of
+from oni.sources.sqlalchemy._reading import Reading
 
 __all__ = ["Instances"]
 
@@ -26,7 +27,7 @@ class Instances:
     """
 
     def __init__(self, make_session: Callable[[], Session], batch: int = 100) -> None:
-        self._make_session = make_session
+        self._reading = Reading(make_session)
         self._batch = batch
 
     def __call__(self, model: type) -> Iterator[Any]:
@@ -39,7 +40,7 @@ class Instances:
             after = selected
             if last is not None:
                 after = selected.where(_beyond(ids, last))
-            with self._reading(mapper) as session:
+            with self._reading() as session:
                 found = session.scalars(after).unique().all()
                 session.commit()
                 yield from found
@@ -50,23 +51,9 @@ class Instances:
 
     def count(self, model: type) -> int:
         """Count the rows of a mapped class. It blocks."""
-        with self._reading(mapper_of(model)) as session:
+        with self._reading() as session:
             found = session.scalar(sa.select(sa.func.count()).select_from(model))
         return int(found or 0)
-
-    def _reading(self, mapper: Mapper[Any]) -> Session:
-        """Make a session that forgets nothing when a transaction ends.
-
-        With SQLite its transactions wait for nobody who writes, and let others write.
-        """
-        session = self._make_session()
-        session.expire_on_commit = False
-        bind = session.get_bind(mapper)
-        if isinstance(bind, sa.Engine) and bind.dialect.name == "sqlite":
-            reader = bind.execution_options(oni_read=True)
-            session.bind = reader
-            session.bind_mapper(mapper, reader)
-        return session
 
 
 def _beyond(ids: list[Any], last: tuple[Any, ...]) -> sa.ColumnElement[bool]:

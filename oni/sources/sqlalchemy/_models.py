@@ -143,6 +143,7 @@ class WatchedModels:
                     return found
             if self._has_sources(mapper.class_):
                 found = _watched(mapper.class_, mapper, _BY_SOURCE)
+                self._found[mapper.class_] = found
         return found
 
     def below(self, mapper: Mapper[Any]) -> Iterator[Watched]:

@@ -17,6 +17,7 @@ from oni.errors import MissingRowError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.sources._changes import model_name
 from oni.sources.sqlalchemy._models import mapper_of
+from oni.sources.sqlalchemy._reading import Reading
 
 __all__ = ["SqlAlchemyReferences"]
 
@@ -54,7 +55,7 @@ class SqlAlchemyReferences:
         *,
         options: Sequence[Any] = (),
     ) -> None:
-        self._make_session = make_session
+        self._reading = Reading(make_session)
         self._models = {model_name(mapper_of(model).class_): model for model in models}
         self._options = tuple(options)
 
@@ -88,7 +89,7 @@ class SqlAlchemyReferences:
         identity = tuple(_read(part) for part in reference["id"])
         if len(identity) != len(mapper_of(model).primary_key):
             raise MissingRowError(named, shown, "the class has another primary key by now")
-        with self._make_session() as session:
+        with self._reading() as session:
             instance: object = session.get(model, identity, options=self._options)
             if instance is None:
                 raise MissingRowError(named, shown)

@@ -56,6 +56,15 @@ class Fancy(Plain):
     color = models.CharField(max_length=100)
 
 
+class Price(models.Model):
+    """What the database computes something of."""
+
+    net = models.IntegerField()
+    gross = models.GeneratedField(
+        expression=models.F("net") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+
+
 class Token(models.Model):
     """What has a key that is no number."""
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
-from tests.integration.kill_harness.servers import STORES, running
+from tests.integration.kill_harness.servers import STORES, missing, running
 from tests.integration.kill_harness.storm import Storm, storm
 
 
@@ -27,6 +27,10 @@ def main() -> int:
     size = Storm(**{each.name: getattr(given, each.name) for each in fields(Storm)})
     went_wrong = 0
     for store in given.store or STORES:
+        if reason := missing(store):
+            print(f"{store} is left out: {reason}", flush=True)
+            went_wrong += given.store is not None
+            continue
         for seed in range(first, first + given.runs):
             print(f"{store}, seed {seed} ...", flush=True)
             with ExitStack() as stack:

@@ -113,8 +113,8 @@ class Conductor:
         return worker
 
     def offer(self, keys: int) -> None:
-        """Let a source offer so many keys, and end."""
-        self.allow(keys)
+        """Let a source offer so many keys, twice, and end."""
+        self.allow(2 * keys)
         source = self.start(role="emit", keys=keys)
         self.wait_until_ended(source)
         assert not source.was_killed

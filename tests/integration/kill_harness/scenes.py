@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.kill_harness.checker import Report, check
-from tests.integration.kill_harness.conductor import Conductor, conducted
+from tests.integration.kill_harness.conductor import WITHIN, Conductor, conducted
 from tests.integration.kill_harness.places import Place
 
-__all__ = ["judged", "rescued_by_two", "scene", "sleeping"]
+__all__ = ["judged", "rescued_by_two", "restarted", "scene", "sleeping"]
 
 
 @contextmanager
@@ -75,4 +75,20 @@ def rescued_by_two(place: Place, folder: Path, mutant: str = "") -> Report:
         conductor.wait_until_told("too late")
         conductor.finish()
         conductor.drain()
+        return judged(conductor, 1)
+
+
+def restarted(place: Place, folder: Path, mutant: str = "", patience: float = WITHIN) -> Report:
+    """Let a worker die in the middle, and start it again: nobody else is there to help."""
+    with scene(place, folder, mutant=mutant, lease=3600.0) as conductor:
+        conductor.offer(1)
+        conductor.die_at("claim.committed")
+        conductor.start()
+        try:
+            conductor.wait_until_idle(patience=patience)
+        except TimeoutError as error:
+            report = Report(0, place.kind)
+            report.wrong("not finished", str(error))
+            return report
+        conductor.finish()
         return judged(conductor, 1)

@@ -14,11 +14,12 @@ from tests.integration.kill_harness.places import Place, RedisPlace, SqlPlace, s
 from tests.integration.postgres import Postgres, needs_postgres, running_postgres
 from tests.integration.redis_server import RedisServer, needs_redis, running_redis
 
-__all__ = ["STORES", "Server", "params", "running"]
+__all__ = ["STORES", "Server", "missing", "params", "running"]
 
 STORES = ("sqlite", "postgresql", "redis")
 
 
+_NEEDS = {"postgresql": needs_postgres, "redis": needs_redis}
 _RUN: dict[str, tuple[Any, type[Any]]] = {
     "postgresql": (running_postgres, SqlPlace),
     "redis": (running_redis, RedisPlace),
@@ -38,10 +39,15 @@ class Server:
     restart: Callable[[], None] | None = None
 
 
+def missing(store: str) -> str:
+    """Say what is not installed that a store needs, ``""`` if everything is."""
+    mark = _NEEDS.get(store)
+    return str(mark.kwargs["reason"]) if mark is not None and mark.args[0] else ""
+
+
 def params() -> list[object]:
     """Give the stores as parameters of a test, each with what it needs."""
-    needs = {"postgresql": (needs_postgres,), "redis": (needs_redis,)}
-    return [pytest.param(store, marks=needs.get(store, ())) for store in STORES]
+    return [pytest.param(store, marks=_NEEDS.get(store, ())) for store in STORES]
 
 
 @contextmanager

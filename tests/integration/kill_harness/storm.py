@@ -12,6 +12,7 @@ from random import Random
 from tests.integration.kill_harness.checker import Report, check
 from tests.integration.kill_harness.conductor import Conductor, Worker, conducted
 from tests.integration.kill_harness.places import Place
+from tests.integration.kill_harness.worker import offered
 
 __all__ = ["Storm", "storm"]
 
@@ -36,7 +37,8 @@ class Storm:
         keys: Keys that the source offers, twice each.
         kills: At least so many processes are killed.
         stops: So many are stopped for longer than a lease.
-        restarts: So often the server is killed and started again.
+        restarts: So often the server is killed and started again; where there is none, a process
+            is stopped instead.
         workers: Processes that work.
         lease: Seconds.
         concurrency: Handlers that run at once in a process.
@@ -141,8 +143,11 @@ class _Weather:
     def calm(self) -> None:
         """Let everything come to its end, if it does."""
         conductor, patience = self._conductor, self._size.patience
-        conductor.allow(self._size.keys)
+        keys = self._size.keys
         try:
+            conductor.allow(keys)
+            conductor.wait_until_idle(lambda: self._is_quiet(keys), patience)
+            conductor.allow(2 * keys)  # everything again, when all of it is done
             conductor.wait_until_idle(self._is_over, patience)
             while decided := conductor.decide():
                 self._report.decided += decided
@@ -152,7 +157,13 @@ class _Weather:
         else:
             conductor.finish()
 
+    def _is_quiet(self, keys: int) -> bool:
+        """Say whether so many keys were offered, and nobody is stopped."""
+        self._look()
+        return offered(self._conductor.folder) >= keys and not self._wake
+
     def _is_over(self) -> bool:
+        """Say whether there is nothing more to come."""
         self._look()
         return self._source_has_ended and not self._wake
 

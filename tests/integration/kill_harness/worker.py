@@ -28,9 +28,10 @@ from tests.integration.kill_harness.mutants import watched_with
 from tests.integration.kill_harness.points import Points
 from tests.integration.kill_harness.seams import watch
 
-__all__ = ["Orders", "main", "posts"]
+__all__ = ["Orders", "main", "offered", "posts"]
 
-BATCH = 20
+BATCH = 20  # keys that a source offers at once
+AGAIN = 60  # keys that it brings again after it was killed
 HORIZON = 3600.0  # seconds
 POSTS = "CREATE TABLE IF NOT EXISTS post (id INTEGER PRIMARY KEY)"
 
@@ -144,7 +145,7 @@ def _look_often(interval: float) -> None:
 
 
 async def _emit(reactor: Any, orders: Orders, points: Points) -> None:
-    """Offer every key, as many as it is allowed to, and then all of them again."""
+    """Offer as many keys as it is allowed to, and when it has offered all, all of them again."""
     sources = EventSources(_ledger(reactor, orders), deliver="worker", reactor=reactor)
     app.configure(sources)
     while not sources.is_started:
@@ -152,11 +153,10 @@ async def _emit(reactor: Any, orders: Orders, points: Points) -> None:
             await sources.start()
         except LedgerUnavailableError:
             await deferLater(reactor, 0.1)
-    told = orders.folder / "told"
-    done = int(told.read_text()) if told.exists() else 0
+    # One that was killed does not know what it was told, and brings more again than it must.
+    done = max(0, offered(orders.folder) - AGAIN)
     while done < 2 * orders.keys:
-        allowed = int((orders.folder / "allowed").read_text())
-        until = min(done + BATCH, allowed if done < orders.keys else 2 * orders.keys)
+        until = min(done + BATCH, int((orders.folder / "allowed").read_text()))
         if until <= done:
             await deferLater(reactor, 0.02)
             continue
@@ -168,9 +168,16 @@ async def _emit(reactor: Any, orders: Orders, points: Points) -> None:
             await deferLater(reactor, 0.1)
             continue
         done = until
-        (orders.folder / "told.new").write_text(str(done))
-        (orders.folder / "told.new").rename(told)
+        new = orders.folder / "offered.new"
+        new.write_text(str(done), encoding="ascii")
+        new.rename(orders.folder / "offered")
     await sources.stop()
+
+
+def offered(folder: Path) -> int:
+    """Say of how many keys a source knows that they were admitted."""
+    file = folder / "offered"
+    return int(file.read_text(encoding="ascii")) if file.exists() else 0
 
 
 async def _save(reactor: Any, orders: Orders, points: Points) -> None:

@@ -269,6 +269,8 @@ class FigureTests(MetricsTestCase):
             ("oni_ledger_held",),
             ("oni_ledger_waiting",),
             ("oni_ledger_commits_total",),
+            ("oni_sources_under_way",),
+            ("oni_sources_lost_threads",),
         ):
             self.assertEqual(7.0, found[name], name)
         self.assertNotIn(("oni_outbox_backlog",), found)

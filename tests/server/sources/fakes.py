@@ -65,6 +65,10 @@ class SomeSources:
         self.told.append(("stop", timeout))
         return maybeDeferred(_give, self.stopped)
 
+    def statistics(self) -> Mapping[str, int]:
+        """Give numbers."""
+        return {"under_way": 7, "threads_lost": 7}
+
     def hold(self) -> None:
         """Claim nothing more."""
         self.told.append("hold")

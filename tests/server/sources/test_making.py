@@ -85,6 +85,7 @@ class MakingTests(SynchronousTestCase):
         self.assertEqual((3.0, "shop"), (ledger._lease, ledger._store.namespace))
         told: list[str] = []
         service.on_exhausted = lambda: told.append("hang")
+        service.startService()
         options.threads_exhausted()
         self.assertEqual(["hang"], told)
 

@@ -239,6 +239,28 @@ class StopTests(ServiceTestCase):
         self.start()
         self.assertFalse(self.service.gave_up)
 
+    def test_threads_that_hang(self) -> None:
+        """That no thread is left is told once it runs, and not when it is about to end anyway."""
+        told: list[bool] = []
+        self.service.on_exhausted = lambda: told.append(True)
+        self.start()
+        self.service.exhausted()
+        self.assertEqual([True], told)
+        self.service.end_by(self.clock.seconds() + 5)
+        self.service.exhausted()
+        self.successResultOf(self.service.stopService())
+        self.service.exhausted()
+        self.assertEqual([True], told)
+
+    def test_a_failure_while_it_stops(self) -> None:
+        """What fails while it is about to end is logged, and ends nothing a second time."""
+        opening: Deferred[None] = Deferred(lambda _: opening.errback(ZeroDivisionError()))
+        self.patch(self.sources, "start", lambda: opening)
+        self.start()
+        self.successResultOf(self.service.stopService())
+        self.assertEqual([], self.failures)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_before_it_is_open(self) -> None:
         """While the database is away it stops at once, and tries no more."""
         self.sources.starts = [LedgerUnavailableError("refused")] * 9

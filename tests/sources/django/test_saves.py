@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Sequence
 from uuid import uuid4
 
 from django.core import serializers
@@ -12,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from oni.errors import UnkeptContextError
 from oni.sources.django import api
-from oni.values import UNKNOWN
+from oni.values import UNKNOWN, ModelChange
 from tests.django_project.blog.models import (
     Author,
     Draft,
@@ -20,6 +22,7 @@ from tests.django_project.blog.models import (
     Note,
     Plain,
     Post,
+    Price,
     Seat,
     Tag,
     Token,
@@ -281,6 +284,16 @@ class OldValueTests(DjangoCase):
         (change,) = told()
         self.assertEqual((change.old["stars"], change.new["stars"]), (2, 5))
 
+    def test_generated(self) -> None:
+        """A column that the database computes is told as it is, old and new."""
+        told = self.listen(Price)
+        price = Price.objects.create(net=1)
+        price.net = 2
+        price.save()
+        created, changed = told()
+        self.assertEqual((created.new["gross"], changed.new["gross"]), (2, 4))
+        self.assertEqual((changed.old["gross"], changed.changed), (2, {"net", "gross"}))
+
     def test_after_an_expression(self) -> None:
         """Nobody has seen what came out, so that it is unknown to the next save."""
         told = self.listen(Post)
@@ -292,6 +305,87 @@ class OldValueTests(DjangoCase):
         post.save()
         (change,) = told()
         self.assertIs(change.old["stars"], UNKNOWN)
+
+
+class RollbackTests(CommittingCase):
+    """What an instance was saved with, and what a rollback took back."""
+
+    def setUp(self) -> None:
+        """Have a post, as it was loaded."""
+        super().setUp()
+        self.told = self.listen(Post)
+        self.post = Post.objects.create(title="One")
+        self.told()
+
+    def save(self, title: str) -> None:
+        """Save it under another title."""
+        self.post.title = title
+        self.post.save()
+
+    def seen(self) -> list[tuple[str, str]]:
+        """Give old and new titles of what was told."""
+        return [(change.old["title"], change.new["title"]) for change in self.told()]
+
+    def test_saved_again(self) -> None:
+        """After a rollback the row's values are the old ones, and the same save is a change."""
+        for _ in range(2):
+            with self.assertRaises(RuntimeError), transaction.atomic():
+                self.save("Two")
+                raise RuntimeError
+        self.save("Two")
+        self.save("Three")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_savepoints(self) -> None:
+        """Each savepoint takes back its own."""
+        with transaction.atomic():
+            self.save("Two")
+            with self.assertRaises(RuntimeError), transaction.atomic():
+                self.save("Three")
+                with transaction.atomic():
+                    self.save("Four")
+                raise RuntimeError
+            self.save("Four")
+        self.save("Four")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Four")])
+
+    def test_a_veto_twice(self) -> None:
+        """A veto that was raised at a block's end is asked again by the same save."""
+
+        def refuse(changes: Sequence[ModelChange]) -> None:
+            raise ValueError("no")
+
+        for _ in range(2):
+            with self.assertRaises(ValueError), api.atomic_events(None, refuse):
+                self.save("Two")
+        self.save("Two")
+        self.assertEqual(self.seen(), [("One", "Two")])
+
+    def test_deleted(self) -> None:
+        """What is deleted has the values that its row had."""
+        with self.assertRaises(RuntimeError), transaction.atomic():
+            self.save("Two")
+            raise RuntimeError
+        self.post.delete()
+        (change,) = self.told()
+        self.assertEqual(change.old["title"], "One")
+
+    def test_pickled(self) -> None:
+        """An instance may be put into a cache, in the middle of a transaction, too."""
+        with transaction.atomic():
+            self.save("Two")
+            self.post = pickle.loads(pickle.dumps(self.post))
+        self.post = pickle.loads(pickle.dumps(self.post))
+        self.save("Three")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_many_saves(self) -> None:
+        """However many there are in a transaction, it does not grow with them."""
+        with transaction.atomic():
+            for number in range(20):
+                self.save(str(number))
+            self.assertLess(len(connection.run_on_commit), 5)
+        self.assertEqual(len(self.told()), 20)
 
 
 class FixtureTests(DjangoCase):
