@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from oni.dispatcher import EventDispatcher, one_of
 from oni.errors import MissingExtraError, SettingsError
@@ -56,19 +57,19 @@ class Listeners:
 
         def call(event: ResourceEvent) -> Any:
             began = self._now()
-            return maybeDeferred(listener, event).addBoth(self._ended, name, began)
-
-        def call_here(event: ResourceEvent) -> Any:
-            began = self._now()
             try:
                 result = listener(event)
             except BaseException:
                 self._count(name, began, well=False)
                 raise
+            if isinstance(result, Deferred):
+                return result.addBoth(self._ended, name, began)
+            if isinstance(result, Awaitable):
+                return self._end_of(result, name, began)
             self._count(name, began, well=True)
             return result
 
-        return call_here if listener.blocks else call
+        return call
 
     def close(self) -> None:
         """Let all of them end. What fails is logged."""
@@ -80,9 +81,16 @@ class Listeners:
                 _log.failure("The listener {name} could not be closed", name=name)
 
     def _ended(self, result: Any, name: str, began: float) -> Any:
-        from twisted.python.failure import Failure
-
         self._count(name, began, well=not isinstance(result, Failure))
+        return result
+
+    async def _end_of(self, awaitable: Awaitable[Any], name: str, began: float) -> Any:
+        try:
+            result = await awaitable
+        except BaseException:
+            self._count(name, began, well=False)
+            raise
+        self._count(name, began, well=True)
         return result
 
     def _count(self, name: str, began: float, *, well: bool) -> None:

@@ -1,0 +1,372 @@
+"""Listeners that settings switch on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.dispatcher import EventDispatcher
+from oni.errors import SettingsError, UnkeptContextError, WatchersFailedError
+from oni.ledger import Ledger, MemoryStore
+from oni.listeners import (
+    AfterResourceChanged,
+    AfterResourceRead,
+    ListenerBase,
+    Listeners,
+    ResourceEvents,
+    activate,
+    flat,
+    new_dispatcher,
+    own_settings,
+)
+from oni.listeners.channel import Listener as ChannelListener
+from oni.listeners.dispatcher import Listener as DispatcherListener
+from oni.sources import EventSources
+from tests.ledger.threads import AtOnce
+from tests.watchers.test_watchers import Reactor
+
+HERE = __name__
+
+
+class Recorder(ListenerBase):
+    """Keeps what it hears."""
+
+    def __init__(self, own: dict[str, Any]) -> None:
+        """Hear nothing yet."""
+        self.own = own
+        self.heard: list[Any] = []
+        self.fails: BaseException | None = None
+        self.closed = 0
+
+    def __call__(self, event: Any) -> Any:
+        """Keep it."""
+        self.heard.append(event)
+        if self.fails is not None:
+            raise self.fails
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+        if self.closed == 1 and "stubborn" in self.own:
+            raise ValueError("no")
+
+
+def load_from_config(config: Any, prefix: str) -> Recorder:
+    """Make one."""
+    own = own_settings(config, prefix)
+    if "wrong" in own:
+        raise SettingsError([f"{prefix}wrong: no"])
+    if "broken" in own:
+        raise ZeroDivisionError("broken")
+    return Recorder(own)
+
+
+def settings(**more: Any) -> dict[str, Any]:
+    """Switch one listener on."""
+    found = {"event_listeners": "one", "event_listeners.one.use": HERE}
+    return {**found, **{f"event_listeners.one.{name}": value for name, value in more.items()}}
+
+
+class SettingsTests(SynchronousTestCase):
+    """What settings say."""
+
+    def setUp(self) -> None:
+        """Make a dispatcher."""
+        self.dispatcher = new_dispatcher()
+
+    def commit(self, resource: str = "article", action: Any = "create") -> None:
+        """Let a transaction end."""
+        events = ResourceEvents(self.dispatcher)
+        events.record(resource, action, id=1, uri="/", new={"id": 1})
+        events.before_commit()
+        events.committed()
+
+    def test_own_settings(self) -> None:
+        """A listener is given its own, from a mapping or a configurator."""
+        found = activate(settings(key="a", actions="create"), self.dispatcher)
+        self.assertEqual({"key": "a"}, found.by_name["one"].own)
+        config = SimpleNamespace(get_settings=lambda: {"x.y": 1, "x.use": 2})
+        self.assertEqual({"y": 1}, own_settings(config, "x."))
+
+    def test_toml(self) -> None:
+        """Tables mean the same."""
+        tables = {"one": {"use": HERE, "actions": ["delete"], "key": "a"}}
+        listener = activate(flat(tables), self.dispatcher).by_name["one"]
+        self.assertEqual({"key": "a"}, listener.own)
+        self.commit(action="create")
+        self.assertEqual([], listener.heard)
+        self.commit(action="delete")
+        self.assertEqual(1, len(listener.heard))
+
+    def test_filters(self) -> None:
+        """Actions and resources; without them every change of everything, and no reading."""
+        every = activate(settings(), self.dispatcher).by_name["one"]
+        some = activate(
+            settings(actions="create\nread", resources="article, tag"), self.dispatcher
+        ).by_name["one"]
+        for action in ("create", "update", "delete", "read"):
+            self.commit("article", action)
+            self.commit("bucket", action)
+        self.assertEqual(6, len(every.heard))
+        self.assertEqual([AfterResourceChanged, AfterResourceRead], list(map(type, some.heard)))
+        self.assertEqual({"article"}, {event.resource_name for event in some.heard})
+
+    def test_every_mistake_at_once(self) -> None:
+        """All that is wrong is named, and nothing is switched on."""
+        wrong = {
+            "event_listeners": ["one", "two", "three", "four", "five"],
+            "event_listeners.one.use": HERE,
+            "event_listeners.one.wrong": "",
+            "event_listeners.two.use": "nowhere.at.all",
+            "event_listeners.three.use": "json",
+            "event_listeners.four.use": HERE,
+            "event_listeners.four.broken": "",
+            "event_listeners.five.use": HERE,
+        }
+        error = self.assertRaises(SettingsError, activate, wrong, self.dispatcher)
+        said = "\n".join(error.problems)
+        for part in (
+            "event_listeners.one.wrong: no",
+            "event_listeners.two: No module named 'nowhere'",
+            "event_listeners.three: json has no function load_from_config",
+            "event_listeners.four: broken",
+        ):
+            self.assertIn(part, said)
+        self.assertEqual([], list(self.dispatcher.handlers()))
+
+    def test_mistakes_in_what_all_have(self) -> None:
+        """These, too."""
+        wrong = {
+            "event_listeners": "one one",
+            "event_listeners.one.actions": "create destroy",
+            "event_listeners.tow.use": HERE,
+        }
+        error = self.assertRaises(SettingsError, activate, wrong, self.dispatcher)
+        said = "\n".join(error.problems)
+        self.assertIn("event_listeners.one.use: it must name", said)
+        self.assertIn("not destroy", said)
+        self.assertIn("event_listeners.tow.use: event_listeners does not name", said)
+        self.assertIn("named twice", said)
+
+    def test_counted(self) -> None:
+        """Calls, failures and time of each; what fails is told once."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        listeners = activate(settings(), self.dispatcher)
+        listener = listeners.by_name["one"]
+        listener.fails = ValueError("no")
+        self.commit()
+        self.commit()
+        listener.fails = None
+        self.commit()
+        self.assertEqual((3, 2), (listeners.calls["one"], listeners.failures["one"]))
+        self.assertGreater(listeners.seconds["one"], 0)
+        formats = [event["log_format"] or "" for event in said]
+        self.assertEqual(1, len([text for text in formats if "fails; what" in text]))
+        self.assertEqual(1, len([text for text in formats if "succeeds again" in text]))
+        self.flushLoggedErrors(ValueError)
+
+    def test_later(self) -> None:
+        """A Deferred or coroutine counts when it has ended."""
+        listeners = Listeners(seconds=(times := iter(range(100))).__next__)
+        waits: Deferred[str] = Deferred()
+
+        class Later(ListenerBase):
+            def __call__(self, event: Any) -> Any:
+                return waits
+
+        class Coroutine(ListenerBase):
+            async def __call__(self, event: Any) -> Any:
+                raise ValueError("no")
+
+        told = listeners.add("later", Later())(None)
+        self.assertEqual(0, listeners.calls["later"])
+        waits.callback("done")
+        self.assertEqual("done", self.successResultOf(told))
+        self.assertEqual((1, 1.0), (listeners.calls["later"], listeners.seconds["later"]))
+        ended = Deferred.fromCoroutine(listeners.add("coroutine", Coroutine())(None))
+        self.failureResultOf(ended, ValueError)
+        self.assertEqual((1, 1), (listeners.calls["coroutine"], listeners.failures["coroutine"]))
+        self.assertEqual(4, next(times))
+
+    def test_closed(self) -> None:
+        """All of them, whatever one does."""
+        both = {**settings(stubborn=""), "event_listeners": "one two"}
+        both["event_listeners.two.use"] = HERE
+        listeners = activate(both, self.dispatcher)
+        made = list(listeners.by_name.values())
+        listeners.close()
+        self.assertEqual([1, 1], [listener.closed for listener in made])
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+
+class KeptTests(SynchronousTestCase):
+    """Listeners that a ledger brings the events to."""
+
+    def setUp(self) -> None:
+        """Start event sources over a ledger in memory."""
+        self.clock = Reactor()
+        self.store = MemoryStore(clock=self.clock.seconds)
+        ledger = Ledger(
+            self.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
+        )
+        self.sources = EventSources(ledger, reactor=self.clock, random=lambda: 0.5)
+        self.dispatcher = new_dispatcher()
+        listeners = activate(settings(), self.dispatcher, self.sources)
+        self.listener = listeners.by_name["one"]
+        self.successResultOf(self.sources.start())
+        self.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        """Stop them."""
+        stopped: Deferred[None] = self.sources.stop(1)
+        self.run_for(2)
+        self.successResultOf(stopped)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time go by."""
+        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
+
+    def transact(self, new: Any, *, rolled_back: bool = False) -> None:
+        """Do something in a transaction."""
+        try:
+            with self.store.transaction() as transaction:
+                events = ResourceEvents(
+                    self.dispatcher,
+                    sources=self.sources,
+                    connection=lambda: transaction.connection,
+                )
+                events.record("article", "update", id=1, uri="/articles/1", new=new, old={"n": 0})
+                events.before_commit()
+                if rolled_back:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            events.rolled_back()
+        else:
+            events.committed()
+        self.run_for(0)
+
+    def test_after_the_commit(self) -> None:
+        """What was committed is heard, whole."""
+        self.transact({"n": 1})
+        [event] = self.listener.heard
+        self.assertIsInstance(event, AfterResourceChanged)
+        self.assertEqual([{"new": {"n": 1}, "old": {"n": 0}}], event.impacted_records)
+        self.assertEqual("/articles/1", event.impacted[0]["uri"])
+        self.assertEqual(1, event.payload["article_id"])
+
+    def test_rolled_back(self) -> None:
+        """What was not is not: no ghost."""
+        self.transact({"n": 1}, rolled_back=True)
+        self.run_for(60)
+        self.assertEqual([], self.listener.heard)
+
+    def test_fails(self) -> None:
+        """A listener that fails is told again, until it succeeds: nothing is lost."""
+        self.listener.fails = ConnectionError("down")
+        self.transact({"n": 1})
+        self.flushLoggedErrors(ConnectionError)
+        self.listener.fails = None
+        self.run_for(60)
+        self.assertEqual(2, len(self.listener.heard))
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((1, 0), (counted["done"], counted["pending"]))
+
+    def test_what_cannot_be_kept(self) -> None:
+        """It is refused in the transaction, with the field's name; nothing is committed."""
+        error = self.assertRaises(UnkeptContextError, self.transact, {"n": object()})
+        self.assertIn("impacted", error.field)
+        self.assertEqual({}, dict(self.store.events))
+
+
+class ShippedTests(SynchronousTestCase):
+    """The listeners that come with Oni."""
+
+    EVENT = AfterResourceChanged(
+        payload={
+            "action": "create",
+            "resource_name": "article",
+            "article_id": 7,
+            "user_id": "bob",
+        },
+        impacted_records=[{"new": {"id": 7}}],
+        impacted=[{"id": 7, "uri": "/articles/7", "new": {"id": 7}}],
+    )
+
+    def load(self, use: str, extra: Any = None, **own: Any) -> Any:
+        """Switch one on."""
+        said = {"event_listeners": "one", "event_listeners.one.use": f"oni.listeners.{use}"}
+        said |= {f"event_listeners.one.{name}": value for name, value in own.items()}
+        listeners = activate(said, new_dispatcher(), extra=extra or {})
+        return listeners.by_name["one"]
+
+    def test_log(self) -> None:
+        """It says which records, and not what is in them."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        self.load("log", level="warn")(self.EVENT)
+        [event] = said
+        self.assertEqual("create article 7 by bob", event["log_format"].format(**event))
+        self.assertEqual("warn", event["log_level"].name)
+        error = self.assertRaises(SettingsError, self.load, "log", level="loud", colour="red")
+        self.assertEqual(2, len(error.problems))
+
+    def test_channel(self) -> None:
+        """It publishes the payload, and the records where that is wanted."""
+        published: list[Any] = []
+
+        class Channel:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def publish(self, *said: Any) -> Deferred[str]:
+                published.append((self.name, *said))
+                return succeed("position")
+
+        channels = SimpleNamespace(get=Channel)
+        listener = self.load("channel", {"channels": channels}, channel="{resource_name}s")
+        self.assertEqual("position", self.successResultOf(listener(self.EVENT)))
+        whole = self.load("channel", {"channels": channels}, channel="all", records="yes")
+        whole(self.EVENT)
+        payload = dict(self.EVENT.payload)
+        self.assertEqual(
+            [
+                ("articles", "article_create", {"payload": payload}),
+                (
+                    "all",
+                    "article_create",
+                    {"payload": payload, "impacted_records": [{"new": {"id": 7}}]},
+                ),
+            ],
+            published,
+        )
+        error = self.assertRaises(SettingsError, self.load, "channel", records="perhaps", x=1)
+        self.assertEqual(3, len(error.problems))
+        self.assertIsInstance(listener, ChannelListener)
+
+    def test_dispatcher(self) -> None:
+        """It fires at a dispatcher, and fails with its handlers."""
+        dispatcher = EventDispatcher(("resource_name", "action"))
+        dispatcher.start()
+        heard: list[Any] = []
+        dispatcher.add_event_handler(
+            heard.append, "during", use_weakref=False, resource_name="article"
+        )
+        listener = self.load("dispatcher", {"dispatcher": dispatcher})
+        self.assertIsNone(self.successResultOf(listener(self.EVENT)))
+        self.assertEqual([self.EVENT], heard)
+
+        def fails(event: Any) -> None:
+            raise ValueError("no")
+
+        dispatcher.add_event_handler(fails, "after", use_weakref=False)
+        self.failureResultOf(listener(self.EVENT), WatchersFailedError)
+        self.flushLoggedErrors(ValueError)
+        self.assertRaises(SettingsError, self.load, "dispatcher", x=1)
+        self.assertIsInstance(listener, DispatcherListener)

@@ -1,0 +1,211 @@
+"""The events of one transaction: merged, told before its end and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.errors import CascadeError, EventAbortedError
+from oni.listeners import (
+    AfterResourceChanged,
+    AfterResourceRead,
+    ResourceChanged,
+    ResourceEvent,
+    ResourceEvents,
+    ResourceRead,
+    new_dispatcher,
+)
+
+
+class TransactionTests(SynchronousTestCase):
+    """One attempt of one transaction."""
+
+    def setUp(self) -> None:
+        """Begin a transaction."""
+        self.dispatcher = new_dispatcher()
+        self.heard: list[ResourceEvent] = []
+        self.events = self.begin()
+
+    def begin(self) -> ResourceEvents:
+        """Begin one."""
+        return ResourceEvents(self.dispatcher, "the request", clock=lambda: 1447240896.769)
+
+    def subscribe(
+        self, subscriber: Callable[[Any], Any], phase: str = "during", **spec: Any
+    ) -> None:
+        """Let somebody hear."""
+        self.dispatcher.add_event_handler(subscriber, phase, use_weakref=False, **spec)
+
+    def create(self, id: int, **said: Any) -> None:
+        """Create an article."""
+        self.events.record(
+            "article",
+            "create",
+            id=id,
+            uri=f"/articles/{id}",
+            user_id="bob",
+            new={"id": id},
+            **said,
+        )
+
+    def test_payload(self) -> None:
+        """What the event says, with what the URL matched."""
+        self.subscribe(self.heard.append)
+        self.create(1, matched={"blog": "mine"})
+        self.events.before_commit()
+        [event] = self.heard
+        self.assertEqual(
+            {
+                "blog": "mine",
+                "timestamp": 1447240896769,
+                "action": "create",
+                "uri": "/articles/1",
+                "user_id": "bob",
+                "resource_name": "article",
+                "article_id": 1,
+            },
+            event.payload,
+        )
+        self.assertIs(int, type(event.payload["timestamp"]))
+        self.assertEqual([{"new": {"id": 1}}], event.impacted_records)
+        self.assertEqual([{"id": 1, "uri": "/articles/1", "new": {"id": 1}}], event.impacted)
+        self.assertEqual("the request", event.request)
+        self.assertIsInstance(event, ResourceChanged)
+
+    def test_merged(self) -> None:
+        """One event for a resource and an action, with every record; others for others."""
+        self.subscribe(self.heard.append)
+        self.create(1)
+        self.create(2)
+        self.events.record(
+            "article", "delete", id=3, uri="/articles/3", old={"deleted": True, "id": 3}
+        )
+        self.events.record("tag", "create", id="x", uri="/tags/x", new={})
+        self.events.before_commit()
+        told = [(e.resource_name, e.action, len(e.impacted_records)) for e in self.heard]
+        self.assertEqual(
+            [("article", "create", 2), ("article", "delete", 1), ("tag", "create", 1)], told
+        )
+        self.assertEqual([{"old": {"deleted": True, "id": 3}}], self.heard[1].impacted_records)
+        self.assertEqual([1, 2], [each["id"] for each in self.heard[0].impacted])
+
+    def test_update(self) -> None:
+        """An update has both."""
+        self.subscribe(self.heard.append)
+        self.events.record(
+            "article", "update", id=1, uri="/articles/1", new={"t": "b"}, old={"t": "a"}
+        )
+        self.events.before_commit()
+        self.assertEqual([{"new": {"t": "b"}, "old": {"t": "a"}}], self.heard[0].impacted_records)
+
+    def test_matching(self) -> None:
+        """Subscribers are matched by kind, resource and action."""
+        self.subscribe(self.heard.append, resource_name="tag")
+        self.subscribe(self.heard.append, action="delete")
+        self.subscribe(self.heard.append, kind=AfterResourceChanged)
+        self.create(1)
+        self.events.before_commit()
+        self.assertEqual([], self.heard)
+        self.events.committed()
+        self.assertEqual([AfterResourceChanged], list(map(type, self.heard)))
+
+    def test_veto(self) -> None:
+        """Whoever raises in ``before`` vetoes; nobody hears of it afterwards."""
+
+        def refuse(event: ResourceChanged) -> None:
+            raise PermissionError("no")
+
+        self.subscribe(refuse, "before", kind=ResourceChanged)
+        self.subscribe(self.heard.append)
+        self.create(1)
+        error = self.assertRaises(EventAbortedError, self.events.before_commit)
+        self.assertIsInstance(error.__cause__, PermissionError)
+        self.events.rolled_back()
+        self.events.committed()
+        self.assertEqual([], self.heard)
+
+    def test_after_the_commit(self) -> None:
+        """What fails is logged, and stops nobody; the request is over."""
+
+        def fails(event: ResourceEvent) -> None:
+            raise ValueError("too late")
+
+        def ends(event: ResourceEvent) -> None:
+            raise SystemExit
+
+        self.subscribe(fails, kind=AfterResourceChanged)
+        self.subscribe(ends, "before", kind=AfterResourceChanged, resource_name="tag")
+        self.subscribe(self.heard.append, "after", kind=AfterResourceChanged)
+        self.create(1)
+        self.events.record("tag", "create", id=1, uri="/tags/1", new={})
+        self.create(2)
+        self.events.before_commit()
+        self.events.committed()
+        self.assertEqual(["article"], [event.resource_name for event in self.heard])
+        self.assertEqual([None], [event.request for event in self.heard])
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.assertEqual(1, len(self.flushLoggedErrors(SystemExit)))
+        self.events.committed()
+        self.assertEqual(1, len(self.heard))
+
+    def test_read(self) -> None:
+        """Reading has events of its own."""
+        self.subscribe(self.heard.append)
+        self.events.record("article", "read", id=1, uri="/articles/1", new={"id": 1})
+        self.events.before_commit()
+        self.events.committed()
+        self.assertEqual([ResourceRead, AfterResourceRead], list(map(type, self.heard)))
+
+    def test_cascade(self) -> None:
+        """Subscribers may cause new events, which are told, too."""
+
+        def tag(event: ResourceChanged) -> None:
+            self.events.record("tag", "create", id=1, uri="/tags/1", new={})
+
+        self.subscribe(tag, resource_name="article", kind=ResourceChanged)
+        self.subscribe(self.heard.append)
+        self.create(1)
+        self.events.before_commit()
+        self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
+        self.assertEqual(2, len(self.events.told))
+
+    def test_endless_cascade(self) -> None:
+        """But not for ever: the error names what they change."""
+
+        def again(event: ResourceChanged) -> None:
+            self.create(1)
+
+        self.subscribe(again, kind=ResourceChanged)
+        self.create(1)
+        error = self.assertRaises(CascadeError, self.events.before_commit)
+        self.assertEqual((10, ("article",)), (error.rounds, error.resources))
+
+    def test_tried_again(self) -> None:
+        """A transaction that is tried again tells of what it does then."""
+        self.subscribe(self.heard.append, kind=AfterResourceChanged)
+        self.create(1)
+        self.events.before_commit()
+        self.events.rolled_back()
+        self.events = self.begin()
+        self.create(2)
+        self.events.before_commit()
+        self.events.committed()
+        self.assertEqual([2], [event.payload["article_id"] for event in self.heard])
+
+    def test_unknown_action(self) -> None:
+        """It is refused where it is said."""
+        error = self.assertRaises(
+            ValueError,
+            self.events.record,
+            "article",
+            "created",
+            id=1,
+            uri="/",  # type: ignore[arg-type]
+        )
+        self.assertIn("create, update, delete, read", str(error))
+
+    def test_sources_need_a_connection(self) -> None:
+        """What is kept is kept in the transaction, and nowhere else."""
+        self.assertRaises(TypeError, ResourceEvents, self.dispatcher, sources=object())
