@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from oni.dispatcher import EventDispatcher, one_of
 from oni.errors import MissingExtraError, SettingsError
 from oni.interfaces import IEventSources
+from oni.listeners._base import ListenerBase
 from oni.listeners._settings import PREFIX, Wanted, wanted
 from oni.listeners.events import (
     AfterResourceChanged,
@@ -31,24 +33,40 @@ _log = Logger()
 
 _GROUP = "resource"
 
+_SAYS_KEPT = "The listener {name} fails; what it was told of is kept (said once until it succeeds)"
+_SAYS_LOST = (
+    "The listener {name} fails; what it was told of is lost to it, as no event sources keep it "
+    "(said once until it succeeds)"
+)
+
 
 class Listeners:
     """Listeners that were switched on.
+
+    They may be called in several threads at once.
 
     Attributes:
         by_name: They, by the names that the settings have for them.
         seconds: For how many seconds each was called in all, by name.
         calls: How often, by name.
         failures: How often it failed, by name.
+
+    Args:
+        seconds: The clock that tells for how long a call goes on.
+        is_kept: Whether what a listener fails with is brought again; the log says so.
     """
 
-    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: Callable[[], float] = time.monotonic, *, is_kept: bool = False
+    ) -> None:
         self.by_name: dict[str, Any] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self._now = seconds
+        self._says = _SAYS_KEPT if is_kept else _SAYS_LOST
         self._is_well: dict[str, bool] = {}
+        self._lock = Lock()  # held while calls are counted
 
     def add(self, name: str, listener: Any) -> Callable[[ResourceEvent], Any]:
         """Keep a listener; give what calls it, and keeps count."""
@@ -94,20 +112,17 @@ class Listeners:
         return result
 
     def _count(self, name: str, began: float, *, well: bool) -> None:
-        self.calls[name] += 1
-        self.seconds[name] += self._now() - began
-        if not well:
-            self.failures[name] += 1
-        if well is not self._is_well[name]:
+        with self._lock:
+            self.calls[name] += 1
+            self.seconds[name] += self._now() - began
+            if not well:
+                self.failures[name] += 1
+            is_news = well is not self._is_well[name]
             self._is_well[name] = well
-            if well:
-                _log.info("The listener {name} succeeds again", name=name)
-            else:
-                _log.warn(
-                    "The listener {name} fails; what it was told of is kept (said once until it "
-                    "succeeds)",
-                    name=name,
-                )
+        if is_news and well:
+            _log.info("The listener {name} succeeds again", name=name)
+        elif is_news:
+            _log.warn(self._says, name=name)
 
 
 def activate(
@@ -138,7 +153,7 @@ def activate(
         SettingsError: Something is wrong: all of it is named, and nothing is switched on.
         MissingExtraError: A listener needs what is not installed.
     """
-    listeners = Listeners()
+    listeners = Listeners(is_kept=sources is not None)
     given = {**settings, **{f"oni.{name}": value for name, value in extra.items()}}
     problems: list[str] = []
     made: list[tuple[Wanted, Any]] = []
@@ -146,14 +161,14 @@ def activate(
         try:
             made.append((each, _load(each, given)))
         except MissingExtraError:
+            _close(made)
             raise
         except SettingsError as error:
             problems += error.problems
         except Exception as error:  # noqa: BLE001 - whatever it is, it is named
             problems.append(f"{PREFIX}.{each.name}: {error}")
     if problems:
-        for _, listener in made:
-            listener.close()
+        _close(made)
         raise SettingsError(problems)
     checked = None if sources is None else IEventSources(sources)
     for each, listener in made:
@@ -165,12 +180,23 @@ def activate(
     return listeners
 
 
+def _close(made: Sequence[tuple[Wanted, Any]]) -> None:
+    """Let listeners end that were made for nothing."""
+    listeners = Listeners()
+    for each, listener in made:
+        listeners.add(each.name, listener)
+    listeners.close()
+
+
 def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
     module = import_module(each.use)
     load = getattr(module, "load_from_config", None)
     if load is None:
         raise LookupError(f"{each.use} has no function load_from_config")
-    return load(settings, f"{PREFIX}.{each.name}.")
+    listener = load(settings, f"{PREFIX}.{each.name}.")
+    if not isinstance(listener, ListenerBase):
+        raise TypeError(f"{each.use}.load_from_config gave {listener!r}, which is no ListenerBase")
+    return listener
 
 
 def _tell_after(

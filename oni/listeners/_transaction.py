@@ -137,6 +137,7 @@ class ResourceEvents:
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
             CascadeError: They cause new events again and again.
         """
+        first = len(self._told)  # it may be called again, before the same commit
         for _ in range(MOST_ROUNDS):
             gathered, self._gathered = self._gathered, {}
             for told in gathered.values():
@@ -145,8 +146,9 @@ class ResourceEvents:
                 break
         else:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        if self._sources is not None and self._connection is not None and self._told:
-            events = [kept(event, uuid4().hex) for event in self._told]
+        told_now = self._told[first:]
+        if self._sources is not None and self._connection is not None and told_now:
+            events = [kept(event, uuid4().hex) for event in told_now]
             self._sources.admit_within(self._connection(), events)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:

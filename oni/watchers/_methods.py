@@ -21,7 +21,7 @@ class MethodModelEventWatcher:
     ``Created``, ``Modified`` and ``Deleted``. What there is no method for is passed over.
 
     Further parameters of a method are given the column of their name, as it is afterwards, or was
-    before a deletion; ``details`` is given all of them.
+    before a deletion, None where there is no such column; ``details`` is given all of them.
 
     Args:
         target: Whose methods these are. None: this object's own, to inherit from.
@@ -53,7 +53,12 @@ class MethodModelEventWatcher:
 def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a method's further parameters are called for."""
     known = {**details.get("old", {}), **details.get("new", {}), "details": details}
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+    first, *parameters = inspect.signature(method).parameters.values()
+    known.pop(first.name, None)  # the id, which is given by its place
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return known
-    return {p.name: known[p.name] for p in parameters if p.name in known}
+    needed = {p.name: None for p in parameters if p.default is p.empty and p.kind in _BY_NAME}
+    return needed | {p.name: known[p.name] for p in parameters if p.name in known}
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

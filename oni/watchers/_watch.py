@@ -73,8 +73,7 @@ def _parts(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
     """Give those that succeed and fail for themselves, each with a name."""
     if type(watcher) is CompositeModelEventWatcher:
         for number, part in enumerate(watcher.watchers):
-            for inner, inner_name in _parts(part, None):
-                yield inner, f"{name}.{number}" if name else inner_name
+            yield from _parts(part, f"{name}.{number}" if name else None)
     else:
         kind = type(watcher)
         yield watcher, name or f"{kind.__module__}.{kind.__qualname__}"

@@ -118,7 +118,7 @@ class SettingsTests(SynchronousTestCase):
     def test_every_mistake_at_once(self) -> None:
         """All that is wrong is named, and nothing is switched on."""
         wrong = {
-            "event_listeners": ["one", "two", "three", "four", "five"],
+            "event_listeners": ["one", "two", "three", "four", "five", "six"],
             "event_listeners.one.use": HERE,
             "event_listeners.one.wrong": "",
             "event_listeners.two.use": "nowhere.at.all",
@@ -126,6 +126,7 @@ class SettingsTests(SynchronousTestCase):
             "event_listeners.four.use": HERE,
             "event_listeners.four.broken": "",
             "event_listeners.five.use": HERE,
+            "event_listeners.six.use": "tests.listeners.plain",
         }
         error = self.assertRaises(SettingsError, activate, wrong, self.dispatcher)
         said = "\n".join(error.problems)
@@ -134,6 +135,7 @@ class SettingsTests(SynchronousTestCase):
             "event_listeners.two: No module named 'nowhere'",
             "event_listeners.three: json has no function load_from_config",
             "event_listeners.four: broken",
+            "event_listeners.six: tests.listeners.plain.load_from_config gave <built-in",
         ):
             self.assertIn(part, said)
         self.assertEqual([], list(self.dispatcher.handlers()))
@@ -167,7 +169,8 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((3, 2), (listeners.calls["one"], listeners.failures["one"]))
         self.assertGreater(listeners.seconds["one"], 0)
         formats = [event["log_format"] or "" for event in said]
-        self.assertEqual(1, len([text for text in formats if "fails; what" in text]))
+        [text] = [text for text in formats if "fails; what" in text]
+        self.assertIn("is lost", text)
         self.assertEqual(1, len([text for text in formats if "succeeds again" in text]))
         self.flushLoggedErrors(ValueError)
 
@@ -210,6 +213,13 @@ class KeptTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start event sources over a ledger in memory."""
+        self.said: list[str] = []
+
+        def hear(event: Any) -> None:
+            self.said.append(event["log_format"] or "")
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
         self.clock = Reactor()
         self.store = MemoryStore(clock=self.clock.seconds)
         ledger = Ledger(
@@ -271,11 +281,26 @@ class KeptTests(SynchronousTestCase):
         self.listener.fails = ConnectionError("down")
         self.transact({"n": 1})
         self.flushLoggedErrors(ConnectionError)
+        self.assertTrue(any("was told of is kept" in text for text in self.said))
         self.listener.fails = None
         self.run_for(60)
         self.assertEqual(2, len(self.listener.heard))
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((1, 0), (counted["done"], counted["pending"]))
+
+    def test_told_twice_before_one_commit(self) -> None:
+        """What was kept is not kept again when the transaction goes on before its end."""
+        with self.store.transaction() as transaction:
+            events = ResourceEvents(
+                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
+            )
+            for number in (1, 2):
+                events.record("article", "create", id=number, uri="/", new={})
+                events.before_commit()
+        events.committed()
+        self.run_for(0)
+        heard = [event.payload["article_id"] for event in self.listener.heard]
+        self.assertEqual([1, 2], sorted(heard))
 
     def test_what_cannot_be_kept(self) -> None:
         """It is refused in the transaction, with the field's name; nothing is committed."""

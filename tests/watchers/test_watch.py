@@ -105,6 +105,15 @@ class WatchTests(SynchronousTestCase):
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((3, 0), (counted["done"], counted["pending"]))
 
+    def test_several_in_several(self) -> None:
+        """Each of them has a name of its own."""
+        inner = CompositeModelEventWatcher(Recorder(), Recorder())
+        outer = CompositeModelEventWatcher(inner, Recorder())
+        names = watch_models(self.sources, ["blog.Post"], outer, name="site")
+        self.assertEqual(
+            ["site.0.0.blog.Post", "site.0.1.blog.Post", "site.1.blog.Post"], list(names)
+        )
+
     def test_the_process_s_one(self) -> None:
         """Without a watcher, the one that is configured."""
         chosen = Recorder()

@@ -174,6 +174,25 @@ class MethodTests(SynchronousTestCase):
         self.assertEqual({"title": "a", "n": 1}, found[2]["old"])
         self.assertEqual({"n": 1}, found[3])
 
+    def test_id_among_the_columns(self) -> None:
+        """A column that is called like the first parameter is no second value of it."""
+
+        class Watcher(MethodModelEventWatcher):
+            def processPostCreated(self, id: int, **columns: Any) -> Any:
+                return id, sorted(columns)
+
+        found = Watcher().created("Post", 1, {"new": {"id": 1, "title": "a"}})
+        self.assertEqual((1, ["details", "title"]), found)
+
+    def test_no_such_column(self) -> None:
+        """A parameter that no column is called like is None, or what it is by default."""
+
+        class Watcher(MethodModelEventWatcher):
+            def processPostCreated(self, id: int, state_changed: Any, version: int = 7) -> Any:
+                return id, state_changed, version
+
+        self.assertEqual((1, None, 7), Watcher().created("Post", 1, {"new": {"id": 1}}))
+
 
 class DispatcherTests(SynchronousTestCase):
     """What is fired at a dispatcher."""
@@ -277,6 +296,22 @@ class ThreadedTests(SynchronousTestCase):
         self.failureResultOf(told[0], SystemExit)
         self.failureResultOf(told[1], ValueError)
         self.assertIsNone(self.successResultOf(told[2]))
+
+    def test_must_be_waited_for(self) -> None:
+        """What must be waited for is a failure, told at once; what has ended already is not."""
+
+        async def coroutine() -> None:
+            """Would begin somewhere else."""
+
+        given = [Deferred(), coroutine(), succeed("done"), fail(ValueError("no"))]
+        watcher = self.threaded(Recorder(lambda *said: given[said[2]]))
+        told = [watcher.created("blog.Post", number, {}) for number in range(4)]
+        self.reactor.until(lambda: all(each.called for each in told))
+        for each in told[:2]:
+            failure = self.failureResultOf(each, TypeError)
+            self.assertIn("must be waited for", failure.getErrorMessage())
+        self.assertEqual("done", self.successResultOf(told[2]))
+        self.failureResultOf(told[3], ValueError)
 
     def test_full(self) -> None:
         """When too many wait no more is taken, and it is said, once."""
