@@ -63,6 +63,7 @@ __all__ = [
     "MissingExtraError",
     "MissingRowError",
     "NoDispatcherError",
+    "NotNowError",
     "NotRunningError",
     "OniError",
     "PhaseInUseError",
@@ -952,6 +953,23 @@ class MissingRowError(OniError, LookupError):
         super().__init__(f"{model} {id!r} cannot be loaded: {reason}")
         self.model = model
         self.id = id
+
+
+class NotNowError(OniError, RuntimeError):
+    """What a handler needs is away just now: a server, most likely.
+
+    A group handler that fails with it is tried again like any other, and nothing is logged for
+    that: whoever raises it says once that it begins, and once that it is over.
+
+    Attributes:
+        what: What is away.
+        reason: Why.
+    """
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} cannot be used now: {reason}")
+        self.what = what
+        self.reason = reason
 
 
 # --- What is wrong with listeners ---------------------------------------------------------------

@@ -176,6 +176,18 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "blog.Post 7 cannot be loaded: the row is gone",
         {"model": "blog.Post", "id": 7},
     ),
+    "NotNowError": (
+        ("Redis", "no answer"),
+        RuntimeError,
+        "Redis cannot be used now: no answer",
+        {"what": "Redis", "reason": "no answer"},
+    ),
+    "CascadeError": (
+        (10, ["article", "tag"]),
+        RuntimeError,
+        "after 10 rounds subscribers still change article, tag",
+        {"rounds": 10, "resources": ("article", "tag")},
+    ),
     "PoisonEventError": (
         ("k", "no JSON"),
         ValueError,

@@ -33,10 +33,14 @@ _log = Logger()
 
 _GROUP = "resource"
 
-_SAYS_KEPT = "The listener {name} fails; what it was told of is kept (said once until it succeeds)"
+_ATTEMPTS = 1_000_000  # with five minutes between two of them, for ever
+
+_SAYS_KEPT = (
+    "The listener {name} fails; what it was told of is kept (said once until it succeeds): {error}"
+)
 _SAYS_LOST = (
     "The listener {name} fails; what it was told of is lost to it, as no event sources keep it "
-    "(said once until it succeeds)"
+    "(said once until it succeeds): {error}"
 )
 
 
@@ -77,14 +81,14 @@ class Listeners:
             began = self._now()
             try:
                 result = listener(event)
-            except BaseException:
-                self._count(name, began, well=False)
+            except BaseException as error:
+                self._count(name, began, error)
                 raise
             if isinstance(result, Deferred):
                 return result.addBoth(self._ended, name, began)
             if isinstance(result, Awaitable):
                 return self._end_of(result, name, began)
-            self._count(name, began, well=True)
+            self._count(name, began)
             return result
 
         return call
@@ -99,19 +103,20 @@ class Listeners:
                 _log.failure("The listener {name} could not be closed", name=name)
 
     def _ended(self, result: Any, name: str, began: float) -> Any:
-        self._count(name, began, well=not isinstance(result, Failure))
+        self._count(name, began, result.value if isinstance(result, Failure) else None)
         return result
 
     async def _end_of(self, awaitable: Awaitable[Any], name: str, began: float) -> Any:
         try:
             result = await awaitable
-        except BaseException:
-            self._count(name, began, well=False)
+        except BaseException as error:
+            self._count(name, began, error)
             raise
-        self._count(name, began, well=True)
+        self._count(name, began)
         return result
 
-    def _count(self, name: str, began: float, *, well: bool) -> None:
+    def _count(self, name: str, began: float, error: BaseException | None = None) -> None:
+        well = error is None
         with self._lock:
             self.calls[name] += 1
             self.seconds[name] += self._now() - began
@@ -122,7 +127,7 @@ class Listeners:
         if is_news and well:
             _log.info("The listener {name} succeeds again", name=name)
         elif is_news:
-            _log.warn(self._says, name=name)
+            _log.warn(self._says, name=name, error=error)
 
 
 def activate(
@@ -189,7 +194,13 @@ def _close(made: Sequence[tuple[Wanted, Any]]) -> None:
 
 
 def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
-    module = import_module(each.use)
+    try:
+        module = import_module(each.use)
+    except ImportError as error:
+        package, _, name = each.use.rpartition(".")
+        if package != "oni.listeners" or error.name in (each.use, None):
+            raise
+        raise MissingExtraError(f"the listener {each.use}", name, error) from error
     load = getattr(module, "load_from_config", None)
     if load is None:
         raise LookupError(f"{each.use} has no function load_from_config")
@@ -228,17 +239,18 @@ def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blo
         bring,
         name=f"listener.{each.name}",
         threaded=blocks,
+        max_attempts=_ATTEMPTS,
     )
 
 
-def kept(event: ResourceEvent, key: str) -> Event:
+def kept(event: ResourceEvent) -> Event:
     """Give an event of a resource as event sources keep it."""
     context = {
         "payload": dict(event.payload),
         "impacted": [dict(each) for each in event.impacted],
     }
     group = f"{_GROUP}.{event.resource_name}.{event.action}"
-    return Event(group=group, key=key, context=context)
+    return Event(group=group, key=event.key, context=context)
 
 
 def event_of(event: Event) -> ResourceEvent:
@@ -248,6 +260,7 @@ def event_of(event: Event) -> ResourceEvent:
     kind = AfterResourceRead if context["payload"]["action"] == "read" else AfterResourceChanged
     return kind(
         payload=context["payload"],
+        key=event.key,
         impacted=impacted,
         impacted_records=[
             {name: each[name] for name in ("new", "old") if name in each} for each in impacted

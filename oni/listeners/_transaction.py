@@ -148,7 +148,7 @@ class ResourceEvents:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
         told_now = self._told[first:]
         if self._sources is not None and self._connection is not None and told_now:
-            events = [kept(event, uuid4().hex) for event in told_now]
+            events = [kept(event) for event in told_now]
             self._sources.admit_within(self._connection(), events)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:
@@ -172,6 +172,7 @@ class ResourceEvents:
                 payload=event.payload,
                 impacted_records=event.impacted_records,
                 impacted=event.impacted,
+                key=event.key,
             )
             try:
                 fire_here(self._dispatcher, after, timeout=self._timeout, **_details(after))
@@ -200,6 +201,7 @@ def _event(kind: type[ResourceEvent], told: Mapping[str, Any], request: Any) -> 
         payload=told["payload"],
         impacted_records=records,
         impacted=told["impacted"],
+        key=uuid4().hex,
         request=request,
     )
 

@@ -37,12 +37,15 @@ class ResourceEvent(Struct, frozen=True, eq=False, kw_only=True):
             ``"old"``, what it was; a new record has no ``"old"``, and one that was deleted no
             ``"new"``. One that was read has only ``"new"``.
         impacted: The same with each record's ``"id"`` and ``"uri"``.
+        key: Names the event. It is the same before the commit and after it, and each time that it
+            is brought.
         request: Who handles the request may see it here; None where that is over.
     """
 
     payload: Mapping[str, Any]
     impacted_records: Sequence[Mapping[str, Any]] = ()
     impacted: Sequence[Mapping[str, Any]] = ()
+    key: str = ""
     request: Any = None
 
     @property

@@ -19,6 +19,7 @@ from oni.errors import (
     HandlerTimeoutError,
     InvalidHandlerError,
     MissingRowError,
+    NotNowError,
     PoisonEventError,
 )
 from oni.interfaces import ILedger
@@ -145,6 +146,8 @@ class Attempt:
             return None  # nobody has failed
         else:
             await self._fail(outcome, self._is_final)
+            if outcome.check(NotNowError):
+                return None  # the dispatcher would log it, each time
         return outcome
 
     def _call(self, kept: KeptEvent) -> Deferred[Any]:

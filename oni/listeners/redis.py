@@ -1,0 +1,180 @@
+"""A listener that puts events into Redis: ``event_listeners.NAME.use = oni.listeners.redis``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from oni.errors import NotNowError, SettingsError
+from oni.listeners._base import ListenerBase, own_settings
+from oni.listeners.events import ResourceEvent
+
+__all__ = ["FIELD", "Listener", "load_from_config"]
+
+FIELD = "event"
+"""The field of a stream's entry that has the text."""
+
+Kind = Literal["list", "stream"]
+
+_KINDS: tuple[Kind, ...] = ("list", "stream")
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+class Listener(ListenerBase):
+    """Puts each event into a list or a stream of Redis, for whoever takes it from there.
+
+    It is JSON: the payload, with ``impacted_records``, and with ``key``, which is the same each
+    time that an event is brought: that may be twice, when Redis did not answer in time.
+
+    When Redis is away, or too many events wait in it, the listener fails with
+    :class:`oni.errors.NotNowError`. Where event sources keep the events, they are brought later.
+
+    Args:
+        url: Redis' address: ``redis://``, ``rediss://`` or ``unix://``.
+        key: The list's or the stream's name. A list begins at its left: who takes from the right
+            takes what is oldest.
+        kind: ``"list"`` or ``"stream"``.
+        max_length: When so many wait, no more are put there. As many as are put at once may be
+            above it. Of a stream, whoever is done with an entry deletes it.
+        notify: A channel of Redis' Pub/Sub: ``key`` is published on it in the same transaction.
+        timeout: Seconds in which Redis must be connected, and must answer.
+        client: The client; it is closed with the listener. None: one for ``url``.
+    """
+
+    blocks = True
+
+    def __init__(
+        self,
+        url: str = "redis://127.0.0.1:6379/0",
+        key: str = "oni:events",
+        kind: Kind = "list",
+        *,
+        max_length: int = 100_000,
+        notify: str | None = None,
+        timeout: float = 5.0,
+        client: Any = None,
+    ) -> None:
+        self._key = key
+        self._kind = kind
+        self._max_length = max_length
+        self._notify = notify
+        self._client = _client(url, timeout) if client is None else client
+
+    def __call__(self, event: ResourceEvent) -> None:
+        """Put an event there; it blocks.
+
+        Raises:
+            NotNowError: Redis is away, or refuses, or too many events wait in it.
+            TypeError: JSON cannot say what is in the event.
+        """
+        text = written(event)
+        try:
+            waiting = self._length()
+            if waiting >= self._max_length:
+                raise NotNowError(f"{self._key} of Redis", f"{waiting} events wait in it")
+            with self._client.pipeline(transaction=True) as transaction:
+                if self._kind == "list":
+                    transaction.lpush(self._key, text)
+                else:
+                    transaction.xadd(self._key, {FIELD: text})
+                if self._notify is not None:
+                    transaction.publish(self._notify, self._key)
+                transaction.execute()
+        except redis.RedisError as error:
+            raise NotNowError("Redis", str(error)) from error
+
+    def _length(self) -> int:
+        client = self._client
+        counted = client.llen(self._key) if self._kind == "list" else client.xlen(self._key)
+        return int(counted)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def written(event: ResourceEvent) -> bytes:
+    """Write an event as JSON."""
+    said: Mapping[str, Any] = {
+        **event.payload,
+        "impacted_records": event.impacted_records,
+        "key": event.key,
+    }
+    return msgspec.json.encode(said)
+
+
+def _client(url: str, timeout: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_connect_timeout=timeout,
+        socket_timeout=timeout,
+        socket_keepalive=True,
+        # What is not answered may have happened: the ledger decides when to try again.
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def load_from_config(config: Any, prefix: str) -> Listener:
+    """Make one; its own settings are called like its arguments, but for the client."""
+    own = own_settings(config, prefix)
+    problems: list[str] = []
+
+    def text(name: str, default: str | None) -> str | None:
+        value = own.pop(name, default)
+        if value is not default and (not isinstance(value, str) or not value):
+            problems.append(f"{prefix}{name}: it is a name, not {value!r}")
+            return default
+        return value
+
+    def number(name: str, default: float, kind: type[int] | type[float]) -> Any:
+        value = own.pop(name, default)
+        try:
+            found = kind(value)
+        except (TypeError, ValueError):
+            found = kind(0)
+        if isinstance(value, bool) or not 0 < found < math.inf:
+            problems.append(f"{prefix}{name}: it is a number above 0, not {value!r}")
+            return default
+        return found
+
+    url = own.pop("url", "redis://127.0.0.1:6379/0")
+    kind = own.pop("kind", "list")
+    if kind not in _KINDS:
+        problems.append(f"{prefix}kind: it is one of {', '.join(_KINDS)}, not {kind!r}")
+    key = text("key", "oni:events")
+    notify = text("notify", None)
+    max_length = number("max_length", 100_000, int)
+    timeout = number("timeout", 5.0, float)
+    if not _is_address(url):
+        # It may have a password in it.
+        problems.append(f"{prefix}url: it is an address of Redis, like redis://127.0.0.1:6379/0")
+    problems += [f"{prefix}{name}: there is no such setting" for name in own]
+    if problems:
+        raise SettingsError(problems)
+    return Listener(
+        url,
+        cast(str, key),
+        kind,
+        max_length=max_length,
+        notify=notify,
+        timeout=timeout,
+    )
+
+
+def _is_address(url: Any) -> bool:
+    """Say whether redis-py knows what to do with it; nothing is opened for that."""
+    try:
+        if urlsplit(url).scheme not in _SCHEMES:
+            return False
+        _client(url, 1.0)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""A Redis of ours that keeps lists and streams, and can be away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+__all__ = ["FakeRedis"]
+
+
+class FakeRedis:
+    """What the listener needs of redis-py's client.
+
+    Attributes:
+        kept: What is in each list, from the left, or each stream.
+        published: What was published, with its channel.
+        transactions: How many commands each transaction had.
+        is_away: Whether nothing answers.
+        closed: How often it was closed.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.kept: dict[str, list[Any]] = {}
+        self.published: list[tuple[str, str]] = []
+        self.transactions: list[int] = []
+        self.is_away = False
+        self.closed = 0
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise redis.ConnectionError("Error 111 connecting to 127.0.0.1:6379")
+
+    def llen(self, key: str) -> int:
+        """Count a list."""
+        self._answer()
+        return len(self.kept.get(key, ()))
+
+    xlen = llen
+
+    def pipeline(self, transaction: bool) -> _Transaction:
+        """Begin a transaction."""
+        assert transaction
+        return _Transaction(self)
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+class _Transaction:
+    """Keeps commands until they are executed."""
+
+    def __init__(self, server: FakeRedis) -> None:
+        self._server = server
+        self._commands: list[Any] = []
+
+    def __enter__(self) -> _Transaction:
+        return self
+
+    def __exit__(self, *of: Any) -> None:
+        pass
+
+    def lpush(self, key: str, text: bytes) -> None:
+        self._commands.append(lambda: self._server.kept.setdefault(key, []).insert(0, text))
+
+    def xadd(self, key: str, fields: dict[str, bytes]) -> None:
+        self._commands.append(lambda: self._server.kept.setdefault(key, []).append(fields))
+
+    def publish(self, channel: str, text: str) -> None:
+        self._commands.append(lambda: self._server.published.append((channel, text)))
+
+    def execute(self) -> None:
+        self._server._answer()
+        self._server.transactions.append(len(self._commands))
+        for command in self._commands:
+            command()

@@ -1,0 +1,108 @@
+"""A house for listeners that a ledger brings events to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from oni.ledger import Ledger, MemoryStore
+from oni.listeners import Listeners, ResourceEvents, activate, new_dispatcher
+from oni.sources import EventSources
+from tests.ledger.threads import AtOnce
+from tests.watchers.test_watchers import Reactor
+
+__all__ = ["KeptCase"]
+
+
+class _Pool:
+    """Runs what may block within the call."""
+
+    def run(self, name: str, call: Callable[[], Any], begin: Callable[[], None]) -> Any:
+        begin()
+        return AtOnce().run(call)
+
+    def stop(self) -> None:
+        pass
+
+    def statistics(self) -> dict[str, int]:
+        return {}
+
+
+class KeptCase(SynchronousTestCase):
+    """Event sources over a ledger in memory, and a dispatcher for resources.
+
+    Attributes:
+        said: What was logged, as text.
+    """
+
+    def setUp(self) -> None:
+        """Make them; :meth:`switch_on` starts them."""
+        self.said: list[str] = []
+
+        def hear(event: Any) -> None:
+            text = event.get("log_format") or ""
+            self.said.append(text.format(**event) if "log_failure" not in event else text)
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        self.clock = Reactor()
+        self.store = MemoryStore(clock=self.clock.seconds)
+        self.dispatcher = new_dispatcher()
+        self.sources = self.make_sources()
+
+    def make_sources(self) -> EventSources:
+        """Make event sources over the store, as a process does that begins."""
+        ledger = Ledger(
+            self.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
+        )
+        return EventSources(
+            ledger, reactor=self.clock, random=lambda: 0.5, make_pool=lambda size: _Pool()
+        )
+
+    def switch_on(self, settings: dict[str, Any]) -> Listeners:
+        """Switch listeners on, and start."""
+        listeners = activate(settings, self.dispatcher, self.sources)
+        self.successResultOf(self.sources.start())
+        self.addCleanup(self.stop, self.sources)
+        self.said.clear()
+        return listeners
+
+    def stop(self, sources: EventSources) -> None:
+        """Stop event sources."""
+        stopped: Deferred[None] = sources.stop(1)
+        self.run_for(2)
+        self.successResultOf(stopped)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time go by."""
+        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
+
+    def transact(
+        self, resource: str = "article", *, id: int = 1, rolled_back: bool = False, **said: Any
+    ) -> None:
+        """Create a record in a transaction."""
+        try:
+            with self.store.transaction() as transaction:
+                events = ResourceEvents(
+                    self.dispatcher,
+                    sources=self.sources,
+                    connection=lambda: transaction.connection,
+                )
+                new = {"id": id, **said}
+                events.record(resource, "create", id=id, uri=f"/{resource}/{id}", new=new)
+                events.before_commit()
+                if rolled_back:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            events.rolled_back()
+        else:
+            events.committed()
+        self.run_for(0)
+
+    def counted(self, state: str) -> int:
+        """Count the ledger's deliveries of one state."""
+        return int(self.successResultOf(self.sources.ledger.count())[state])
