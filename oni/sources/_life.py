@@ -119,10 +119,16 @@ class Life:
     async def open(self) -> None:
         """Open the ledger, and begin to deliver where that is done here."""
         await self._ledger.start()
+        if self._has_ended():
+            await self._ledger.stop()
+            raise NotRunningError("the event sources were stopped before their ledger was open")
         self._dispatcher.start()
         self.is_open = True
         if self._options.deliver == "here":
             self._loop.start()
+
+    def _has_ended(self) -> bool:
+        return self._is_closing
 
     # --- Waking
 
@@ -130,9 +136,10 @@ class Life:
         """Look soon. Any thread may call it, it never fails, and many calls are as one."""
         if self.is_open and not self._is_woken:
             self._is_woken = True
-            # A reactor that is gone, or cannot be called any more, has nobody to wake.
-            with suppress(Exception):
+            try:
                 self._clock.reactor.callFromThread(self._woken)
+            except Exception:  # noqa: BLE001 - a reactor that is gone has nobody to wake
+                self._is_woken = False
 
     def _woken(self) -> None:
         self._is_woken = False

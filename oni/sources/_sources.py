@@ -356,7 +356,12 @@ class EventSources:
         Returns:
             A Deferred that fires with how far it came, when all is done. Cancelling it ends it
             after the batch that is under way.
+
+        Raises:
+            ValueError: ``batch`` is not a positive integer.
         """
+        if type(batch) is not int or batch < 1:
+            raise ValueError(f"batch is a positive integer, not {batch!r}")
         wanted = list(self._models if models is None else models)
         batches = Batches(instances_of, self.model_events, self._admit_and_run, batch, progress)
         return shielded(self._in_batches(batches, wanted), batches.cancel)

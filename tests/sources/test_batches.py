@@ -109,6 +109,11 @@ class BatchTests(SourcesTestCase):
         told = self.get(self.process())
         self.assertEqual((told.admitted, self.called), (20, ["clean"]))
 
+    def test_wrong_batches(self) -> None:
+        """A batch of nothing is refused."""
+        for batch in (0, True, 1.5):
+            self.assertRaises(ValueError, self.process, batch=batch)
+
     def test_not_started(self) -> None:
         """Without a ledger that is open nothing begins."""
         self.refuse(self.process(), NotRunningError)

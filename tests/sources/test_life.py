@@ -17,7 +17,7 @@ from oni.errors import (
 from oni.ledger import Ledger
 from oni.sources import EventSources, event
 from oni.values import Event, Phase
-from tests.ledger.threads import AtOnce
+from tests.ledger.threads import AtOnce, WhenTold
 from tests.sources.house import SourcesTestCase
 
 
@@ -62,6 +62,29 @@ class LifeTests(SourcesTestCase):
         self.store.open = opens  # type: ignore[method-assign]
         self.start()
         self.assertTrue(self.sources.is_started)
+
+    def test_stopped_before_it_is_open(self) -> None:
+        """A ledger that opens after the stop is closed again, and nothing lives on."""
+        threads: list[WhenTold] = []
+
+        def make_threads(name: str, size: int) -> Any:
+            threads.append(WhenTold())
+            return threads[-1]
+
+        ledger = Ledger(self.store, interval=None, reactor=self.clock, make_threads=make_threads)
+        sources = EventSources(ledger, reactor=self.clock, make_pool=lambda size: self.pool)
+        sources.register_group_handler("", self.note(), name="n")
+        started = sources.start()
+        stopped = sources.stop()
+        for _ in range(3):
+            self.clock.settle()
+            for each in threads:
+                each.go()
+        self.get(stopped)
+        self.refuse(started, NotRunningError)
+        self.assertFalse(sources.is_started)
+        self.refuse(ledger.count(), NotRunningError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nothing_is_left(self) -> None:
         """After a stop nothing is to be done any more, and the threads have ended."""
@@ -233,6 +256,7 @@ class LifeTests(SourcesTestCase):
         stopped = self.sources.stop(4)
         self.clock.pass_time(4)
         self.refuse(stopped, StopTimeoutError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.store.is_away = False
         self.assertEqual(self.show("1:g1").state, "running")
 
