@@ -59,7 +59,8 @@ class EventSources:
         references: Who knows instances of models.
         deliver: ``"here"``: handlers run in this process. ``"worker"``: it only admits events, and
             leaves them to others.
-        concurrency: So many deliveries may be under way here; each handler may have one more.
+        concurrency: So many deliveries may be under way here; each handler may have one more, and
+            whoever calls :meth:`process_events` has up to 64 of its own.
         threads: How many threads there may be for handlers that block.
         threads_lost: So many more are made in the place of those that hang. None: as many.
         threaded: Whether synchronous handlers run in a thread where their registration does not

@@ -209,6 +209,7 @@ class ChangeHandlerTests(SourcesTestCase):
             ModelChange("blog.Post", 1, "deleted"),
             ModelChange("blog.Poster", 1, "created"),
             ModelChange("myblog.Post", 1, "created"),
+            ModelChange("blog-Post", 1, "created"),
         ]
         self.assertTrue(self.sources.has_change_handlers("blog.Post"))
         self.assertFalse(self.sources.has_change_handlers("blog.Poster"))

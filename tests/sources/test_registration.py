@@ -106,6 +106,12 @@ class RegistrationTests(SourcesTestCase):
             (InvalidHandlingError, "", handle, {"on_crash": "hope"}),
             (InvalidHandlingError, "", handle, {"max_attempts": 0}),
             (InvalidHandlerError, "", coroutine, {"name": "n", "threaded": True}),
+            (
+                InvalidHandlerError,
+                "",
+                functools.partial(coroutine),
+                {"name": "n", "threaded": True},
+            ),
             (InvalidHandlerError, "", coroutine, {"name": "n", "on_crash": "transaction"}),
             (InvalidHandlerError, "", handle, {"on_crash": "transaction", "timeout": 1}),
             (InvalidHandlerError, "", handle, {"on_crash": "transaction", "threaded": False}),
