@@ -136,9 +136,9 @@ class Attempt:
         self._work.addBoth(self._work_ended)
         outcome = (await self._outcome).value
         if not isinstance(outcome, Failure):
-            if self.handler.on_crash != "transaction":
-                await self._insist(lambda: self._tools.ledger.complete(self.claim))
-            self._tools.counted["completed"] += 1
+            # A transaction has completed it already.
+            if self.handler.on_crash == "transaction" or await self._insist(self._complete):
+                self._tools.counted["completed"] += 1
         elif not self.begun and outcome.check(CancelledError):
             self._tools.counted["released"] += 1
             await self._insist(lambda: self._tools.ledger.release([self.claim]))
@@ -242,6 +242,9 @@ class Attempt:
 
     async def _insist(self, call: Callable[[], Deferred[Any]]) -> Any:
         return await self._tools.outage.insist(call)
+
+    def _complete(self) -> Deferred[bool]:
+        return self._tools.ledger.complete(self.claim).addCallback(lambda _: True)
 
     async def _fail(self, failure: Failure, permanent: bool) -> None:
         counted = self._tools.counted

@@ -132,21 +132,6 @@ class LifeTests(SourcesTestCase):
         self.clock.settle()
         self.assertEqual(self.called, ["1:g2", "1:g1"])
 
-    def test_held(self) -> None:
-        """Nothing more begins by itself; what is asked for by somebody still does."""
-        self.sources.hold()
-        self.start()
-        self.sources.register_group_handler("", self.note(), name="n")
-        self.clock.settle()
-        self.sources.hold()
-        self.get(self.sources.only_new_events([event("g", 1)]))
-        self.clock.pass_time(5)
-        self.assertEqual(self.called, [])
-        self.process(2)
-        self.assertEqual(self.called, ["1:g2"])
-        self.get(self.sources.stop())
-        self.assertEqual(self.states("1:g1"), {"n": "pending"})
-
     def test_wrong_time_limit(self) -> None:
         """A time limit that is none is refused."""
         for timeout in (0, -1, float("inf")):
