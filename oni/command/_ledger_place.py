@@ -112,7 +112,9 @@ def _store(url: str, namespace: str) -> ILedgerStore:
     store = store_for(url, namespace)
     path = file_of(url)
     if path is not None and not os.path.exists(path):
-        raise CommandError(f"{path}: there is no such file")
+        raise CommandError(
+            f"{path}: there is no such file; a process that has this ledger makes it"
+        )
     return store
 
 
