@@ -78,7 +78,7 @@ class Running:
         await self.sources.start()
         self.opened()
         # One whose database is away keeps no other one waiting.
-        starting = [relay.start() for relay in self.relays]
+        starting: list[Deferred[Any]] = [relay.start() for relay in self.relays]
         for _, failure in await DeferredList(starting, consumeErrors=True):
             if isinstance(failure, Failure):
                 failure.raiseException()
