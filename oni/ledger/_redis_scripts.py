@@ -278,24 +278,24 @@ for _, key in ipairs(plan.offered) do arrange(key) end
 return {'kept'}
 """
 
-# Gives who is in a state, who came last at first. ARGV: prefix, limit, handler or '', states...
+# Gives some of those who are in a state, who came last at first, and before them where to go on,
+# or -1: nobody else is served meanwhile. ARGV: prefix, limit, handler or '', state, where to begin
 _LIST = """
-local limit, start = tonumber(ARGV[2]), ARGV[3] .. '/'
-local found = {}
-for i = 4, #ARGV do
-  local place, count = 0, 0
-  repeat
-    local page = redis.call('ZREVRANGE', P .. 's:' .. ARGV[i], place, place + 999, 'WITHSCORES')
-    place = place + 1000
-    for j = 1, #page, 2 do
-      if count < limit and (start == '/' or string.sub(page[j], 1, #start) == start) then
-        count = count + 1
-        found[#found + 1] = page[j]
-        found[#found + 1] = page[j + 1]
-      end
+local limit, start, place = tonumber(ARGV[2]), ARGV[3] .. '/', tonumber(ARGV[5])
+local found = {-1}
+for _ = 1, 10 do
+  local page = redis.call('ZREVRANGE', P .. 's:' .. ARGV[4], place, place + 999, 'WITHSCORES')
+  place = place + 1000
+  if #page == 0 then return found end
+  for i = 1, #page, 2 do
+    if start == '/' or string.sub(page[i], 1, #start) == start then
+      if #found > 2 * limit then return found end
+      found[#found + 1] = page[i]
+      found[#found + 1] = page[i + 1]
     end
-  until #page == 0 or count >= limit
+  end
 end
+found[1] = place
 return found
 """
 

@@ -291,6 +291,21 @@ def test_another_owner_with_the_same_token(
     assert counted(store) == {"running": 1}
 
 
+def test_one_among_many(make: Callable[..., RedisStore], redis_client: redis.Redis) -> None:
+    """A handler's deliveries are found among many others', and the server is let go in between."""
+    store = make()
+    admit(store, "k")
+    redis_client.zadd(
+        f"oni:{{{store.namespace}}}:s:pending", {f"log/{n}": 1e12 + n for n in range(25_000)}
+    )
+    before = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    with store.transaction(read=True) as transaction:
+        (found,) = transaction.deliveries("pending", "mail", 9)
+    assert found.key == "k"
+    calls = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    assert calls >= 3, "the server served nobody else for as long as it took"
+
+
 # --- Effects
 
 
