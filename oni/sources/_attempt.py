@@ -253,7 +253,17 @@ class Attempt:
         delivery: Delivery | None = await self._insist(
             lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent)
         )
-        if delivery is not None and delivery.state in ("dead", "uncertain"):
+        if delivery is not None and delivery.state == "pending":
+            _log.warn(
+                "{handler} has failed with {key} in attempt {attempts} of {most}, and is tried "
+                "again: {error}",
+                handler=self.handler,
+                key=delivery.key,
+                attempts=delivery.attempts,
+                most=delivery.max_attempts,
+                error=error,
+            )
+        elif delivery is not None and delivery.state in ("dead", "uncertain"):
             counted[delivery.state] += 1
             _log.error(
                 "{handler} has failed for good with {key} and is {state} after {attempts} "
