@@ -46,7 +46,13 @@ COUNTED = (
 
 
 class Life:
-    """One life of event sources. Everything but :meth:`wake` belongs to the reactor's thread."""
+    """One life of event sources. Everything but :meth:`wake` belongs to the reactor's thread.
+
+    Attributes:
+        is_open: Whether the ledger is open, and nobody has begun to close it.
+        is_closing: Whether it is being closed, or is closed.
+        closed: Fires when it is closed, by whoever closes it.
+    """
 
     NO_GAUGES = dict.fromkeys(
         (
@@ -70,7 +76,8 @@ class Life:
         counted: dict[str, int],
     ) -> None:
         self.is_open = False
-        self._is_closing = False
+        self.is_closing = False
+        self.closed: Deferred[None] = Deferred()
         self._ledger = ledger
         self._handlers = handlers
         self._options = options
@@ -128,7 +135,7 @@ class Life:
             self._loop.start()
 
     def _has_ended(self) -> bool:
-        return self._is_closing
+        return self.is_closing
 
     # --- Waking
 
@@ -174,7 +181,7 @@ class Life:
         while keys:
             names = list(self._handlers.by_name)
             claims = await self._ledger.claim(names, GROUP, keys) if names else ()
-            if self._is_closing:
+            if self.is_closing:
                 await self._outage.insist(partial(self._ledger.release, claims))
                 raise NotRunningError("the event sources are being stopped")
             taken = self._deliveries.take(claims)
@@ -191,9 +198,7 @@ class Life:
 
     async def close(self, timeout: float | None) -> None:
         """Claim nothing more, wait for what runs, and close the ledger."""
-        if self._is_closing:
-            raise NotRunningError("the event sources are being stopped already")
-        self._is_closing = True
+        self.is_closing = True
         self.is_open = False
         end_by = None if timeout is None else self._clock.seconds() + timeout
         hung = await self._drain(end_by, timeout)

@@ -74,17 +74,56 @@ class LifeTests(SourcesTestCase):
         ledger = Ledger(self.store, interval=None, reactor=self.clock, make_threads=make_threads)
         sources = EventSources(ledger, reactor=self.clock, make_pool=lambda size: self.pool)
         sources.register_group_handler("", self.note(), name="n")
-        started = sources.start()
+        both = [sources.start(), sources.start()]
         stopped = sources.stop()
         for _ in range(3):
             self.clock.settle()
             for each in threads:
                 each.go()
         self.get(stopped)
-        self.refuse(started, NotRunningError)
+        for started in both:
+            self.refuse(started, NotRunningError)
         self.assertFalse(sources.is_started)
         self.refuse(ledger.count(), NotRunningError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_started_while_it_starts(self) -> None:
+        """Whoever starts them, too, is told when they are open."""
+        threads: list[WhenTold] = []
+
+        def make_threads(name: str, size: int) -> Any:
+            threads.append(WhenTold())
+            return threads[-1]
+
+        ledger = Ledger(self.store, interval=None, reactor=self.clock, make_threads=make_threads)
+        sources = EventSources(ledger, reactor=self.clock, make_pool=lambda size: self.pool)
+        both = [sources.start(), sources.start()]
+        self.clock.settle()
+        for started in both:
+            self.assertNoResult(started)
+        threads[0].go()
+        for started in both:
+            self.get(started)
+        self.assertTrue(sources.is_started)
+
+    def test_started_while_it_stops(self) -> None:
+        """They start again when the stop is over, though another stop was refused meanwhile."""
+        self.start()
+        self.sources.register_group_handler("", self.hang, name="n")
+        self.process(1)
+        stopped = self.sources.stop()
+        self.refuse(self.sources.stop(), NotRunningError)
+        started = self.sources.start()
+        self.clock.settle()
+        self.assertNoResult(started)
+        self.waiting.callback(None)
+        self.get(stopped)
+        self.get(started)
+        self.assertTrue(self.sources.is_started)
+        self.process(2)
+        self.waiting.callback(None)
+        self.clock.settle()
+        self.assertEqual(self.states("1:g2"), {"n": "done"})
 
     def test_nothing_is_left(self) -> None:
         """After a stop nothing is to be done any more, and the threads have ended."""

@@ -305,6 +305,16 @@ class LoopTests(SourcesTestCase):
         self.let_go(threads)
         self.get(stopped)
 
+    def test_unregistered_by_a_handler(self) -> None:
+        """What was claimed and is not called any more has not failed, and waits for it."""
+        sources = self.start()
+        name = sources.register_group_handler(
+            "", lambda event: sources.unregister_group_handler(name), name="n", on_crash="park"
+        )
+        self.get(sources.process_events([event("g", 1), event("g", 2)]))
+        rows = [(row.key, row.state, row.attempts) for row in self.store.rows.values()]
+        self.assertEqual(rows, [("1:g1", "done", 1), ("1:g2", "pending", 0)])
+
     def test_unregistered_meanwhile(self) -> None:
         """What is claimed for a handler that is unregistered by then is given back."""
         sources, threads = self.slow_ledger()
