@@ -141,8 +141,10 @@ def remember_loading(model: type[Model]) -> None:
     refresh = model.refresh_from_db
 
     @wraps(from_db)
-    def from_db_and_remember(cls: Any, db: Any, field_names: Any, values: Any) -> Any:
-        instance = from_db(cls, db, field_names, values)
+    def from_db_and_remember(
+        cls: Any, db: Any, field_names: Any, values: Any, **options: Any
+    ) -> Any:
+        instance = from_db(cls, db, field_names, values, **options)
         _remember(instance)
         return instance
 
