@@ -145,6 +145,20 @@ class Which(LedgerTestCase):
         self.assert_line(ended, 1, "no address of a ledger")
         self.assertNotIn("geheim", ended.err)
 
+    def test_namespace(self) -> None:
+        """Of a server with several ledgers the right one is looked at."""
+        text = '[ledger]\nurl = "redis://127.0.0.1:9/0"\nnamespace = "shop"\n'
+        path, url = self.file("redis.toml", text), "redis://127.0.0.1:9/0"
+        for arguments, namespace in (
+            (("-c", path), "shop"),
+            (("--url", url), "oni"),
+            (("--url", url, "--namespace", "shop"), "shop"),
+        ):
+            made = mock.Mock(side_effect=LedgerUnavailableError("refused"))
+            with self.subTest(arguments), mock.patch.object(_ledger_place, "store_for", made):
+                self.oni("ledger", "list", *arguments)
+                made.assert_called_once_with(url, namespace)
+
     def test_no_answer(self) -> None:
         """A database that does not answer is exit code 3."""
         away = mock.Mock(side_effect=LedgerUnavailableError("refused\n\tat 5432"))
