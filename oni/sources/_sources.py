@@ -366,7 +366,14 @@ class EventSources:
         if type(batch) is not int or batch < 1:
             raise ValueError(f"batch is a positive integer, not {batch!r}")
         wanted = list(self._models if models is None else models)
-        batches = Batches(instances_of, self.model_events, self._admit_and_run, batch, progress)
+        batches = Batches(
+            instances_of,
+            self.model_events,
+            self._admit_and_run,
+            batch,
+            progress,
+            self._contexts.named,
+        )
         return shielded(self._in_batches(batches, wanted), batches.cancel)
 
     async def _in_batches(self, batches: Batches, models: Sequence[type]) -> SourcesProgress:
