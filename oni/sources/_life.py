@@ -18,7 +18,7 @@ from oni.interfaces import ILedger
 from oni.sources._attempt import Tools, inside
 from oni.sources._context import Contexts
 from oni.sources._deliveries import Deliveries
-from oni.sources._group_handlers import GroupHandlers
+from oni.sources._group_handlers import GroupHandler, GroupHandlers
 from oni.sources._loop import GROUP, Loop
 from oni.sources._options import Options
 from oni.sources._outage import Outage
@@ -97,7 +97,7 @@ class Life:
         self._loop = Loop(
             ledger,
             self._deliveries,
-            lambda: handlers.by_name,
+            self._handlers_here,
             self._clock,
             self._outage,
             options.concurrency,
@@ -155,6 +155,13 @@ class Life:
     def _ended(self) -> None:
         self._loop.look()
 
+    def _handlers_here(self) -> Mapping[str, GroupHandler]:
+        """Give the handlers that can be called here; the others' deliveries are left to others."""
+        by_name = self._handlers.by_name
+        if not self._pool.is_exhausted:
+            return by_name
+        return {name: handler for name, handler in by_name.items() if not handler.threaded}
+
     # --- Some keys now
 
     async def run(self, keys: Sequence[str]) -> None:
@@ -179,7 +186,7 @@ class Life:
         mine = {key for _, key in inside()}
         keys = [key for key in keys if key not in mine]
         while keys:
-            names = list(self._handlers.by_name)
+            names = list(self._handlers_here())
             claims = await self._ledger.claim(names, GROUP, keys) if names else ()
             if self.is_closing:
                 await self._outage.insist(partial(self._ledger.release, claims))

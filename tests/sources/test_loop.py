@@ -305,6 +305,21 @@ class LoopTests(SourcesTestCase):
         self.let_go(threads)
         self.get(stopped)
 
+    def test_threads_are_exhausted(self) -> None:
+        """What needs a thread is left to others when all of them are lost."""
+        sources = self.start()
+        sources.register_group_handler("", self.note("n"), name="n")
+        sources.register_group_handler("", self.note("t"), name="t", threaded=True)
+        self.pool.is_exhausted = True
+        self.get(sources.only_new_events([event("g", 1)]))
+        self.clock.pass_time(3)
+        self.get(sources.process_events([event("g", 2)]))
+        self.assertEqual(self.called, [("n", "1:g1"), ("n", "1:g2")])
+        self.assertEqual(self.states("1:g1"), {"n": "done", "t": "pending"})
+        self.pool.is_exhausted = False
+        self.clock.pass_time(3)
+        self.assertEqual(self.states("1:g1"), {"n": "done", "t": "done"})
+
     def test_unregistered_by_a_handler(self) -> None:
         """What was claimed and is not called any more has not failed, and waits for it."""
         sources = self.start()
