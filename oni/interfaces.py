@@ -1119,10 +1119,17 @@ class IEventSources(Interface):
         """
 
     def start() -> Deferred[None]:
-        """Open the ledger and begin to deliver, unless that is left to workers."""
+        """Open the ledger and begin to deliver, unless that is left to workers.
+
+        Where that is under way, or done, the Deferred fires when it is done. While they are being
+        stopped it waits for that, and starts them again.
+        """
 
     def stop(timeout: float | None = None) -> Deferred[None]:
         """Claim nothing more, wait for what runs, and close the ledger.
+
+        The second time nothing happens; before the first has ended it is refused, with
+        :class:`oni.errors.NotRunningError`. A start that is under way fails with that.
 
         Args:
             timeout: Seconds after which what still runs is given up, or None to wait for it.

@@ -21,14 +21,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 
-# Checks of one lane run in this order. Both lanes of a round run at once; integration tests have
-# real time in them, so they have the machine for themselves.
+# Checks of one lane run in this order. Both lanes of a round run at once. Integration tests mostly
+# wait, for processes and disks: those of ledger and sources have a lane of their own.
 ROUNDS = (
     (("lint", "types", "docs", "doctest", "wheel"), ("unit",)),
-    (("integration",),),
+    (("integration",), ("deliveries",)),
 )
 CHECKS = tuple(name for lanes in ROUNDS for lane in lanes for name in lane)
-PYTEST_CHECKS = ("unit", "integration")
+PYTEST_CHECKS = ("unit", "integration", "deliveries")
+
+# What the files of the lane of ledger and sources are about.
+_DELIVERIES = re.compile(r"test_(django|kill|ledger|outbox|sources|sqlalchemy)(_.*)?\.py")
 
 _RUN_DOCTESTS_OF_MODULE = (
     "import doctest, importlib, sys;"
@@ -70,9 +73,19 @@ def commands(check: str) -> list[list[str]]:
         return list(doctests())
     if check == "unit":
         return [[PYTHON, "-m", "pytest", "tests", "--ignore=tests/integration"]]
-    if check == "integration":
-        return [[PYTHON, "-m", "pytest", "tests/integration"]]
+    if check in ("integration", "deliveries"):
+        return [[PYTHON, "-m", "pytest", *_integration_tests(check == "deliveries")]]
     return [[PYTHON, "tools/wheel_check.py"]]
+
+
+def _integration_tests(of_deliveries: bool) -> list[str]:
+    """Give the files of one of the two lanes."""
+    files = sorted((ROOT / "tests" / "integration").glob("test_*.py"))
+    return [
+        str(file.relative_to(ROOT))
+        for file in files
+        if (_DELIVERIES.fullmatch(file.name) is not None) is of_deliveries
+    ]
 
 
 def doctests() -> Iterable[list[str]]:

@@ -82,7 +82,7 @@ class _OneLine(click.Group):
 
 
 def _complain(text: str) -> None:
-    click.echo(one_line(" ".join(text.splitlines())), err=True)
+    click.echo(one_line(" ".join(map(str.strip, text.splitlines()))), err=True)
 
 
 def _read_no_more() -> None:

@@ -29,12 +29,12 @@ def look_at_ledger(settings: Settings) -> Iterator[Row]:
     elif path is not None and not os.path.exists(path):
         yield fine("ledger", f"{path} is not there yet, and is made at the first start")
     else:
-        yield from _open(url)
+        yield from _open(url, settings.ledger.namespace)
 
 
-def _open(url: str) -> Iterator[Row]:
+def _open(url: str, namespace: str) -> Iterator[Row]:
     try:
-        store = store_for(url)
+        store = store_for(url, namespace)
         try:
             warnings = store.open()
             with store.transaction(read=True) as transaction:

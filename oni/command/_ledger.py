@@ -29,7 +29,7 @@ _TODO = {
 }
 
 
-@click.group(short_help="Look after a ledger.")
+@click.group(short_help="Look after a ledger.", no_args_is_help=False)
 def ledger() -> None:
     """Look after a ledger: what waits, what went wrong, and what shall become of it.
 
@@ -77,6 +77,8 @@ def list_(
         number = sum(each.state == name for each in found)
         if number:
             note(f"{number} {name}: {todo}")
+    if not found:
+        note(_nothing(state, handler))
     if there_is_more:
         note(f"these are the first {limit}; --limit shows more")
 
@@ -203,6 +205,9 @@ def _decide(
             found, refused = _of_keys(store, _keys(keys, group), handler)
         else:
             found, refused = _all_of(store, state, handler), []
+            if not found:
+                note(_nothing(state, handler))
+                return 0
             _ask(f"{_WORDS[decision]} {len(found)} {state} deliveries of {handler}?", yes)
         with progress(_WORDS[decision], len(found)) as bar:
             try:
@@ -217,6 +222,11 @@ def _decide(
 
 
 _WORDS = {"retry": "retry", "done": "count as done"}
+
+
+def _nothing(state: DeliveryState | None, handler: str | None) -> str:
+    whose = "" if handler is None else f" of {handler!r}"
+    return f"no delivery{whose} {'waits or has failed' if state is None else f'is {state}'}"
 
 
 def _of_keys(

@@ -76,21 +76,30 @@ def ledger_options(command: _F) -> _F:
         metavar="FILE",
         help="The settings file whose [ledger] it is.",
     )
+    @click.option(
+        "--namespace",
+        default="oni",
+        show_default=True,
+        metavar="NAME",
+        help="Which ledger of a Redis server, where no settings file says it.",
+    )
     @click.pass_context
     @functools.wraps(command)
     def with_place(ctx: click.Context, /, *arguments: Any, **options: Any) -> Any:
-        url, config = options.pop("url"), options.pop("config")
-        said = ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE
-        place = _place_of_settings(config) if config is not None and not said else _place(url)
+        url, config, namespace = (options.pop(each) for each in ("url", "config", "namespace"))
+        if config is None or ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+            place = _place(url, namespace)
+        else:
+            place = _place_of_settings(config)
         return ctx.invoke(command, *arguments, place=place, **options)
 
     return with_place  # type: ignore[return-value]
 
 
-def _place(url: str | None) -> LedgerPlace:
+def _place(url: str | None, namespace: str) -> LedgerPlace:
     if not url:
         raise click.UsageError("say which ledger: --config, --url or ONI_LEDGER_URL")
-    return LedgerPlace(lambda: _store(url, "oni"))
+    return LedgerPlace(lambda: _store(url, namespace))
 
 
 def _place_of_settings(path: str) -> LedgerPlace:
@@ -112,7 +121,9 @@ def _store(url: str, namespace: str) -> ILedgerStore:
     store = store_for(url, namespace)
     path = file_of(url)
     if path is not None and not os.path.exists(path):
-        raise CommandError(f"{path}: there is no such file")
+        raise CommandError(
+            f"{path}: there is no such file; a process that has this ledger makes it"
+        )
     return store
 
 

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import crochet
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, globalLogBeginner
+from twisted.logger import ILogObserver, formatEvent, globalLogBeginner
 from zope.interface import implementer
+
+from oni.command._show import note
 
 __all__ = ["Program", "run"]
 
@@ -49,11 +51,11 @@ def run(make: Callable[[Any], Program]) -> int:
     running: Any = reactor
     _keep_logs_away()
     program = make(running)
-    ended_by_itself = False
+    ended_by_itself = is_ending = False
 
     def end() -> None:
         nonlocal ended_by_itself
-        if not ended_by_itself and running.running:
+        if not (ended_by_itself or is_ending) and running.running:
             ended_by_itself = True
             running.stop()
 
@@ -61,12 +63,15 @@ def run(make: Callable[[Any], Program]) -> int:
         if _nobody_reads():
             end()
 
+    def stop() -> Any:
+        nonlocal is_ending
+        is_ending = True
+        return program.stop(by_signal=not ended_by_itself)
+
     looking = LoopingCall(look)
     running.callWhenRunning(program.start, end)
     running.callWhenRunning(looking.start, _LOOK_INTERVAL, False)
-    running.addSystemEventTrigger(
-        "before", "shutdown", lambda: program.stop(by_signal=not ended_by_itself)
-    )
+    running.addSystemEventTrigger("before", "shutdown", stop)
     running.run()
     return program.exit_code
 
@@ -78,6 +83,7 @@ def _keep_logs_away() -> None:
     def only_bugs(event: Any) -> None:
         failure = event.get("log_failure")
         if failure is not None:
+            note(formatEvent(event))
             failure.printTraceback(file=sys.stderr)
 
     globalLogBeginner.beginLoggingTo([only_bugs], redirectStandardIO=False, discardBuffer=True)

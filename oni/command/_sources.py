@@ -31,7 +31,7 @@ __all__ = ["sources"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@click.group(short_help="Deliver events of sources.")
+@click.group(short_help="Deliver events of sources.", no_args_is_help=False)
 def sources() -> None:
     """Deliver what sources have brought into a ledger.
 

@@ -33,7 +33,7 @@ def chosen_models(sources: EventSources, names: Sequence[str]) -> list[type]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise CommandError(f"no model {unknown[0]!r} has a source; known: {', '.join(known)}")
-    return [known[name] for name in names or known]
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def count_instances(

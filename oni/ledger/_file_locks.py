@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 __all__ = ["FileLocks"]
+
+_OWNER = 32  # letters and digits of an owner's name
+_WITHIN = 5.0  # seconds
 
 
 class FileLocks:
@@ -32,11 +36,17 @@ class FileLocks:
         if held is not None and _is_at(path, held):
             return
         self._directory.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._held[owner] = descriptor
+        self._held[owner] = _locked(path)
         if held is not None:
             os.close(held)
+        else:
+            self._remove_the_dead()
+
+    def _remove_the_dead(self) -> None:
+        """Remove the files of those that died: if they ran nothing, nobody else looks for them."""
+        for name in os.listdir(self._directory):
+            if len(name) == _OWNER:
+                self.is_alive(name)
 
     def leave(self, owner: str) -> None:
         """Let an owner's lock go, and its file."""
@@ -54,6 +64,8 @@ class FileLocks:
             descriptor = os.open(self._directory / owner, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except PermissionError:
+            return True  # another user's: its lease decides
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,6 +87,28 @@ class FileLocks:
         for descriptor in self._held.values():
             os.close(descriptor)
         self._held.clear()
+
+
+def _locked(path: Path) -> int:
+    """Make a file and lock it.
+
+    Who looks in between takes it for a dead one's, and has removed it a moment later.
+    """
+    deadline = time.monotonic() + _WITHIN
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+                continue
+            if _is_at(path, descriptor):
+                stack.pop_all()
+                return descriptor
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oni._clock import Clock
-from oni.errors import NotRunningError, StaleClaimError
+from oni.errors import InvalidTimeoutError, NotRunningError, StaleClaimError
 from oni.interfaces import ILedger, ILedgerStore, ILedgerTransaction
 from oni.ledger._group_commit import GROUP, LAST, GroupCommit
 from oni.ledger._keeper import Keeper
@@ -34,6 +34,7 @@ from oni.values import (
     DeliveryState,
     LedgerEvent,
     LedgerRecord,
+    is_seconds,
 )
 
 __all__ = ["Ledger"]
@@ -52,12 +53,17 @@ class Ledger:
         store: Where the data are.
         lease: After so many seconds of silence a delivery is taken from an owner that seems to
             live. All processes of a store have the same.
-        interval: Seconds from one look after the dead to the next; None: nobody looks.
+        interval: Seconds from one look after the dead to the next, a quarter of the lease at most;
+            None: nobody looks.
         workers: How many functions given to :meth:`run` are under way in the database at once.
         max_waiting: So many calls may wait for the database; more fail with
             :class:`oni.errors.LedgerBusyError`.
         reactor: Whose thread the Deferreds fire in; the global one when first needed.
         make_threads: Gives a place to run functions in, for a name and a number of threads.
+
+    Raises:
+        InvalidTimeoutError: ``lease`` or ``interval`` is no positive number of seconds.
+        ValueError: ``workers`` or ``max_waiting`` is below 1.
     """
 
     def __init__(
@@ -72,6 +78,13 @@ class Ledger:
         make_threads: Callable[[str, int], RunsElsewhere] | None = None,
     ) -> None:
         verifyObject(ILedgerStore, store)
+        for name, value in (("lease", lease), ("interval", interval)):
+            if not is_seconds(value) and not (value is None and name == "interval"):
+                raise InvalidTimeoutError(name, value)
+        if workers < 1 or max_waiting < 1:
+            raise ValueError(
+                f"workers and max_waiting are 1 or more, not {workers!r} and {max_waiting!r}"
+            )
         self.label: str = store.label
         self._store = store
         self._lease = lease
@@ -79,7 +92,8 @@ class Ledger:
         self._max_waiting = max_waiting
         self._make_threads = make_threads or self._own_threads
         self._workers = workers
-        self._interval = interval
+        # Whoever looks after its claims more seldom loses them while it lives.
+        self._interval = None if interval is None else min(interval, lease / 4)
         self._begin_anew()
         self._group: GroupCommit | None = None
         self._pools: tuple[RunsElsewhere, ...] = ()

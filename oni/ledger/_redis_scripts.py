@@ -19,7 +19,9 @@ None of them ever expires.
 
 from __future__ import annotations
 
-__all__ = ["SCRIPTS", "VERSION"]
+import re
+
+__all__ = ["COMMANDS", "SCRIPTS", "VERSION"]
 
 VERSION = 1
 """What this program writes into each row. Rows of another version are another program's: they are
@@ -214,8 +216,9 @@ for i, effect in ipairs(plan.effects) do
   if i < #plan.effects then
     for _, place in ipairs(effect.keys) do
       local key = ARGV[place]
-      if redis.acl_check_cmd and not redis.acl_check_cmd('RESTORE', key, '0', 'x') then
-        return {'refused', i, 'this user may not undo it with RESTORE'}
+      if redis.acl_check_cmd and not (redis.acl_check_cmd('RESTORE', key, '0', 'x')
+          and redis.acl_check_cmd('DEL', key)) then
+        return {'refused', i, 'this user may not undo it with DEL and RESTORE'}
       end
       undo[#undo + 1] = {key, redis.call('DUMP', key), redis.call('PTTL', key)}
     end
@@ -275,24 +278,24 @@ for _, key in ipairs(plan.offered) do arrange(key) end
 return {'kept'}
 """
 
-# Gives who is in a state, who came last at first. ARGV: prefix, limit, handler or '', states...
+# Gives some of those who are in a state, who came last at first, and before them where to go on,
+# or -1: nobody else is served meanwhile. ARGV: prefix, limit, handler or '', state, where to begin
 _LIST = """
-local limit, start = tonumber(ARGV[2]), ARGV[3] .. '/'
-local found = {}
-for i = 4, #ARGV do
-  local place, count = 0, 0
-  repeat
-    local page = redis.call('ZREVRANGE', P .. 's:' .. ARGV[i], place, place + 999, 'WITHSCORES')
-    place = place + 1000
-    for j = 1, #page, 2 do
-      if count < limit and (start == '/' or string.sub(page[j], 1, #start) == start) then
-        count = count + 1
-        found[#found + 1] = page[j]
-        found[#found + 1] = page[j + 1]
-      end
+local limit, start, place = tonumber(ARGV[2]), ARGV[3] .. '/', tonumber(ARGV[5])
+local found = {-1}
+for _ = 1, 10 do
+  local page = redis.call('ZREVRANGE', P .. 's:' .. ARGV[4], place, place + 999, 'WITHSCORES')
+  place = place + 1000
+  if #page == 0 then return found end
+  for i = 1, #page, 2 do
+    if start == '/' or string.sub(page[i], 1, #start) == start then
+      if #found > 2 * limit then return found end
+      found[#found + 1] = page[i]
+      found[#found + 1] = page[i + 1]
     end
-  until #page == 0 or count >= limit
+  end
 end
+found[1] = place
 return found
 """
 
@@ -323,6 +326,18 @@ _FINISHED = """
 return redis.call('ZRANGEBYSCORE', P .. 'finished', '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])
 """
 
+# Gives those commands that this user may not call with the ledger's keys: a script that is kept
+# from going on stays half done. Redis 6 does not tell. ARGV: prefix, commands...
+_FORBIDDEN = """
+local found, key = {}, P .. 'e:'
+for i = 2, #ARGV do
+  if redis.acl_check_cmd and not redis.acl_check_cmd(ARGV[i], key, key, key) then
+    found[#found + 1] = ARGV[i]
+  end
+end
+return found
+"""
+
 SCRIPTS = {
     "arrange": _COMMON + _ARRANGE,
     "changed after": _COMMON + _CHANGED_AFTER,
@@ -330,9 +345,18 @@ SCRIPTS = {
     "count": _COMMON + _COUNT,
     "due since": _COMMON + _DUE_SINCE,
     "finished": _COMMON + _FINISHED,
+    "forbidden": _COMMON + _FORBIDDEN,
     "list": _COMMON + _LIST,
     "offer": _COMMON + _OFFER,
     "read": _COMMON + _READ,
     "show": _COMMON + _SHOW,
 }
 """The scripts, by name. Each takes the prefix of all keys as its first argument."""
+
+# What handlers' commands are undone with is looked at when there are any.
+_TO_UNDO = {"DEL", "DUMP", "PTTL", "RESTORE"}
+
+COMMANDS = tuple(
+    sorted(set(re.findall(r"redis\.call\('([A-Z]+)'", "".join(SCRIPTS.values()))) - _TO_UNDO)
+)
+"""What the scripts call."""

@@ -322,8 +322,10 @@ class RedisTransaction(LedgerTransaction):
         changed = self._changed()
         states = STATES if state is None else (state,)
         asked = min(limit + sum(len(entry.was) for entry in changed.values()), _ALL)
-        found = self._server.run("list", asked, handler or "", *states)
-        listed = sorted(zip(map(float, found[1::2]), found[::2], strict=True), reverse=True)
+        listed = sorted(
+            chain.from_iterable(self._listed(name, asked, handler) for name in states),
+            reverse=True,
+        )
         rows = [
             row
             for row in self._rows([member for _, member in listed[:asked]], changed)
@@ -331,6 +333,18 @@ class RedisTransaction(LedgerTransaction):
         ]
         rows.sort(key=lambda row: (-row.changed_at, row.key, row.handler))
         return rows[:limit]
+
+    def _listed(
+        self, state: DeliveryState, limit: int, handler: str | None
+    ) -> Sequence[tuple[float, bytes]]:
+        """Give who is in a state, by since when, as the server lists them."""
+        found: dict[bytes, float] = {}
+        place = 0
+        while place >= 0 and len(found) < limit:
+            left = limit - len(found)
+            place, *page = self._server.run("list", left, handler or "", state, place)
+            found.update(zip(page[::2], map(float, page[1::2]), strict=True))
+        return [(since, member) for member, since in found.items()]
 
     def changed_after(self, time: float) -> Sequence[Delivery]:
         """See the base class."""

@@ -42,6 +42,7 @@ from oni.interfaces import ILedgerStore
 from oni.ledger._redis_checks import look_at
 from oni.ledger._redis_effects import COMMANDS, MAX_WORDS, RedisEffects
 from oni.ledger._redis_owners import ForbiddenError, Owners
+from oni.ledger._redis_scripts import COMMANDS as _NEEDED
 from oni.ledger._redis_scripts import SCRIPTS
 from oni.ledger._redis_transaction import LostGuessError, RedisTransaction, Truths, is_full
 
@@ -125,7 +126,10 @@ class RedisStore:
         Raises:
             LedgerUrlError: As above.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise LedgerUrlError("redis://...", str(error)) from error
         options = parse_qsl(parts.query, keep_blank_values=True)
         wish = dict(options).get(_BEST_EFFORT, "false").lower()
         if wish not in ("true", "false"):
@@ -263,10 +267,17 @@ class _Server:
     def problems(self) -> Sequence[str]:
         """Say why no ledger can be there, as far as a question that changes nothing shows it."""
         try:
-            self.run("count")
+            forbidden = self.run("forbidden", *_NEEDED)
         except ResponseError as error:
             return [f"the server does not let this user run the ledger's scripts: {error}"]
-        return []
+        if not forbidden:
+            return []
+        names = [name.decode() for name in forbidden]
+        return [
+            f"the server does not let this user call {', '.join(names)} with keys that begin with "
+            f"{self.prefix}, and would leave things half done. Let the user call them: "
+            f"{' '.join(f'+{name.lower()}' for name in names)} ~{self.prefix}*"
+        ]
 
     def info(self) -> Mapping[str, str] | None:
         """Give what INFO says; None where it is forbidden."""
@@ -356,7 +367,7 @@ def _maker(url: str, options: Mapping[str, Any]) -> Callable[..., redis.Redis]:
         return redis.Redis.from_url(url, **settings, **more)
 
     try:
-        make()
+        make().connection_pool.make_connection()  # which connects nowhere, and knows all options
     except (ValueError, TypeError) as error:
         raise LedgerUrlError(f"{scheme}://...", str(error)) from error
     return make

@@ -113,6 +113,8 @@ class ExitDeadline:
                 self._signalled_at = now
             elif now - self._signalled_at > _SAME:
                 self._end_process_now()
+            else:
+                return None  # the reactor, which already stops, would only complain
             self.begin()
             return handler(number, frame)
 

@@ -34,7 +34,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             description="What idempotency keys begin with. Programs that share a mail server or "
-            "the like, and no ledger, have one each.",
+            "the like, and no ledger, have one each. On one Redis it is also what parts their "
+            "ledgers.",
         ),
     ] = "oni"
     lease: Annotated[
@@ -101,7 +102,7 @@ def ledger_problems(ledger: LedgerSettings) -> list[str]:
         problems.append("ledger.namespace: expected a name without '/', which parts the keys")
     if ledger.url is not None:
         try:
-            store_for(ledger.url)
+            store_for(ledger.url, ledger.namespace)
         except (LedgerUrlError, MissingExtraError) as error:
             problems.append(f"ledger.url: {error}")
     return problems

@@ -66,7 +66,8 @@ class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(
             description="The settings module of a Django project that has oni.sources.django "
-            "among its apps, like 'mysite.settings'. Its sources and its ledger are used then."
+            "among its apps, like 'mysite.settings'. Its sources and its ledger are used then, "
+            "and what ONI in its settings says of them."
         ),
     ] = None
 
@@ -84,17 +85,24 @@ def sources_problems(sources: SourcesSettings, ledger: LedgerSettings) -> list[s
             f"sources.django_settings: expected a module like 'mysite.settings', got "
             f"{article(django)}"
         )
-    if django is not None and ledger.url is not None:
-        problems.append(
-            "ledger.url: the Django project of sources.django_settings has a ledger of its own"
-        )
+    if django is not None:
+        problems += [
+            f"{section}.{name}: with sources.django_settings this is the Django project's "
+            "matter; see ONI in its settings"
+            for section, table, names in (
+                ("ledger", ledger, ("url", "namespace", "lease", "workers", "max_waiting")),
+                ("sources", sources, ("deliver", "concurrency", "threads", "outboxes")),
+            )
+            for name in names
+            if getattr(table, name) != getattr(type(table)(), name)
+        ]
     problems += [
         f"sources.outboxes: expected addresses like 'postgresql://user@host/database', got "
         f"{article(url.partition(':')[0] + ':...')}"
         for url in sources.outboxes
         if not url.startswith(("sqlite:", "sqlite+", "postgresql:", "postgresql+"))
     ]
-    if sources.outboxes and ledger.url is None:
+    if sources.outboxes and django is None and ledger.url is None:
         problems.append("ledger.url: expected an address, as sources.outboxes needs a ledger")
     if configure is not None and django is None and ledger.url is None:
         problems.append("ledger.url: expected an address, as sources.configure needs a ledger")

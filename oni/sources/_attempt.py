@@ -137,9 +137,9 @@ class Attempt:
         self._work.addBoth(self._work_ended)
         outcome = (await self._outcome).value
         if not isinstance(outcome, Failure):
-            if self.handler.on_crash != "transaction":
-                await self._insist(lambda: self._tools.ledger.complete(self.claim))
-            self._tools.counted["completed"] += 1
+            # A transaction has completed it already.
+            if self.handler.on_crash == "transaction" or await self._insist(self._complete):
+                self._tools.counted["completed"] += 1
         elif not self.begun and outcome.check(CancelledError):
             self._tools.counted["released"] += 1
             await self._insist(lambda: self._tools.ledger.release([self.claim]))
@@ -246,6 +246,9 @@ class Attempt:
     async def _insist(self, call: Callable[[], Deferred[Any]]) -> Any:
         return await self._tools.outage.insist(call)
 
+    def _complete(self) -> Deferred[bool]:
+        return self._tools.ledger.complete(self.claim).addCallback(lambda _: True)
+
     async def _fail(self, failure: Failure, permanent: bool) -> None:
         counted = self._tools.counted
         counted["failed"] += 1
@@ -253,7 +256,17 @@ class Attempt:
         delivery: Delivery | None = await self._insist(
             lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent)
         )
-        if delivery is not None and delivery.state in ("dead", "uncertain"):
+        if delivery is not None and delivery.state == "pending":
+            _log.warn(
+                "{handler} has failed with {key} in attempt {attempts} of {most}, and is tried "
+                "again: {error}",
+                handler=self.handler,
+                key=delivery.key,
+                attempts=delivery.attempts,
+                most=delivery.max_attempts,
+                error=error,
+            )
+        elif delivery is not None and delivery.state in ("dead", "uncertain"):
             counted[delivery.state] += 1
             _log.error(
                 "{handler} has failed for good with {key} and is {state} after {attempts} "

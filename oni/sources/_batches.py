@@ -46,6 +46,7 @@ class Batches:
         process: Admits events and runs their deliveries; gives what became of each.
         size: How many instances make a batch.
         progress: Is told how far it is, after each batch.
+        named: Says which one an instance is.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Batches:
         process: Callable[[list[Event]], Awaitable[Sequence[Admission]]],
         size: int,
         progress: Callable[[SourcesProgress], object] | None,
+        named: Callable[[Any], str],
     ) -> None:
         self._is_cancelled = False
         self._instances_of = instances_of
@@ -62,6 +64,7 @@ class Batches:
         self._process = process
         self._size = size
         self._progress = progress
+        self._named = named
         self._so_far = SourcesProgress()
 
     def cancel(self) -> None:
@@ -114,8 +117,9 @@ class Batches:
             except Exception:  # noqa: BLE001 - one row must not keep all others from their turn
                 failures += 1
                 _log.failure(
-                    "A source failed with an instance of {model}",
+                    "A source failed with an instance of {model}: {instance}",
                     model=model_name(type(instance)),
+                    instance=self._named(instance),
                 )
         return looked_at, events, failures
 

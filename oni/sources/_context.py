@@ -7,8 +7,10 @@ object of the context that looks like one is kept as ``{"$dict": [[name, value],
 from __future__ import annotations
 
 import json
+import reprlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -82,6 +84,15 @@ class Contexts:
     def add(self, references: IModelReferences) -> None:
         """Let more instances be known. One of the same name is replaced."""
         self._references = {**self._references, references.name: references}
+
+    def named(self, instance: Any) -> str:
+        """Say for people which one an instance is."""
+        for references in self._references.values():
+            with suppress(UnkeptContextError):
+                found = references.refer(instance)
+                if found is not None:
+                    return ", ".join(f"{name} {value!r}" for name, value in found.items())
+        return reprlib.repr(instance)
 
     # --- Writing
 

@@ -216,7 +216,8 @@ class Deliveries:
                 self._not_called(attempt)
 
     def _not_called(self, attempt: Attempt) -> None:
-        if self._dispatcher.state == "started":
+        is_registered = self._handlers.by_name.get(attempt.handler.name) is attempt.handler
+        if is_registered and self._dispatcher.state == "started":
             group = attempt.claim.group
             error = GroupMismatchError(
                 attempt.handler.name, attempt.handler.pattern.pattern, group

@@ -115,16 +115,16 @@ class GroupHandlers:
 
     def matching(self, group: str) -> tuple[GroupHandler, ...]:
         """Give those that a group's events are for, used up or not."""
+        # Taken first: after each change there is another one, and what is kept in an old one is
+        # of no consequence.
         by_group = self._by_group
         found = by_group.get(group)
         if found is None:
             handlers = self._by_name.values()
             found = tuple(each for each in handlers if each.pattern.search(group))
-            with self._lock:
-                if by_group is self._by_group:
-                    if len(by_group) >= _MOST_GROUPS:
-                        by_group.clear()
-                    by_group[group] = found
+            if len(by_group) >= _MOST_GROUPS:
+                by_group.clear()
+            by_group[group] = found
         return found
 
     def handlings(self, group: str) -> tuple[tuple[Handling, ...], tuple[str, ...]]:

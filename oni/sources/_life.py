@@ -18,7 +18,7 @@ from oni.interfaces import ILedger
 from oni.sources._attempt import Tools, inside
 from oni.sources._context import Contexts
 from oni.sources._deliveries import Deliveries
-from oni.sources._group_handlers import GroupHandlers
+from oni.sources._group_handlers import GroupHandler, GroupHandlers
 from oni.sources._loop import GROUP, Loop
 from oni.sources._options import Options
 from oni.sources._outage import Outage
@@ -46,7 +46,13 @@ COUNTED = (
 
 
 class Life:
-    """One life of event sources. Everything but :meth:`wake` belongs to the reactor's thread."""
+    """One life of event sources. Everything but :meth:`wake` belongs to the reactor's thread.
+
+    Attributes:
+        is_open: Whether the ledger is open, and nobody has begun to close it.
+        is_closing: Whether it is being closed, or is closed.
+        closed: Fires when it is closed, by whoever closes it.
+    """
 
     NO_GAUGES = dict.fromkeys(
         (
@@ -70,7 +76,8 @@ class Life:
         counted: dict[str, int],
     ) -> None:
         self.is_open = False
-        self._is_closing = False
+        self.is_closing = False
+        self.closed: Deferred[None] = Deferred()
         self._ledger = ledger
         self._handlers = handlers
         self._options = options
@@ -90,7 +97,7 @@ class Life:
         self._loop = Loop(
             ledger,
             self._deliveries,
-            lambda: handlers.by_name,
+            self._handlers_here,
             self._clock,
             self._outage,
             options.concurrency,
@@ -119,10 +126,16 @@ class Life:
     async def open(self) -> None:
         """Open the ledger, and begin to deliver where that is done here."""
         await self._ledger.start()
+        if self._has_ended():
+            await self._ledger.stop()
+            raise NotRunningError("the event sources were stopped before their ledger was open")
         self._dispatcher.start()
         self.is_open = True
         if self._options.deliver == "here":
             self._loop.start()
+
+    def _has_ended(self) -> bool:
+        return self.is_closing
 
     # --- Waking
 
@@ -130,9 +143,10 @@ class Life:
         """Look soon. Any thread may call it, it never fails, and many calls are as one."""
         if self.is_open and not self._is_woken:
             self._is_woken = True
-            # A reactor that is gone, or cannot be called any more, has nobody to wake.
-            with suppress(Exception):
+            try:
                 self._clock.reactor.callFromThread(self._woken)
+            except Exception:  # noqa: BLE001 - a reactor that is gone has nobody to wake
+                self._is_woken = False
 
     def _woken(self) -> None:
         self._is_woken = False
@@ -140,6 +154,13 @@ class Life:
 
     def _ended(self) -> None:
         self._loop.look()
+
+    def _handlers_here(self) -> Mapping[str, GroupHandler]:
+        """Give the handlers that can be called here; the others' deliveries are left to others."""
+        by_name = self._handlers.by_name
+        if not self._pool.is_exhausted:
+            return by_name
+        return {name: handler for name, handler in by_name.items() if not handler.threaded}
 
     # --- Some keys now
 
@@ -165,9 +186,9 @@ class Life:
         mine = {key for _, key in inside()}
         keys = [key for key in keys if key not in mine]
         while keys:
-            names = list(self._handlers.by_name)
+            names = list(self._handlers_here())
             claims = await self._ledger.claim(names, GROUP, keys) if names else ()
-            if self._is_closing:
+            if self.is_closing:
                 await self._outage.insist(partial(self._ledger.release, claims))
                 raise NotRunningError("the event sources are being stopped")
             taken = self._deliveries.take(claims)
@@ -184,9 +205,7 @@ class Life:
 
     async def close(self, timeout: float | None) -> None:
         """Claim nothing more, wait for what runs, and close the ledger."""
-        if self._is_closing:
-            raise NotRunningError("the event sources are being stopped already")
-        self._is_closing = True
+        self.is_closing = True
         self.is_open = False
         end_by = None if timeout is None else self._clock.seconds() + timeout
         hung = await self._drain(end_by, timeout)

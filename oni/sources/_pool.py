@@ -23,6 +23,10 @@ _log = Logger()
 class RunsElsewhere(Protocol):
     """What runs functions somewhere. Everything is called in the reactor's thread."""
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing can run any more; see :attr:`Pool.is_exhausted`."""
+
     def run(
         self, name: str, function: Callable[[], Any], begun: Callable[[], object] | None = None
     ) -> Deferred[Any]:
@@ -71,6 +75,14 @@ class Pool:
         self._waiting: dict[str, deque[_Call]] = {}
         self._stopped = False
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all threads are lost, and none is made until one of them has come to its end."""
+        return self._most() <= 0
+
+    def _most(self) -> int:
+        return self._size - max(0, self._lost - self._most_lost)
+
     def run(
         self, name: str, function: Callable[[], Any], begun: Callable[[], object] | None = None
     ) -> Deferred[Any]:
@@ -83,7 +95,8 @@ class Pool:
 
         Returns:
             A Deferred that fires in the reactor's thread with what the function gave. Cancelling
-            it takes the call out, or gives it up.
+            it takes the call out, or gives it up. What waits is cancelled when the last thread is
+            lost, and fails when the system gives no thread at all.
         """
         call = _Call(name, function, copy_context(), begun)
         call.done = Deferred(lambda _: self._give_up(call))
@@ -97,9 +110,8 @@ class Pool:
     def stop(self) -> None:
         """Run nothing more. What runs is left alone, what waits is cancelled."""
         self._stopped = True
-        for calls in list(self._waiting.values()):
-            for call in list(calls):
-                call.done.cancel()
+        for call in self._all_waiting():
+            call.done.cancel()
         while self._idle:
             self._idle.pop().calls.put(None)
             self._threads -= 1
@@ -117,26 +129,47 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Give calls to threads, as long as there are both."""
-        while self._waiting and (worker := self._free()) is not None:
-            name = next(iter(self._waiting))
-            calls = self._waiting.pop(name)
-            call = calls.popleft()
-            if calls:
-                self._waiting[name] = calls  # behind all others
+        while self._waiting:
+            try:
+                worker = self._free()
+            except RuntimeError:  # the system gives none, and nobody is there to wait for
+                self._next().done.errback(Failure())
+                continue
+            if worker is None:
+                return
+            call = self._next()
             call.worker = worker
             worker.calls.put(call)
             if call.begun is not None:
                 call.begun()
 
+    def _next(self) -> _Call:
+        """Take out the call whose turn it is."""
+        name = next(iter(self._waiting))
+        calls = self._waiting.pop(name)
+        call = calls.popleft()
+        if calls:
+            self._waiting[name] = calls  # behind all others
+        return call
+
     def _free(self) -> _Worker | None:
         if self._idle:
             return self._idle.pop()
-        if self._threads >= self._size - max(0, self._lost - self._most_lost):
+        if self._threads >= self._most():
             return None
+        name = f"oni-sources-{self._made + 1}"
+        try:
+            worker = _Worker(name, self._ended, self._call_from_thread, self._after)
+        except RuntimeError:
+            if self._threads:
+                return None
+            raise
         self._threads += 1
         self._made += 1
-        name = f"oni-sources-{self._made}"
-        return _Worker(name, self._ended, self._call_from_thread, self._after)
+        return worker
+
+    def _all_waiting(self) -> list[_Call]:
+        return [call for calls in self._waiting.values() for call in calls]
 
     # --- What comes of it
 
@@ -161,6 +194,9 @@ class Pool:
             )
             if self._exhausted is not None:
                 self._exhausted()
+        if self.is_exhausted:
+            for each in self._all_waiting():
+                each.done.cancel()
         self._hand_out()
 
     def _ended(self, worker: _Worker, call: _Call, result: Any) -> None:

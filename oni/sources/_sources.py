@@ -8,7 +8,7 @@ from re import Pattern, escape
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -24,7 +24,7 @@ from oni.sources._life import COUNTED, Life
 from oni.sources._models import ModelSources, Source
 from oni.sources._options import Options
 from oni.sources._registering import group_handler, here
-from oni.sources._shield import shielded
+from oni.sources._shield import seen, shielded
 from oni.values import (
     Admission,
     ChangeAction,
@@ -59,7 +59,8 @@ class EventSources:
         references: Who knows instances of models.
         deliver: ``"here"``: handlers run in this process. ``"worker"``: it only admits events, and
             leaves them to others.
-        concurrency: So many deliveries may be under way here; each handler may have one more.
+        concurrency: So many deliveries may be under way here; each handler may have one more, and
+            whoever calls :meth:`process_events` has up to 64 of its own.
         threads: How many threads there may be for handlers that block.
         threads_lost: So many more are made in the place of those that hang. None: as many.
         threaded: Whether synchronous handlers run in a thread where their registration does not
@@ -92,6 +93,8 @@ class EventSources:
         self._models = ModelSources()
         self._handlers = GroupHandlers(self._phases)
         self._life: Life | None = None
+        self._starts = DeferredLock()  # who starts waits for who does so already
+        self._stops = 0  # so often were they stopped
         self._admissions = Admissions(self._handlers, self._contexts)
         self._counted = dict.fromkeys(COUNTED, 0)
         for each in references:
@@ -356,9 +359,21 @@ class EventSources:
         Returns:
             A Deferred that fires with how far it came, when all is done. Cancelling it ends it
             after the batch that is under way.
+
+        Raises:
+            ValueError: ``batch`` is not a positive integer.
         """
+        if type(batch) is not int or batch < 1:
+            raise ValueError(f"batch is a positive integer, not {batch!r}")
         wanted = list(self._models if models is None else models)
-        batches = Batches(instances_of, self.model_events, self._admit_and_run, batch, progress)
+        batches = Batches(
+            instances_of,
+            self.model_events,
+            self._admit_and_run,
+            batch,
+            progress,
+            self._contexts.named,
+        )
         return shielded(self._in_batches(batches, wanted), batches.cancel)
 
     async def _in_batches(self, batches: Batches, models: Sequence[type]) -> SourcesProgress:
@@ -378,20 +393,36 @@ class EventSources:
             life.wake()
 
     def start(self) -> Deferred[None]:
-        """See :class:`oni.interfaces.IEventSources`. The second time nothing happens."""
-        return shielded(self._start())
+        """See :class:`oni.interfaces.IEventSources`."""
+        return shielded(self._start_in_turn())
+
+    async def _start_in_turn(self) -> None:
+        stops = self._stops
+        await self._starts.acquire()
+        try:
+            if self._stops != stops:
+                raise NotRunningError("the event sources were stopped before they had started")
+            await self._start()
+        finally:
+            self._starts.release()
 
     async def _start(self) -> None:
+        while self._life is not None and self._life.is_closing:
+            await seen(self._life.closed)
         if self._life is not None:
             return
-        self._life = Life(
+        life = self._life = Life(
             self.ledger, self._handlers, self._contexts, self._phases, self._options, self._counted
         )
         try:
-            await self._life.open()
+            await life.open()
         except BaseException:
-            self._life = None
+            self._forget(life)
             raise
+
+    def _forget(self, life: Life) -> None:
+        if self._life is life:
+            self._life = None
 
     def hold(self) -> None:
         """Begin nothing more by itself until the stop; :meth:`process_events` still does.
@@ -402,18 +433,23 @@ class EventSources:
             self._life.hold()
 
     def stop(self, timeout: float | None = None) -> Deferred[None]:
-        """See :class:`oni.interfaces.IEventSources`. The second time nothing happens."""
+        """See :class:`oni.interfaces.IEventSources`."""
         if timeout is not None and not is_seconds(timeout):
             raise InvalidTimeoutError("timeout", timeout)
         return shielded(self._stop(timeout))
 
     async def _stop(self, timeout: float | None) -> None:
         life = self._life
-        if life is not None:
-            try:
-                await life.close(timeout)
-            finally:
-                self._life = None
+        if life is None:
+            return
+        if life.is_closing:
+            raise NotRunningError("the event sources are being stopped already")
+        self._stops += 1
+        try:
+            await life.close(timeout)
+        finally:
+            self._forget(life)
+            life.closed.callback(None)
 
     def _running(self) -> Life:
         if self._life is None or not self._life.is_open:

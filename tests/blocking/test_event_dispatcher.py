@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python import threadable
 from zope.interface.exceptions import Invalid
+from zope.interface.interface import Method
 
 from oni.blocking import BlockingEventDispatcher
 from oni.blocking._reactor_thread import reactor_thread
@@ -30,6 +31,8 @@ from oni.errors import (
 from oni.interfaces import IEventDispatcher
 from oni.values import EventResult, Phase
 from tests.blocking.pump import PumpTestCase
+
+METHODS = {name for name in IEventDispatcher if isinstance(IEventDispatcher[name], Method)}
 
 
 class FaceTestCase(PumpTestCase):
@@ -54,7 +57,7 @@ class MethodTests(FaceTestCase):
 
     def test_all_methods_are_there(self) -> None:
         """Every method of IEventDispatcher exists, with the same arguments."""
-        for name in IEventDispatcher:
+        for name in METHODS:
             method = IEventDispatcher[name]
             signature = inspect.signature(getattr(BlockingEventDispatcher, name))
             ours = [p for p in signature.parameters.values() if p.name != "self"]
@@ -195,7 +198,7 @@ class MethodTests(FaceTestCase):
             "next_event": lambda: (waiting.start(), face.next_event()),
             "stop": face.stop,
         }
-        self.assertEqual(set(steps), set(IEventDispatcher))
+        self.assertEqual(set(steps), METHODS)
         for name, step in steps.items():
             before = self.pump.crossings
             step()

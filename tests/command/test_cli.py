@@ -62,6 +62,8 @@ class Cli(CommandTestCase):
     def test_nothing_said(self) -> None:
         """Without a command one line says what to do."""
         self.assert_line(self.oni(), 2, "oni: Missing command.")
+        self.assert_line(self.oni("ledger"), 2, "oni ledger: Missing command. (see ")
+        self.assert_line(self.oni("sources"), 2, "oni sources: Missing command. (see ")
 
     def test_not_utf_8(self) -> None:
         """Bytes that are no text are wrong usage, wherever they stand."""

@@ -38,6 +38,16 @@ class DoctorsLedger(CommandTestCase):
         (row,) = self.rows("memory:")
         self.assertIs(Level.WARNING, row.level)
 
+    def test_namespace(self) -> None:
+        """Of a server with several ledgers the daemon's is looked at."""
+        path = self.file(
+            "redis.toml", '[ledger]\nurl = "redis://127.0.0.1:9/0"\nnamespace = "shop"\n'
+        )
+        away = mock.Mock(side_effect=LedgerUnavailableError("refused"))
+        with mock.patch.object(_doctor_ledger, "store_for", away):
+            self.assertEqual(1, len(list(look_at_ledger(load_settings(path)))))
+        away.assert_called_once_with("redis://127.0.0.1:9/0", "shop")
+
     def make(self) -> None:
         """Make a ledger with one delivery for which it was given up, and one that waits."""
         store = store_for(f"sqlite:///{self.folder / 'ledger.db'}")

@@ -85,11 +85,17 @@ class List(LedgerTestCase):
     def test_which(self) -> None:
         """A state, a handler and a limit choose."""
         self.assertEqual("done", self.ledger("list", "--state", "done").out.split("\t")[0])
-        self.assertEqual("", self.ledger("list", "--handler", "nobody").out)
         ended = self.ledger("list", "-n", "2")
         self.assertEqual(2, len(ended.out.splitlines()))
         self.assertIn("these are the first 2", ended.err)
         self.assertNotIn("--limit", self.ledger("list", "-n", "4").err)
+
+    def test_nothing(self) -> None:
+        """That there is nothing is said, where programs do not look."""
+        ended = self.ledger("list", "--handler", "nobody")
+        self.assert_line(ended, 0, "no delivery of 'nobody' waits or has failed")
+        self.ledger("done", "dead")
+        self.assert_line(self.ledger("list", "--state", "dead"), 0, "no delivery is dead")
 
     def test_json(self) -> None:
         """Programs get all that a delivery says."""
@@ -118,7 +124,7 @@ class Which(LedgerTestCase):
         self.assertEqual(4, len(self.oni("ledger", "list", "-c", self.settings).out.splitlines()))
         other = f"sqlite:///{self.folder / 'none.db'}"
         ended = self.oni("ledger", "list", "-c", self.settings, "--url", other)
-        self.assert_line(ended, 1, "none.db: there is no such file")
+        self.assert_line(ended, 1, "none.db: there is no such file; a process that has this")
         ended = self.oni("ledger", "list", "-c", self.settings, env={"ONI_LEDGER_URL": other})
         self.assertEqual(0, ended.code)
 
@@ -139,11 +145,25 @@ class Which(LedgerTestCase):
         self.assert_line(ended, 1, "no address of a ledger")
         self.assertNotIn("geheim", ended.err)
 
+    def test_namespace(self) -> None:
+        """Of a server with several ledgers the right one is looked at."""
+        text = '[ledger]\nurl = "redis://127.0.0.1:9/0"\nnamespace = "shop"\n'
+        path, url = self.file("redis.toml", text), "redis://127.0.0.1:9/0"
+        for arguments, namespace in (
+            (("-c", path), "shop"),
+            (("--url", url), "oni"),
+            (("--url", url, "--namespace", "shop"), "shop"),
+        ):
+            made = mock.Mock(side_effect=LedgerUnavailableError("refused"))
+            with self.subTest(arguments), mock.patch.object(_ledger_place, "store_for", made):
+                self.oni("ledger", "list", *arguments)
+                made.assert_called_once_with(url, namespace)
+
     def test_no_answer(self) -> None:
         """A database that does not answer is exit code 3."""
-        away = mock.Mock(side_effect=LedgerUnavailableError("refused"))
+        away = mock.Mock(side_effect=LedgerUnavailableError("refused\n\tat 5432"))
         with mock.patch.object(_ledger_place, "store_for", away):
-            self.assert_line(self.ledger("list"), 3, "the ledger does not answer: refused")
+            self.assert_line(self.ledger("list"), 3, "the ledger does not answer: refused at 5432")
 
     def test_damaged_file(self) -> None:
         """A file that is no database is said in one line."""
@@ -274,6 +294,11 @@ class Decide(LedgerTestCase):
         ended = self.ledger("retry", "--state", "dead", "--handler", "mail", "--yes", "--json")
         self.assertEqual((0, 102), (ended.code, len(ended.out.splitlines())))
         self.assertNotIn("dead", self.states().values())
+
+    def test_none(self) -> None:
+        """Where there is nothing to decide, as with a mistyped name, that is said at once."""
+        ended = self.ledger("retry", "--state", "dead", "--handler", "mial")
+        self.assert_line(ended, 0, "no delivery of 'mial' is dead")
 
     def test_asking(self) -> None:
         """A person is asked; no means that nothing was changed."""

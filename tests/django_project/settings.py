@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
+
 _FOLDER = Path(tempfile.mkdtemp(prefix="oni-django-"))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
@@ -77,7 +79,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MIGRATION_MODULES = {"blog": None, "challenges": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.django_project.urls"
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+_MAILER = "django.core.mail.backends.locmem.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": _MAILER}}
+else:
+    EMAIL_BACKEND = _MAILER
 SECRET_KEY = "for tests only"
 ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
 STATIC_URL = "/static/"

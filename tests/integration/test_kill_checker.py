@@ -189,7 +189,9 @@ class HistoryTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """Two that write to one file do not write over each other."""
-        path = Path(self.mktemp())
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "history"
         one, two = History(path), History(path)
         for number in range(3):
             one.add("one", number=number)

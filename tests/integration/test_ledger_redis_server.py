@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +291,21 @@ def test_another_owner_with_the_same_token(
     assert counted(store) == {"running": 1}
 
 
+def test_one_among_many(make: Callable[..., RedisStore], redis_client: redis.Redis) -> None:
+    """A handler's deliveries are found among many others', and the server is let go in between."""
+    store = make()
+    admit(store, "k")
+    redis_client.zadd(
+        f"oni:{{{store.namespace}}}:s:pending", {f"log/{n}": 1e12 + n for n in range(25_000)}
+    )
+    before = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    with store.transaction(read=True) as transaction:
+        (found,) = transaction.deliveries("pending", "mail", 9)
+    assert found.key == "k"
+    calls = redis_client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    assert calls >= 3, "the server served nobody else for as long as it took"
+
+
 # --- Effects
 
 
@@ -325,6 +342,30 @@ def test_a_command_that_fails_undoes_the_others(
         transaction.complete(mine)
     assert redis_client.get(names["old"]) == "8"
     assert counted(store) == {"done": 1}
+
+
+@pytest.mark.parametrize("rule", ["-restore", "-del"])
+def test_users_who_may_not_undo(
+    server: RedisServer, make: Callable[..., RedisStore], redis_client: redis.Redis, rule: str
+) -> None:
+    """Several commands are refused where they could not be undone; a single one is not."""
+    with user(server, rule) as url:
+        store = make(url)
+        admit(store, "k")
+        (mine,) = claim(store)
+        name = f"a:{{{store.namespace}}}"
+        with (
+            pytest.raises(LedgerTransactionError, match="undo"),
+            store.transaction() as transaction,
+        ):
+            transaction.connection.queue("SET", name, "1")
+            transaction.connection.queue("INCR", name)
+            transaction.complete(mine)
+        assert (redis_client.exists(name), counted(store)) == (0, {"running": 1})
+        with store.transaction() as transaction:
+            transaction.connection.queue("SET", name, "1")
+            transaction.complete(mine)
+        assert counted(store) == {"done": 1}
 
 
 def test_effects_end_with_their_transaction(make: Callable[..., RedisStore]) -> None:
@@ -400,8 +441,44 @@ def test_users_who_may_not_look(server: RedisServer, make: Callable[..., RedisSt
     with user(server, "-config", "-info") as url:
         (warning,) = make(url).open()
         assert "appendonly yes" in warning
-    with user(server, "-evalsha", "-eval") as url, pytest.raises(UnsafeLedgerError, match="run"):
+    for rules in (["-evalsha", "-eval"], ["resetkeys", "~other:*"]):
+        with user(server, *rules) as url, pytest.raises(UnsafeLedgerError, match="run"):
+            make(url)
+
+
+@pytest.mark.parametrize("rules", [("-unlink",), ("-zadd", "-@set")])
+def test_users_who_may_not_go_on(
+    server: RedisServer, make: Callable[..., RedisStore], rules: Sequence[str]
+) -> None:
+    """Who may not call what the scripts do is refused: they would be left half done."""
+    with user(server, *rules) as url, pytest.raises(UnsafeLedgerError, match="half done") as told:
         make(url)
+    assert rules[0].replace("-", "+") in str(told.value)
+
+
+def test_a_user_as_the_docs_say(server: RedisServer, make: Callable[..., RedisStore]) -> None:
+    """What the reference lists is enough, for everything."""
+    text = (Path(__file__).parents[2] / "docs/reference/ledger.rst").read_text()
+    (told,) = re.findall(r"^The user needs.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    rules = re.findall(r"\+[a-z|]+", told)
+    make().close()
+    with user(server, "-@all", "resetkeys", "~oni:*", "~{sold}*", *rules) as url:
+        store = make(url)
+        assert store.open() == []
+        assert store.label == "effects once for Redis effects; else retry/park"
+        admit(store, "k", "l")
+        (first, second) = claim(store)
+        with store.transaction() as transaction:
+            for name in ("a", "b"):
+                transaction.connection.queue("SET", f"{{sold}}{name}", "1")
+            transaction.complete(first)
+            transaction.fail(second, "no", True, None)
+        with store.transaction() as transaction:
+            transaction.resolve("mail", second.key, "done", "ann")
+            assert transaction.show(second.key) is not None
+            assert (transaction.lag(), list(transaction.ahead())) == (0.0, [])
+            assert len(transaction.deliveries(None, None, 9)) == 2
+            assert transaction.prune(0.0, 9) == 2
 
 
 @pytest.mark.parametrize("rule", ["-client|list", "-client|setname"])

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from oni.errors import (
+    InvalidTimeoutError,
     LedgerCorruptError,
     LedgerKeyError,
     LedgerUnavailableError,
@@ -392,6 +393,30 @@ class LedgerTests(SynchronousTestCase):
 
         Ledger(Store(), interval=None, reactor=self.clock, make_threads=make, workers=2).start()
         self.assertEqual(sizes, {"writer": 1, "worker": 2, "reader": 1})
+
+    def test_settings_that_cannot_be(self) -> None:
+        """What no ledger could work with is refused where it is said."""
+        for wrong in ({"lease": 0.0}, {"lease": None}, {"interval": 0}, {"interval": nan}):
+            with self.assertRaises(InvalidTimeoutError):
+                Ledger(self.store, **wrong)  # type: ignore[arg-type]
+        for nobody in ({"workers": 0}, {"max_waiting": 0}):
+            with self.assertRaises(ValueError):
+                Ledger(self.store, **nobody)
+
+    def test_claims_are_looked_after_in_time(self) -> None:
+        """However short the lease is, claims are looked after several times in it."""
+        told: list[float] = []
+        with patch.object(Keeper, "start", lambda keeper, interval: told.append(interval)):
+            for lease, interval in ((10.0, 0.5), (0.2, 0.5), (10.0, None)):
+                ledger = Ledger(
+                    Store(),
+                    lease=lease,
+                    interval=interval,
+                    reactor=self.clock,
+                    make_threads=lambda name, size: AtOnce(),
+                )
+                self.get(ledger.start())
+        self.assertEqual(told, [0.5, 0.05])
 
     def test_refused_at_the_start(self) -> None:
         """A store that cannot keep the promise, or is damaged, is not started with."""

@@ -38,6 +38,8 @@ class UrlTests(SynchronousTestCase):
         for url, namespace in (
             (f"{URL}/x?socket_timeout=soon", "oni"),
             (f"{URL}?best_effort=maybe", "oni"),
+            (f"{URL}?colour=blue", "oni"),
+            ("redis://guest:secret@[::1/0", "oni"),
             (f"{URL}?decode_responses=true", "oni"),
             (f"{URL}?socket_timeout=3&protocol=3", "oni"),
             (URL, "a{b}"),

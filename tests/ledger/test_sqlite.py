@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
 import sqlite3
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -464,6 +466,50 @@ class FileLockTests(SynchronousTestCase):
         (self.directory / OWNER).unlink()
         self.locks.enter(OWNER)
         self.assertTrue(self.other.is_alive(OWNER))
+
+    def test_who_died_idle(self) -> None:
+        """The files of those that died while they ran nothing go when somebody else comes."""
+        self.locks.enter(OWNER)
+        self.locks.forget()
+        self.locks.enter("3" * 32)
+        (self.directory / "notes").touch()
+        self.other.enter("4" * 32)
+        self.addCleanup(self.other.forget)
+        names = {path.name for path in self.directory.iterdir()}
+        self.assertEqual(names, {"notes", "3" * 32, "4" * 32})
+
+    def test_looked_at_while_it_enters(self) -> None:
+        """Who is taken for dead between its file and its lock makes another file."""
+        flock, is_looking = fcntl.flock, []
+
+        def look_first(descriptor: int, how: int) -> None:
+            if len(is_looking) < 2:
+                is_looking.append(True)
+                self.assertFalse(self.other.is_alive(OWNER))
+            flock(descriptor, how)
+
+        with mock.patch("oni.ledger._file_locks.fcntl.flock", look_first):
+            self.locks.enter(OWNER)
+        self.assertTrue(self.other.is_alive(OWNER))
+
+    def test_held_by_somebody_who_looks(self) -> None:
+        """Who enters waits for one that looks at its file just now; not for one that stays."""
+        self.directory.mkdir()
+        with (self.directory / OWNER).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            looking = threading.Timer(0.1, file.close)
+            looking.start()
+            self.addCleanup(looking.join)
+            self.locks.enter(OWNER)
+        self.assertTrue(self.other.is_alive(OWNER))
+        with mock.patch("oni.ledger._file_locks._WITHIN", 0.0):
+            self.assertRaises(BlockingIOError, self.other.enter, OWNER)
+
+    def test_another_users_file(self) -> None:
+        """Of whose file cannot be opened the lease decides."""
+        self.locks.enter(OWNER)
+        with mock.patch("oni.ledger._file_locks.os.open", side_effect=PermissionError):
+            self.assertTrue(self.other.is_alive(OWNER))
 
     def test_strange_names(self) -> None:
         """What cannot be an owner's name is not looked for among files."""

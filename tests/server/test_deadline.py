@@ -29,17 +29,19 @@ class ExitDeadlineTests(SynchronousTestCase):
 
     def test_second_signal(self) -> None:
         """A second signal, of either kind, ends the process at once."""
+        seen: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number):
-                signal.signal(signal.SIGTERM, lambda number, frame: None)
-                signal.signal(signal.SIGINT, lambda number, frame: None)
+                signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+                signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+                seen.clear()
                 self.ended.clear()
                 self.make().watch_signals()
                 signal.raise_signal(signal.SIGTERM)
                 self.assertEqual([], self.ended)
                 self.now += 0.2
                 signal.raise_signal(signal.SIGTERM)  # the same one, sent to a whole group
-                self.assertEqual([], self.ended)
+                self.assertEqual(([], [signal.SIGTERM]), (self.ended, seen))
                 self.now += 0.2
                 signal.raise_signal(number)
                 self.assertEqual(["now"], self.ended)

@@ -60,6 +60,7 @@ class Ledger(SettingsCase):
             ("workers = 0", "ledger.workers"),
             ('namespace = "a/b"', "ledger.namespace"),
             ('namespace = ""', "ledger.namespace"),
+            ('url = "redis://127.0.0.1/0"\nnamespace = "a b"', "ledger.url"),
         ):
             self.assert_problem(f"[ledger]\n{line}\n", f"{path}: ")
 
@@ -78,7 +79,23 @@ class Sources(SettingsCase):
         """Sources need one, and only one."""
         self.assert_problem('[sources]\nconfigure = "shop:configure"\n', "ledger.url: ", "needs")
         text = LEDGER + '[sources]\ndjango_settings = "mysite.settings"\n'
-        self.assert_problem(text, "ledger.url: ", "of its own")
+        self.assert_problem(text, "ledger.url: ", "Django project's matter")
+
+    def test_of_a_django_project(self) -> None:
+        """What such a project's own settings say is refused here, and not passed over."""
+        project = '[sources]\ndjango_settings = "mysite.settings"\n'
+        for lines, path in (
+            ('deliver = "worker"\n', "sources.deliver"),
+            ("concurrency = 3\n", "sources.concurrency"),
+            ("threads = 3\n", "sources.threads"),
+            ('outboxes = ["sqlite:///shop.db"]\n', "sources.outboxes"),
+            ("[ledger]\nlease = 60\n", "ledger.lease"),
+            ('[ledger]\nnamespace = "shop"\n', "ledger.namespace"),
+        ):
+            with self.subTest(path):
+                (problem,) = self.problems(project + lines)
+                self.assertTrue(problem.startswith(f"{path}: "), problem)
+        parse_settings(project + "[ledger]\nlook_every = 5\nprune_after = 60\n")
 
     def test_outboxes(self) -> None:
         """Outboxes are in SQL databases, and there is a ledger that they are emptied into."""

@@ -68,7 +68,10 @@ class HandPool:
 
     Attributes:
         is_free: Whether calls run at once.
+        is_exhausted: Whether it is said that nothing runs any more.
     """
+
+    is_exhausted = False
 
     def __init__(self, is_free: bool = True) -> None:
         self.is_free = is_free

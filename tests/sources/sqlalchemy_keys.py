@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import date, datetime, time
 from decimal import Decimal
 from uuid import UUID
@@ -27,6 +28,22 @@ class Many(Base):
     hour: Mapped[time] = mapped_column(primary_key=True)
     price: Mapped[Decimal] = mapped_column(sa.Numeric(10, 2, asdecimal=True), primary_key=True)
     raw: Mapped[bytes] = mapped_column(primary_key=True)
+
+
+class Size(enum.Enum):
+    """What a driver knows nothing of."""
+
+    SMALL = 1
+    LARGE = 2
+
+
+class Shelf(Base):
+    """Has a member of an enumeration in its primary key."""
+
+    __tablename__ = "shelf"
+
+    size: Mapped[Size] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Outer:

@@ -16,7 +16,7 @@ from oni.errors import (
     UnkeptContextError,
 )
 from oni.sources import event
-from oni.values import UNKNOWN, Event, ModelChange
+from oni.values import UNKNOWN, Event, ModelChange, Phase
 from tests.sources.house import Challenge, SourcesTestCase
 
 
@@ -48,6 +48,16 @@ class AdmissionTests(SourcesTestCase):
         kept = [(h.handler, h.on_crash, h.max_attempts, h.rank) for h in made.handlings]
         self.assertEqual(kept, [("a", "park", 2, 2), ("b", "retry", 5, 0)])
 
+    def test_handlings_one_by_one(self) -> None:
+        """In a phase that is not concurrent each has a rank of its own, for every process."""
+        sources = self.make(phases=["a", Phase("b", concurrent=False), "c"])
+        for name in ("c1", "b1", "b2", "c2", "a1"):
+            sources.register_group_handler("", handle, name=name, phase=name[0])
+        (made,) = sources.ledger_events([event("g", 1)])
+        ranks = {handling.handler: handling.rank for handling in made.handlings}
+        self.assertEqual(ranks["c1"], ranks["c2"])
+        self.assertTrue(ranks["a1"] < ranks["b1"] < ranks["b2"] < ranks["c1"], ranks)
+
     def test_nobody_handles_it(self) -> None:
         """Its key is used up all the same, with one warning for its group."""
         with capturedLogs() as logs:
@@ -57,8 +67,8 @@ class AdmissionTests(SourcesTestCase):
         warnings = [log for log in logs if "No handler is registered" in log["log_format"]]
         self.assertEqual([log["group"] for log in warnings], ["unheard"])
         self.sources.register_group_handler("", self.note(), name="n")
-        self.get(self.sources.process_events([event("unheard", 1)]))
-        self.assertEqual(self.called, [])
+        self.get(self.sources.process_events([event("unheard", 1), event("unheard", 3)]))
+        self.assertEqual(self.called, ["7:unheard3"])
 
     def test_only_new(self) -> None:
         """Only what was not known comes back, in order, and once."""
@@ -199,6 +209,7 @@ class ChangeHandlerTests(SourcesTestCase):
             ModelChange("blog.Post", 1, "deleted"),
             ModelChange("blog.Poster", 1, "created"),
             ModelChange("myblog.Post", 1, "created"),
+            ModelChange("blog-Post", 1, "created"),
         ]
         self.assertTrue(self.sources.has_change_handlers("blog.Post"))
         self.assertFalse(self.sources.has_change_handlers("blog.Poster"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs, formatEvent
 
 from oni.errors import NotRunningError
 from oni.sources import SourcesProgress, event
@@ -67,12 +68,29 @@ class BatchTests(SourcesTestCase):
         self.assertEqual(self.called.count("clean"), 1)
 
     def test_one_that_fails(self) -> None:
-        """An instance with which a source fails is passed over, whole, and counted."""
+        """An instance with which a source fails is passed over, whole, counted, and named."""
         self.start()
         self.broken = {3, 5}
-        told = self.get(self.process())
+        with capturedLogs() as logs:
+            told = self.get(self.process())
         self.assertEqual((told.instances, told.admitted, told.failures), (10, 16, 2))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        (first, _) = [formatEvent(each) for each in logs if "log_failure" in each]
+        self.assertEqual(
+            first, f"A source failed with an instance of {NAME}: model 'Challenge', pk 3"
+        )
+
+    def test_one_that_has_no_name(self) -> None:
+        """One that nobody can name is shown, in short."""
+        self.start()
+        failing = self.make()
+        failing.register_model_event_source(dict, lambda _: 1 / 0)
+        self.get(failing.start())
+        with capturedLogs() as logs:
+            self.get(failing.process_sources(lambda model: [model(a=1)]))
+        (told,) = [formatEvent(each) or "" for each in logs if "log_failure" in each]
+        self.assertTrue(told.endswith("dict: {'a': 1}"), told)
+        self.flushLoggedErrors(ZeroDivisionError)
 
     def test_given_models(self) -> None:
         """Only the models that are named are gone through."""
@@ -108,6 +126,11 @@ class BatchTests(SourcesTestCase):
         self.start()
         told = self.get(self.process())
         self.assertEqual((told.admitted, self.called), (20, ["clean"]))
+
+    def test_wrong_batches(self) -> None:
+        """A batch of nothing is refused."""
+        for batch in (0, True, 1.5):
+            self.assertRaises(ValueError, self.process, batch=batch)
 
     def test_not_started(self) -> None:
         """Without a ledger that is open nothing begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from oni.errors import HandlerTimeoutError, LedgerUnavailableError
 from oni.sources import event
@@ -89,7 +89,7 @@ class EndsTests(SourcesTestCase):
         return soon
 
     def test_logged_once(self) -> None:
-        """A failure is logged once, with where the handler was registered."""
+        """A failure is logged once, with where the handler was registered and what comes of it."""
 
         def fail(event: Event) -> None:
             raise ZeroDivisionError
@@ -101,6 +101,8 @@ class EndsTests(SourcesTestCase):
         failures = [log for log in logs if "log_failure" in log]
         self.assertEqual(len(failures), 2)
         self.assertIn("n (registered at", str(failures[0]["handler"]))
+        (again,) = [formatEvent(log) or "" for log in logs if "most" in log]
+        self.assertIn("with 1:g1 in attempt 1 of 2, and is tried again: ZeroDivision", again)
         (end,) = [log for log in logs if "has failed for good" in log["log_format"]]
         self.assertEqual((end["state"], end["attempts"], end["key"]), ("dead", 2, "1:g1"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
@@ -237,7 +239,8 @@ class EndsTests(SourcesTestCase):
         waiting.callback(None)
         self.clock.settle()
         self.assertEqual(self.states("1:g1"), {"n": "running"})
-        self.assertEqual(self.sources.statistics()["under_way"], 0)
+        counted = self.sources.statistics()
+        self.assertEqual((counted["under_way"], counted["completed"]), (0, 0))
         with self.store.transaction() as transaction:
             transaction.complete(other)
         self.get(processed)

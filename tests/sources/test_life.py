@@ -17,7 +17,7 @@ from oni.errors import (
 from oni.ledger import Ledger
 from oni.sources import EventSources, event
 from oni.values import Event, Phase
-from tests.ledger.threads import AtOnce
+from tests.ledger.threads import AtOnce, WhenTold
 from tests.sources.house import SourcesTestCase
 
 
@@ -62,6 +62,68 @@ class LifeTests(SourcesTestCase):
         self.store.open = opens  # type: ignore[method-assign]
         self.start()
         self.assertTrue(self.sources.is_started)
+
+    def test_stopped_before_it_is_open(self) -> None:
+        """A ledger that opens after the stop is closed again, and nothing lives on."""
+        threads: list[WhenTold] = []
+
+        def make_threads(name: str, size: int) -> Any:
+            threads.append(WhenTold())
+            return threads[-1]
+
+        ledger = Ledger(self.store, interval=None, reactor=self.clock, make_threads=make_threads)
+        sources = EventSources(ledger, reactor=self.clock, make_pool=lambda size: self.pool)
+        sources.register_group_handler("", self.note(), name="n")
+        both = [sources.start(), sources.start()]
+        stopped = sources.stop()
+        for _ in range(3):
+            self.clock.settle()
+            for each in threads:
+                each.go()
+        self.get(stopped)
+        for started in both:
+            self.refuse(started, NotRunningError)
+        self.assertFalse(sources.is_started)
+        self.refuse(ledger.count(), NotRunningError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_started_while_it_starts(self) -> None:
+        """Whoever starts them, too, is told when they are open."""
+        threads: list[WhenTold] = []
+
+        def make_threads(name: str, size: int) -> Any:
+            threads.append(WhenTold())
+            return threads[-1]
+
+        ledger = Ledger(self.store, interval=None, reactor=self.clock, make_threads=make_threads)
+        sources = EventSources(ledger, reactor=self.clock, make_pool=lambda size: self.pool)
+        both = [sources.start(), sources.start()]
+        self.clock.settle()
+        for started in both:
+            self.assertNoResult(started)
+        threads[0].go()
+        for started in both:
+            self.get(started)
+        self.assertTrue(sources.is_started)
+
+    def test_started_while_it_stops(self) -> None:
+        """They start again when the stop is over, though another stop was refused meanwhile."""
+        self.start()
+        self.sources.register_group_handler("", self.hang, name="n")
+        self.process(1)
+        stopped = self.sources.stop()
+        self.refuse(self.sources.stop(), NotRunningError)
+        started = self.sources.start()
+        self.clock.settle()
+        self.assertNoResult(started)
+        self.waiting.callback(None)
+        self.get(stopped)
+        self.get(started)
+        self.assertTrue(self.sources.is_started)
+        self.process(2)
+        self.waiting.callback(None)
+        self.clock.settle()
+        self.assertEqual(self.states("1:g2"), {"n": "done"})
 
     def test_nothing_is_left(self) -> None:
         """After a stop nothing is to be done any more, and the threads have ended."""
@@ -233,6 +295,7 @@ class LifeTests(SourcesTestCase):
         stopped = self.sources.stop(4)
         self.clock.pass_time(4)
         self.refuse(stopped, StopTimeoutError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.store.is_away = False
         self.assertEqual(self.show("1:g1").state, "running")
 

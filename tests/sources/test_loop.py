@@ -98,6 +98,11 @@ class LoopTests(SourcesTestCase):
         self.clock.callFromThread = self.fail_to_call  # type: ignore[method-assign]
         self.sources.wake()
         del self.clock.callFromThread
+        self.register(self.sources, "", self.note(), "n")
+        self.admit("g", 1)
+        self.sources.wake()
+        self.clock.settle()
+        self.assertEqual(self.called, ["1:g1"])
         self.get(self.sources.stop())
         self.sources.wake()
 
@@ -186,6 +191,10 @@ class LoopTests(SourcesTestCase):
         texts = [log["log_format"] for log in logs]
         self.assertEqual(len([t for t in texts if "is tried again" in t]), 1)
         self.assertEqual(texts.count("The ledger can be used again"), 1)
+        self.admit("g", 2)
+        self.sources.wake()
+        self.clock.settle()
+        self.assertEqual(self.called, ["1:g1", "1:g2"])
 
     def test_waking_does_not_hurry_it(self) -> None:
         """Who wakes it while the ledger is away does not make it try more often."""
@@ -278,6 +287,48 @@ class LoopTests(SourcesTestCase):
         row = self.store.rows["1:g2", "n"]
         self.assertEqual((row.state, row.attempts), ("pending", 0))
         self.assertNotIn("1:g2", self.called)
+
+    def test_woken_while_it_looks(self) -> None:
+        """Who wakes it while a claim is on its way may have come too late for that one."""
+        sources, threads = self.slow_ledger()
+        sources.unregister_group_handler("n")
+        sources.register_group_handler("^other", self.note(), name="other")
+        self.let_go(threads)
+        self.clock.pass_time(1.5)
+        self.assertEqual(threads["writer"].waiting, 1)
+        sources.wake()
+        self.clock.settle()
+        threads["writer"].go()
+        self.clock.settle()
+        self.assertEqual(threads["writer"].waiting, 1)
+        stopped = sources.stop()
+        self.let_go(threads)
+        self.get(stopped)
+
+    def test_threads_are_exhausted(self) -> None:
+        """What needs a thread is left to others when all of them are lost."""
+        sources = self.start()
+        sources.register_group_handler("", self.note("n"), name="n")
+        sources.register_group_handler("", self.note("t"), name="t", threaded=True)
+        self.pool.is_exhausted = True
+        self.get(sources.only_new_events([event("g", 1)]))
+        self.clock.pass_time(3)
+        self.get(sources.process_events([event("g", 2)]))
+        self.assertEqual(self.called, [("n", "1:g1"), ("n", "1:g2")])
+        self.assertEqual(self.states("1:g1"), {"n": "done", "t": "pending"})
+        self.pool.is_exhausted = False
+        self.clock.pass_time(3)
+        self.assertEqual(self.states("1:g1"), {"n": "done", "t": "done"})
+
+    def test_unregistered_by_a_handler(self) -> None:
+        """What was claimed and is not called any more has not failed, and waits for it."""
+        sources = self.start()
+        name = sources.register_group_handler(
+            "", lambda event: sources.unregister_group_handler(name), name="n", on_crash="park"
+        )
+        self.get(sources.process_events([event("g", 1), event("g", 2)]))
+        rows = [(row.key, row.state, row.attempts) for row in self.store.rows.values()]
+        self.assertEqual(rows, [("1:g1", "done", 1), ("1:g2", "pending", 0)])
 
     def test_unregistered_meanwhile(self) -> None:
         """What is claimed for a handler that is unregistered by then is given back."""

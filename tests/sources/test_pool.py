@@ -7,12 +7,14 @@ from contextvars import ContextVar
 from queue import SimpleQueue
 from threading import Event, current_thread
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import NotRunningError
+from oni.sources import _pool
 from oni.sources._pool import Pool
 
 PATIENCE = 30.0  # seconds, for threads of a busy machine
@@ -163,6 +165,41 @@ class PoolTests(SynchronousTestCase):
         self.turn()
         self.turn()
         self.assertEqual(self.successResultOf(waiting), "good")
+
+    def test_exhausted(self) -> None:
+        """When the last thread is lost, what waits is let go; one that comes back is one again."""
+        pool = self.make(2, most_lost=0)
+        hung = [pool.run("hung", self.hang) for _ in range(2)]
+        waiting = pool.run("good", lambda: "good")
+        hung[0].cancel()
+        self.assertFalse(pool.is_exhausted)
+        self.assertNoResult(waiting)
+        hung[1].cancel()
+        self.assertTrue(pool.is_exhausted)
+        for each in (*hung, waiting):
+            self.failureResultOf(each, CancelledError)
+        self.gate.set()
+        self.turn()
+        self.assertFalse(pool.is_exhausted)
+
+    def test_no_thread(self) -> None:
+        """Where the system gives no thread, calls fail, or wait for those that are there."""
+
+        def refuse(*args: object, **options: object) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        pool = self.make(2)
+        with mock.patch.object(_pool, "Thread", refuse):
+            failed = pool.run("a", lambda: "a")
+            self.failureResultOf(failed, RuntimeError)
+        self.assertEqual(pool.statistics()["threads"], 0)
+        hung = pool.run("hung", self.hang)
+        with mock.patch.object(_pool, "Thread", refuse):
+            waiting = pool.run("b", lambda: "b")
+        self.gate.set()
+        self.turn()
+        self.turn()
+        self.assertEqual([self.successResultOf(each) for each in (hung, waiting)], ["done", "b"])
 
     def test_failure_after_all(self) -> None:
         """What was given up and fails later is logged."""

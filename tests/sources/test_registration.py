@@ -106,6 +106,12 @@ class RegistrationTests(SourcesTestCase):
             (InvalidHandlingError, "", handle, {"on_crash": "hope"}),
             (InvalidHandlingError, "", handle, {"max_attempts": 0}),
             (InvalidHandlerError, "", coroutine, {"name": "n", "threaded": True}),
+            (
+                InvalidHandlerError,
+                "",
+                functools.partial(coroutine),
+                {"name": "n", "threaded": True},
+            ),
             (InvalidHandlerError, "", coroutine, {"name": "n", "on_crash": "transaction"}),
             (InvalidHandlerError, "", handle, {"on_crash": "transaction", "timeout": 1}),
             (InvalidHandlerError, "", handle, {"on_crash": "transaction", "threaded": False}),
@@ -123,7 +129,7 @@ class RegistrationTests(SourcesTestCase):
         self.sources.unregister_group_handler(name)
         self.assertRaises(UnknownGroupHandlerError, self.sources.unregister_group_handler, name)
         self.get(self.sources.process_events([event("g", 2)]))
-        self.assertEqual(self.called, ["1:g1"])
+        self.assertEqual((self.called, self.states("1:g2")), (["1:g1"], {}))
 
     def test_wrong_sources(self) -> None:
         """Sources that cannot be one are refused; what yields no events is told."""

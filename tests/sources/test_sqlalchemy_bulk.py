@@ -7,7 +7,7 @@ from unittest import mock
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.orm import with_loader_criteria
+from sqlalchemy.orm import aliased, with_loader_criteria
 
 from oni.errors import BulkChangeError
 from oni.sources.sqlalchemy import Watch, _bulk
@@ -81,6 +81,20 @@ class StrictTests(BulkCase):
             self.assertRaises(BulkChangeError, query.update, {"title": "b"})
             self.assertRaises(BulkChangeError, query.delete)
 
+    def test_other_words(self) -> None:
+        """Nobody gets round it by another name of the table, or by selecting what is changed."""
+        self.watch()
+        table = Post.__table__.alias()
+        other = aliased(Post)
+        changing = sa.update(Post).values(number=1).returning(Post)
+        with self.blog.sessions() as session:
+            for statement in (
+                sa.update(other).values(number=1),
+                sa.update(table).values(number=1),
+                sa.select(Post).from_statement(changing),
+            ):
+                self.assertRaises(BulkChangeError, session.execute, statement)
+
     def test_others(self) -> None:
         """Those of other models pass, and so does reading."""
         self.watch()
@@ -131,6 +145,15 @@ class CoarseTests(BulkCase):
             self.assertEqual(sorted(result.scalars()), [1, 2])
             result = session.execute(sa.delete(Post))
             self.assertEqual(result.rowcount, 2)
+
+    def test_selected_from_it(self) -> None:
+        """What is changed may be selected from the statement."""
+        changing = sa.update(Post).values(title="b").returning(Post)
+        self.watch({Post: Watch(bulk="coarse")})
+        with self.blog.sessions.begin() as session:
+            posts = session.scalars(sa.select(Post).from_statement(changing)).all()
+            self.assertEqual([post.title for post in posts], ["b", "b"])
+        self.expect(("Post", None, "bulk"))
 
     def test_with_rows(self) -> None:
         """Changes of rows stay beside it; a savepoint takes it along."""
@@ -266,6 +289,7 @@ class ExpandTests(BulkCase):
             (sa.insert(Post).values(title="b").returning(Post.id), "returns something else"),
             (sa.insert(Post).values(title="b").returning(Post), "returns something else"),
             (sa.update(table).values(id=table.c.id + 10), "primary keys"),
+            (sa.update(aliased(Post)).values(number=3), "another name"),
         ]
         for statement, text in refused:
             with self.assertRaisesRegex(BulkChangeError, text):

@@ -16,7 +16,7 @@ from oni.errors import MissingRowError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.sources import event
 from oni.sources._context import Contexts
-from oni.sources.sqlalchemy import Instances, SqlAlchemyReferences
+from oni.sources.sqlalchemy import Instances, SqlAlchemyReferences, watch
 from tests.sources import sqlalchemy_keys
 from tests.sources.sqlalchemy_case import Author, BlogCase, Dog, Line, Post
 
@@ -213,6 +213,18 @@ class InstancesTests(BlogCase):
         self.added(*(Line(page=page, place=place, text="a") for page, place in keys))
         found = Instances(self.blog.sessions, batch=2)(Line)
         self.assertEqual([(line.page, line.place) for line in found], keys)
+
+    def test_enumeration_in_key(self) -> None:
+        """Also where the driver does not know a part of it; a change has it as its name."""
+        sqlalchemy_keys.Base.metadata.create_all(self.blog.engine)
+        shelf = sqlalchemy_keys.Shelf
+        watched = watch(self.blog.sessions, self.blog.sources, [shelf])
+        self.addCleanup(watched.remove)
+        sizes = sqlalchemy_keys.Size
+        self.add(*(shelf(size=size, number=n) for size in sizes for n in range(3)))
+        found = Instances(self.blog.sessions, batch=2)(shelf)
+        self.assertEqual(len({(each.size, each.number) for each in found}), 6)
+        self.assertIn(("Shelf", ("LARGE", 2), "created"), self.blog.said())
 
     def test_relationships(self) -> None:
         """Relationships can be followed from each, though somebody writes meanwhile."""

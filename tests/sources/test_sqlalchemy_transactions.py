@@ -189,6 +189,16 @@ class SavepointTests(BlogCase):
             self.line(session, 3)
         self.expect(*(("Line", (1, place), "created") for place in (1, 2, 3)))
 
+    def test_outer_savepoint_ends_with_its_block(self) -> None:
+        """No statement can be executed then; it is early enough when the session commits."""
+        self.watch()
+        with self.blog.sessions.begin() as session:
+            with session.begin_nested():
+                session.begin_nested()
+                session.add(Post(title="a"))
+            session.add(Post(title="b"))
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
+
     def test_outer_savepoint_committed_and_all_rolled_back(self) -> None:
         """What was handed over early is rolled back with the rest."""
         with self.blog.sessions() as session:
@@ -436,6 +446,42 @@ class OthersTests(BlogCase):
         self.expect()
         self.assertEqual(self.blog.rows("SELECT * FROM post"), [])
 
+    def test_statement_after_our_turn(self) -> None:
+        """A statement after which nothing is flushed any more is told of, too."""
+        self.added(Post(title="a"))
+        for bulk, expected in (("coarse", (None, "bulk")), ("expand", (1, "modified"))):
+            watching = watch(self.blog.sessions, self.blog.sources, {Post: Watch(bulk=bulk)})
+
+            def late(session: Session) -> None:
+                if not session.in_nested_transaction():
+                    session.execute(sa.update(Post).values(number=Post.number + 1))
+
+            sa.event.listen(self.blog.sessions, "before_commit", late)
+            with self.blog.sessions.begin():
+                pass
+            sa.event.remove(self.blog.sessions, "before_commit", late)
+            watching.remove()
+            self.assertIn(("Post", *expected), self.blog.said())
+        self.assertEqual(len(self.blog.said()), 2)
+
+    def test_savepoint_after_our_turn(self) -> None:
+        """What another listener does in savepoints shares their fate."""
+        self.watch()
+
+        def late(session: Session) -> None:
+            if session.in_nested_transaction():
+                return
+            for title, end in (("b", "commit"), ("c", "rollback")):
+                with session.begin_nested():
+                    savepoint = session.begin_nested()
+                    session.add(Post(title=title))
+                    session.flush()
+                    getattr(savepoint, end)()
+
+        sa.event.listen(self.blog.sessions, "before_commit", late)
+        self.add(Post(title="a"))
+        self.expect(("Post", 1, "created"), ("Post", 2, "created"))
+
     def test_changes_in_late_rounds(self) -> None:
         """Those who are asked late may change something, too, and no more than ten times."""
         endless = False
@@ -483,7 +529,7 @@ class OthersTests(BlogCase):
             fails.append(False)
             session.commit()
         self.expect(("Post", 1, "created"), ("Post", 2, "created"))
-        self.assertEqual(heard, [[("Post", 1, "created")], [("Post", 2, "created")]])
+        self.assertEqual(heard, [[("Post", id, "created")] for id in (1, 2, 3)])
 
     def test_failed_after_our_turn(self) -> None:
         """What was admitted goes with the commit that fails after it."""

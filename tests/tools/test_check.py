@@ -150,3 +150,12 @@ def test_a_python_that_is_too_old_is_refused_in_words(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "PYTHON=/bin/false is not a Python 3.11, 3.12 or 3.13" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_lanes_of_integration_tests() -> None:
+    """Every file of integration tests is run, and in one lane only."""
+    lanes = [set(check.commands(name)[0][3:]) for name in ("integration", "deliveries")]
+    files = (ROOT / "tests" / "integration").glob("test_*.py")
+    assert lanes[0] | lanes[1] == {str(file.relative_to(ROOT)) for file in files}
+    assert not lanes[0] & lanes[1]
+    assert all(len(lane) > 10 for lane in lanes)

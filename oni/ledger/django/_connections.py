@@ -21,7 +21,7 @@ from oni.ledger._postgres import Postgres
 from oni.ledger._sql import Database, Row, Values, with_percent
 from oni.ledger._sqlite import Sqlite
 
-__all__ = ["AliasConnections", "database_of"]
+__all__ = ["AliasConnections", "database_of", "settings_problems"]
 
 _log = Logger()
 
@@ -54,6 +54,29 @@ def database_of(using: str, clock: Callable[[], float] | None) -> Database:
     raise LedgerUrlError(
         using, f"it is kept in SQLite or PostgreSQL, not with {wrapper.display_name}"
     )
+
+
+def settings_problems(using: str) -> Sequence[str]:
+    """Say what is wrong with the settings of a database for a ledger or an outbox in it.
+
+    It connects to nothing.
+
+    Args:
+        using: An alias of ``DATABASES``.
+    """
+    wrapper = all_connections[using]
+    name = f"DATABASES[{using!r}]"
+    problems = []
+    if not wrapper.settings_dict["AUTOCOMMIT"]:
+        problems.append(f"{name} has AUTOCOMMIT off, so that atomic blocks commit nothing")
+    mode = wrapper.settings_dict["OPTIONS"].get("transaction_mode") or ""
+    if wrapper.vendor == "sqlite" and mode.upper() not in _WRITES_FIRST:
+        problems.append(
+            f"{name} lets transactions begin without the lock for writing, so that one that "
+            "reads first is refused when it writes while another one does; let its OPTIONS "
+            'have "transaction_mode": "IMMEDIATE"'
+        )
+    return problems
 
 
 class AliasConnections:
@@ -201,7 +224,7 @@ class AliasConnections:
         Raises:
             UnsafeLedgerError: The settings must be different.
         """
-        problems = self._problems()
+        problems = settings_problems(self._using)
         if problems:
             raise UnsafeLedgerError(problems)
         warnings = list(look())
@@ -211,21 +234,6 @@ class AliasConnections:
                 '"PRAGMA journal_mode=wal; PRAGMA synchronous=full"'
             )
         return warnings
-
-    def _problems(self) -> Sequence[str]:
-        wrapper = all_connections[self._using]
-        name = f"DATABASES[{self._using!r}]"
-        problems = []
-        if not wrapper.settings_dict["AUTOCOMMIT"]:
-            problems.append(f"{name} has AUTOCOMMIT off, so that atomic blocks commit nothing")
-        mode = wrapper.settings_dict["OPTIONS"].get("transaction_mode") or ""
-        if wrapper.vendor == "sqlite" and mode.upper() not in _WRITES_FIRST:
-            problems.append(
-                f"{name} lets transactions begin without the lock for writing, so that one that "
-                "reads first is refused when it writes while another one does; let its OPTIONS "
-                'have "transaction_mode": "IMMEDIATE"'
-            )
-        return problems
 
     def must_have(self, tables: Sequence[str]) -> None:
         """Refuse to go on if one of these tables is not there.

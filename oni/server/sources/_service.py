@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    FirstError,
+    gatherResults,
+)
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -52,8 +58,16 @@ def _log_failure(failure: Failure) -> None:
     _log.failure("the event sources failed to start", failure)
 
 
-def _outbox_fails(error: Exception) -> None:
-    _log.warn("an outbox is not open yet, and is tried again: {error}", error=error)
+async def _together(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them until all have ended. When one fails the others are cancelled."""
+    begun = [Deferred.fromCoroutine(each) for each in coroutines]
+    try:
+        await gatherResults(begun, consumeErrors=True)
+    except FirstError as first:
+        for each in begun:
+            each.cancel()
+        await DeferredList(begun, consumeErrors=True)
+        first.subFailure.raiseException()
 
 
 class SourcesService(Service):
@@ -137,9 +151,12 @@ class SourcesService(Service):
         if self._pruning is not None:
             self._pruning.startService()
         self.on_open()
-        await self._say_what_nobody_handles()
-        for relay in self._relays:
-            await self._insist(relay.start, _outbox_fails)
+        await _together(
+            [
+                self._say_what_nobody_handles(),
+                *(self._start_relay(each) for each in self._relays),
+            ]
+        )
 
     async def _insist(
         self, start: Callable[[], Deferred[None]], fails: Callable[[Exception], object]
@@ -153,6 +170,19 @@ class SourcesService(Service):
                 fails(error)
             await deferLater(self._reactor, wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _start_relay(self, relay: Relays) -> None:
+        """Open an outbox; its database may be away."""
+        reasons: list[Exception] = []
+
+        def fails(error: Exception) -> None:
+            if not reasons:
+                _log.warn("an outbox is not open yet, and is tried again: {error}", error=error)
+            reasons[:] = [error]
+
+        await self._insist(relay.start, fails)
+        if reasons:
+            _log.info("the outbox is open")
 
     async def _say_what_nobody_handles(self) -> None:
         """Warn of deliveries for handlers that nobody has registered here."""

@@ -86,7 +86,8 @@ def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
 
     Args:
         using: The database's alias; None: the default one.
-        vetoes: Functions that may object, beside those of :func:`register_veto`.
+        vetoes: Functions that may object, beside those that are registered with
+            :func:`oni.sources.django.api.register_veto`.
 
     Raises:
         ChangeRoundsError: The vetoes went on changing what they were asked about.

@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from oni.sources.django._atomic import is_in_block, tell
 from oni.sources.django._home import home
-from oni.sources.django._snapshots import is_among, plain, remember_saved, rows, was
+from oni.sources.django._snapshots import as_loaded, is_among, remember_saved, rows, was
 from oni.sources.django._watched import Watch, watched
 from oni.values import UNKNOWN, ModelChange
 
@@ -62,7 +62,7 @@ def post_save(
 
 
 def _created(watch: Watch, instance: Model, using: str) -> ModelChange:
-    new = _values(watch, instance, using, watch.columns, written=True)
+    new = _values(watch, instance, using, watch.columns, is_new=True)
     return made(watch, instance.pk, using, new)
 
 
@@ -77,7 +77,7 @@ def _saved(
         if update_fields is None or is_among(instance, name, update_fields)
     ]
     written += [name for name in _generated(watch) if name not in written]
-    new = {**old, **_values(watch, instance, using, written, written=False)}
+    new = {**old, **_values(watch, instance, using, written, is_new=False)}
     return list(modified(watch, instance.pk, using, old, new, written))
 
 
@@ -88,22 +88,15 @@ def _generated(watch: Watch) -> list[str]:
 
 
 def _values(
-    watch: Watch, instance: Model, using: str, names: Iterable[str], written: bool
+    watch: Watch, instance: Model, using: str, names: Iterable[str], is_new: bool
 ) -> dict[str, Any]:
     """Give what an instance's row has now; what only the database knows is read from it."""
     values = {name: instance.__dict__.get(name, UNKNOWN) for name in names}
-    computed = set() if written else set(_generated(watch))
+    computed = set() if is_new else set(_generated(watch))
     unseen = [n for n, v in values.items() if n in computed or hasattr(v, "resolve_expression")]
     if unseen:
         values |= rows(watch, using, [instance.pk], unseen).get(instance.pk, {})
-    return {name: _as_loaded(watch, name, value) for name, value in values.items()}
-
-
-def _as_loaded(watch: Watch, name: str, value: Any) -> Any:
-    """Give a value of the type that the column has, whatever text was put into the instance."""
-    if value is UNKNOWN or value is None:
-        return value
-    return watch.model._meta.get_field(name).to_python(plain(value))
+    return {name: as_loaded(watch, name, value) for name, value in values.items()}
 
 
 def post_delete(sender: type[Model], instance: Model, using: str, **_: Any) -> None:

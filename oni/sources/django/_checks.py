@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about watched models."""
+"""What ``manage.py check`` says about watched models, and about the ledger's database."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Tags, Warning, register
 
+from oni.ledger.django import settings_problems
+from oni.sources.django._home import home
 from oni.sources.django._querysets import OniQuerySet
 from oni.sources.django._watched import watched
 
-__all__ = ["check_managers", "register_checks"]
+__all__ = ["check_databases", "check_managers", "register_checks"]
 
 
 def register_checks() -> None:
-    """Let Django's checks have this one among them."""
+    """Let Django's checks have these among them."""
     register(check_managers, Tags.models)
+    register(check_databases, Tags.compatibility)
+
+
+def check_databases(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """Warn of databases of the ledger, or of an outbox, from which nothing would be delivered."""
+    settings = home.settings
+    aliases = dict.fromkeys(settings.outbox)
+    if not settings.is_own_ledger:
+        aliases = {settings.ledger: None, **aliases}
+    return [
+        Warning(f"Nothing is delivered: {problem}.", id="oni.W002")
+        for alias in aliases
+        for problem in settings_problems(alias)
+    ]
 
 
 def check_managers(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:

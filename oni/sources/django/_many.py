@@ -45,13 +45,14 @@ def _receiver(model: type[Model], name: str) -> Callable[..., None]:
         if watch is None or name not in watch.many or not is_heard(watch, using):
             return
         state: Any = instance._state
+        lists = state.__dict__.setdefault("oni_lists", {})
         if state.__dict__.get("oni_raw"):
             return  # it is being loaded from a fixture
         link = _Link(watch, name, using)
         when, what = action.split("_")
         if when == "pre":
-            state.oni_lists = link.before(instance.pk, reverse, what, pk_set or ())
-        elif (before := state.__dict__.pop("oni_lists", None)) is not None:
+            lists[model, name] = link.before(instance.pk, reverse, what, pk_set or ())
+        elif (before := lists.pop((model, name), None)) is not None:
             tell(using, list(link.changes(before, instance.pk, reverse, what, pk_set or ())))
 
     return changed

@@ -15,7 +15,7 @@ class _Both(Col):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         """Put it together."""
-        quote = compiler.quote_name_unless_alias
+        quote = compiler.connection.ops.quote_name
         table = f"{quote(self.alias)}." if self.alias else ""
         return f"({table}{quote('handler')} || '/' || {table}{quote('key')})", []
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -77,8 +77,11 @@ class Running:
     async def _open(self) -> None:
         await self.sources.start()
         self.opened()
-        for relay in self.relays:
-            await relay.start()
+        # One whose database is away keeps no other one waiting.
+        starting: list[Deferred[Any]] = [relay.start() for relay in self.relays]
+        for _, failure in await DeferredList(starting, consumeErrors=True):
+            if isinstance(failure, Failure):
+                failure.raiseException()
         self._is_failing = False
 
     def opened(self) -> None:

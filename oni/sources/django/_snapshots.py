@@ -15,7 +15,7 @@ from oni.sources.django._fates import fate_of
 from oni.sources.django._watched import Watch, watched
 from oni.values import UNKNOWN
 
-__all__ = ["is_among", "plain", "remember", "remember_loading", "remember_saved", "rows", "was"]
+__all__ = ["as_loaded", "is_among", "remember_loading", "remember_saved", "rows", "was"]
 
 _BATCH = 500
 _NOTHING: Mapping[str, Any] = {}
@@ -23,7 +23,7 @@ _MUTABLE = (list, dict, set, bytearray)
 _MARK = "_oni_remembers"
 
 
-def remember(instance: Model, names: Collection[str] | None = None) -> None:
+def _remember(instance: Model, names: Collection[str] | None = None) -> None:
     """Take the values that an instance was loaded with for those that its row has.
 
     Args:
@@ -91,7 +91,7 @@ def was(instance: Model, watch: Watch) -> dict[str, Any]:
     """Give the values that an instance was loaded with, UNKNOWN where it was not."""
     _settle(instance._state)
     known = instance._state.__dict__.get("oni_loaded", _NOTHING)
-    return {name: plain(known.get(name, UNKNOWN)) for name in watch.columns}
+    return {name: as_loaded(watch, name, known.get(name, UNKNOWN)) for name in watch.columns}
 
 
 def rows(
@@ -103,17 +103,24 @@ def rows(
     manager = watch.model._base_manager.using(using)
     for part in (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)):
         for id, *values in manager.filter(pk__in=part).values_list("pk", *names):
-            found[id] = {n: plain(v) for n, v in zip(names, values, strict=True)}
+            found[id] = {n: _plain(v) for n, v in zip(names, values, strict=True)}
     return found
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Give a value as it can be kept, where Django dresses it up."""
     if isinstance(value, FieldFile):
         return value.name
     if isinstance(value, memoryview):
         return bytes(value)
     return value.value if isinstance(value, Enum) else value
+
+
+def as_loaded(watch: Watch, name: str, value: Any) -> Any:
+    """Give a value of the type that the column has, whatever text was put into the instance."""
+    if value is UNKNOWN or value is None:
+        return value
+    return watch.model._meta.get_field(name).to_python(_plain(value))
 
 
 def _apart(value: Any) -> Any:
@@ -134,9 +141,11 @@ def remember_loading(model: type[Model]) -> None:
     refresh = model.refresh_from_db
 
     @wraps(from_db)
-    def from_db_and_remember(cls: Any, db: Any, field_names: Any, values: Any) -> Any:
-        instance = from_db(cls, db, field_names, values)
-        remember(instance)
+    def from_db_and_remember(
+        cls: Any, db: Any, field_names: Any, values: Any, **options: Any
+    ) -> Any:
+        instance = from_db(cls, db, field_names, values, **options)
+        _remember(instance)
         return instance
 
     @wraps(refresh)
@@ -146,7 +155,7 @@ def remember_loading(model: type[Model]) -> None:
         # It is also what loads a deferred column when that is first looked at.
         fields = None if fields is None else list(fields)
         refresh(self, using, fields, *args, **kwargs)
-        remember(self, fields)
+        _remember(self, fields)
 
     setattr(from_db_and_remember, _MARK, True)
     patched: Any = model

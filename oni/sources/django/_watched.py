@@ -82,8 +82,8 @@ class Watched:
 
 
 def concrete(model: type[Model]) -> type[Model]:
-    """Give the model that has the rows."""
-    found: type[Model] = model._meta.concrete_model
+    """Give the model that has the rows; an abstract one has none, and is given back."""
+    found: type[Model] = model._meta.concrete_model or model
     return found
 
 
@@ -118,10 +118,12 @@ def make_watch(
     if bulk not in ("strict", "coarse", "expand"):
         raise WatchError(f"bulk is 'strict', 'coarse' or 'expand', not {bulk!r}")
     meta = concrete(model)._meta
+    if meta.abstract:
+        raise WatchError(f"{meta.label} is abstract, and has no rows; watch those that inherit it")
     single: dict[str, Field] = {
         field.name: field for field in meta.concrete_fields if field.column
     }
-    many = {field.name: field for field in meta.many_to_many}
+    many = {field.name: field for field in meta.local_many_to_many}
     wanted = [*single, *many] if columns is None else list(columns)
     by_attname = {field.attname: name for name, field in single.items()}
     names = [by_attname.get(name, name) for name in wanted]

@@ -7,10 +7,10 @@ What a statement through a session does is seen here, be it one of the ORM's
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapper, ORMExecuteState
+from sqlalchemy.orm import FromStatement, Mapper, ORMExecuteState
 
 from oni.errors import BulkChangeError
 from oni.sources.sqlalchemy._capture import CapturedRow, row_id
@@ -42,13 +42,13 @@ class BulkStatements:
         """Give the watched models whose rows a statement may change."""
         if not (execution.is_insert or execution.is_update or execution.is_delete):
             return ()
-        statement: Any = execution.statement
+        statement = _changing(execution)
         described = statement.entity_description
         entity = sa.inspect(described["entity"], raiseerr=False) if "entity" in described else None
         mapper = getattr(entity, "mapper", None)
         if isinstance(mapper, Mapper):
             return list(self._models.below(mapper))
-        return list(self._models.of_table(statement.table))
+        return list(self._models.of_table(_table(statement)))
 
     def execute(
         self, execution: ORMExecuteState, affected: Sequence[Watched], pending: Pending
@@ -68,6 +68,8 @@ class BulkStatements:
                 affected[0], execution, "it changes rows of several watched models at once"
             )
         (watched,) = affected
+        if isinstance(_changing(execution).table, sa.Alias):
+            raise _not_expanded(watched, execution, "its table has another name in it")
         # What turns out to be refused afterwards is undone, whoever catches the refusal.
         with execution.session.begin_nested():
             if execution.is_insert:
@@ -134,8 +136,7 @@ def _at_hand(result: sa.Result[Any], execution: ORMExecuteState) -> tuple[sa.Res
 
     Rows that it returns are fetched, so that no cursor is open when its savepoint ends.
     """
-    statement: Any = execution.statement
-    if not len(statement.exported_columns):
+    if not len(_changing(execution).exported_columns):
         return result, _count(result)
     frozen = result.freeze()
     return frozen(), len(frozen().all())
@@ -145,7 +146,7 @@ def _expand_insert(
     execution: ORMExecuteState, watched: Watched, pending: Pending
 ) -> sa.Result[Any]:
     """Let the statement return what it has inserted."""
-    statement: Any = execution.statement
+    statement = _changing(execution)
     if statement._prefixes or any(hasattr(statement, name) for name in _UPSERTS):
         raise _not_expanded(watched, execution, "it may change rows that are there, as well")
     if len(statement.exported_columns):
@@ -166,7 +167,7 @@ def _expand_insert(
 def _rows_before(execution: ORMExecuteState, watched: Watched) -> _Values:
     """Read the rows that a statement is about to change, and keep others from them."""
     names = _names(watched)
-    where = execution.statement.whereclause  # type: ignore[attr-defined]
+    where = _changing(execution).whereclause
     found: _Values = {}
     for criterion, values in _criteria(execution, watched, where):
         selected = sa.select(*_columns(execution, watched, names)).limit(_MOST_ROWS + 1)
@@ -265,6 +266,20 @@ def _not_expanded(watched: Watched, execution: ORMExecuteState, why: str) -> Bul
     return BulkChangeError(watched.name, _operation(execution), why)
 
 
+def _changing(execution: ORMExecuteState) -> Any:
+    """Give the statement that changes rows, also where what it returns is selected from it."""
+    statement: Any = execution.statement
+    return statement.element if isinstance(statement, FromStatement) else statement
+
+
+def _table(statement: Any) -> sa.FromClause:
+    """Give the table whose rows a statement changes, whatever name it has in there."""
+    table: Any = statement.table
+    while isinstance(table, sa.Alias):
+        table = table.element
+    return cast("sa.FromClause", table)
+
+
 def _operation(execution: ORMExecuteState) -> str:
     return "insert" if execution.is_insert else "update" if execution.is_update else "delete"
 
@@ -279,6 +294,6 @@ def _text(execution: ORMExecuteState) -> str:
     try:
         text = " ".join(str(execution.statement).split())
     except Exception:  # noqa: BLE001 - the ORM's INSERT of many rows has no text before it runs
-        described: Any = execution.statement
-        text = f"{_operation(execution).upper()} {described.entity_description['table']}"
+        described = _changing(execution).entity_description
+        text = f"{_operation(execution).upper()} {described['table']}"
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."

@@ -221,7 +221,7 @@ def _identity(watched: Watched, state: InstanceState[Any]) -> tuple[Any, ...]:
 
 def row_id(identity: tuple[Any, ...]) -> Any:
     """Give a primary key as a change has it."""
-    return identity[0] if len(identity) == 1 else identity
+    return kept(identity[0] if len(identity) == 1 else identity)
 
 
 def _row_created(

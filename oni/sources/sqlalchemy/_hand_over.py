@@ -57,9 +57,21 @@ class HandOver:
             ChangeRoundsError: Every time that listeners were asked there were new changes.
             LedgerTransactionError: The events cannot be admitted in this transaction.
         """
-        produced = self._settle(session, pending, flush)
-        self._admit(session, pending, produced)
+        pending.is_handing = True
+        try:
+            produced = self._settle(session, pending, flush)
+            self._admit(session, pending, produced)
+        finally:
+            pending.is_handing = False
         pending.handed = True
+
+    def run_late(self, session: Session, pending: Pending) -> None:
+        """Do it for what comes when it was done already, as no other turn may follow.
+
+        In a savepoint it is done within that, and shares its fate.
+        """
+        if pending and pending.handed and not pending.is_handing:
+            self.run(session, pending, flush=False)
 
     def wake(self) -> None:
         """Let what was handed over be delivered soon. It is committed."""
@@ -74,6 +86,7 @@ class HandOver:
         """Ask listeners, and let sources run, until nothing changes any more."""
         produced: dict[Row, Sequence[Event]] = {}
         waiting: dict[Row, None] = {}
+        savepoint = session.get_nested_transaction()
         if flush:
             session.flush()
         changes = pending.tell_again()
@@ -85,7 +98,7 @@ class HandOver:
                 for row in waiting:
                     produced[row] = self._events_of(session, pending, row)
                 waiting = {}
-            if session.in_nested_transaction():
+            if session.get_nested_transaction() is not savepoint:
                 raise LedgerTransactionError(
                     "a source, or a function in before_commit, has left a savepoint open; what "
                     "comes now could be rolled back with it: let it end what it begins"

@@ -60,4 +60,5 @@ def _beyond(ids: list[Any], last: tuple[Any, ...]) -> sa.ColumnElement[bool]:
     """Say that a primary key comes after another."""
     if len(ids) == 1:
         return sa.and_(ids[0] > last[0])
-    return sa.and_(sa.tuple_(*ids) > sa.tuple_(*last))
+    values = [sa.literal(value, id.type) for id, value in zip(ids, last, strict=True)]
+    return sa.and_(sa.tuple_(*ids) > sa.tuple_(*values))

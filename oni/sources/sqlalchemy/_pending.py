@@ -31,7 +31,8 @@ class Pending:
         capture: Sees what the flush writes that is under way.
         identities: For each changed row the mapped class of its instance, and its primary key.
         rounds: How often those who may refuse were asked.
-        handed: Whether some were, so that what comes now comes late.
+        handed: Whether all of it was handed over, so that what comes now comes late.
+        is_handing: Whether it is being handed over.
         admitted: Whether there is something to deliver once it is committed.
     """
 
@@ -39,10 +40,8 @@ class Pending:
         self.capture = Capture(models)
         self.identities: dict[Row, tuple[type, tuple[Any, ...]]] = {}
         self.rounds = 0
-        self.handed = self.admitted = False
+        self.handed = self.is_handing = self.admitted = False
         self._open: list[SessionTransaction] = []
-        self._net = ChangeBuffer()
-        self._fresh = ChangeBuffer()
         self._released: SessionTransaction | None = None
         self._announced: SessionTransaction | None = None
         self._outer_commits = False
@@ -50,11 +49,11 @@ class Pending:
         while inner is not None:  # those that were open before
             if inner.nested:
                 self._open.insert(0, inner)
-                self._net.push()
-                self._fresh.push()
             inner = inner.parent
+        self._net = self._empty()
+        self._fresh = self._empty()
 
-    # --- Changes; they are taken while no savepoint is open
+    # --- Changes
 
     def add(self, row: CapturedRow) -> None:
         """Keep what was done to a row."""
@@ -73,18 +72,25 @@ class Pending:
     def take_fresh(self) -> list[ModelChange]:
         """Give what came since this was asked last."""
         changes = self._fresh.coalesced()
-        self._fresh = ChangeBuffer()
+        self._fresh = self._empty()
         return changes
 
     def tell_again(self) -> list[ModelChange]:
         """Give everything, also what was given before: whoever refused it shall be asked again."""
-        self._fresh = ChangeBuffer()
+        self._fresh = self._empty()
         return self.net()
 
     def forget(self) -> None:
         """Go on without what was handed over."""
-        self._net = ChangeBuffer()
+        self._net = self._empty()
         self.identities = {}
+
+    def _empty(self) -> ChangeBuffer:
+        """Make a buffer with a layer for each savepoint that is open."""
+        buffer = ChangeBuffer()
+        for _ in self._open:
+            buffer.push()
+        return buffer
 
     def __bool__(self) -> bool:
         """Say whether there is anything to hand over."""
@@ -134,6 +140,8 @@ class Pending:
             self._outer_commits = False
             return False
         self._released = None
+        if self._announced is not savepoint:
+            self._outer_commits = False  # it was this one; what is around it has its turn yet
         if self._open or not self._outer_commits:
             return False
         self._outer_commits = False

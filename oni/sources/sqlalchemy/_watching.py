@@ -123,16 +123,17 @@ class Watching:
 
     def _after_flush_postexec(self, session: Session, context: object) -> None:
         """Hand over what others changed after it was our turn before the commit."""
-        pending = self._pending(session)
-        late = pending.handed and not session.in_nested_transaction()
-        if late and pending:
-            self._hand_over.run(session, pending, flush=False)
+        self._hand_over.run_late(session, self._pending(session))
 
     def _do_orm_execute(self, execution: ORMExecuteState) -> sa.Result[Any] | None:
         affected = self._bulk.affected(execution)
         if not affected:
             return None
-        return self._bulk.execute(execution, affected, self._pending(execution.session))
+        session = execution.session
+        pending = self._pending(session)
+        result = self._bulk.execute(execution, affected, pending)
+        self._hand_over.run_late(session, pending)  # no flush may follow
+        return result
 
     def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
         pending = self._known(session)

@@ -92,3 +92,16 @@ class Person(models.Model):
 
     name = models.CharField(max_length=100)
     friends = models.ManyToManyField("self")
+
+
+class Named(models.Model):
+    """What others inherit, and has no table."""
+
+    name = models.CharField(max_length=100)
+
+    class Meta:
+        abstract = True
+
+
+class Group(Named):
+    """What has a table."""

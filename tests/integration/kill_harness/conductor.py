@@ -229,8 +229,8 @@ class Conductor:
 
         Nobody may be stopped, and everything else must have ended.
         """
-        paid = {line["key"] for line in read(self.path) if line.get("handler") == "pay"
-                and line["what"] == "effect"}  # fmt: skip
+        effects = (line for line in read(self.path) if line["what"] == "effect")
+        paid = {line["key"] for line in effects if line["handler"] == "pay"}
         uncertain = [each for each in deliveries(self.place) if each.state == "uncertain"]
         for each in uncertain:
             with self.place.store.transaction() as transaction:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 from threading import Lock
 
@@ -36,7 +35,10 @@ _STEP = 0.01  # seconds
 
 
 class Points:
-    """Counts how often a worker comes by each point, and ends or holds it at one.
+    """Counts how often a worker comes by a point, and ends or holds it there.
+
+    Attributes:
+        armed: Which point it is.
 
     Args:
         history: Where it is written when that happens.
@@ -49,19 +51,19 @@ class Points:
         self, history: History, armed: str = "", nth: int = 1, hold: Path | None = None
     ) -> None:
         self._history = history
-        self._armed = armed
+        self.armed = armed
         self._nth = nth
         self._hold = hold
         self._lock = Lock()
-        self._passed: Counter[str] = Counter()
+        self._passed = 0
 
     def hit(self, name: str) -> None:
         """Come by a point, in whatever thread."""
-        if name != self._armed:
+        if name != self.armed:
             return
         with self._lock:
-            self._passed[name] += 1
-            if self._passed[name] != self._nth:
+            self._passed += 1
+            if self._passed != self._nth:
                 return
         if self._hold is None:
             self._history.add("killed", victim=os.getpid(), point=name)

@@ -195,6 +195,42 @@ class StartTests(ServiceTestCase):
         self.clock.advance(1)
         self.assertEqual(["start", "relay", "relay"], self.sources.told)
 
+    def test_relays_do_not_wait_for_each_other(self) -> None:
+        """An outbox that is away keeps no other one waiting; that it is away is told once."""
+        away, there = SomeRelay([]), SomeRelay(self.sources.told)
+        away.failures = [LedgerUnavailableError("refused")] * 3
+        self.service = self.make([away, there])
+        with capturedLogs() as logged:
+            self.start()
+            self.assertEqual(["start", "relay"], self.sources.told)
+            self.clock.pump([0.5] * 8)
+        told = [formatEvent(each) for each in logged]
+        self.assertEqual([], away.failures)
+        self.assertEqual(
+            ["an outbox is not open yet, and is tried again: refused", "the outbox is open"], told
+        )
+
+    def test_an_outbox_that_never_gets_better(self) -> None:
+        """It is told of once, and nothing is tried any more."""
+        relays = [SomeRelay([]) for _ in range(3)]
+        relays[0].failures = [LedgerUnavailableError("refused")] * 9
+        for each in relays[1:]:
+            each.failures = [UnsafeLedgerError(["no"])]
+        self.service = self.make(relays)
+        self.start()
+        self.assertEqual([UnsafeLedgerError], [each.type for each in self.failures])
+        self.service.watch.stopService()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_an_outbox_that_is_away_at_the_end(self) -> None:
+        """The stop waits for none that could not be opened."""
+        relay = SomeRelay([])
+        relay.failures = [LedgerUnavailableError("refused")] * 9
+        self.service = self.make([relay, SomeRelay([])])
+        self.start()
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(([], []), (self.failures, self.clock.getDelayedCalls()))
+
     def test_backlog(self) -> None:
         """What waits in all outboxes is one number; without any there is none."""
         self.assertEqual({}, self.service.backlog)

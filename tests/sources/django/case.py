@@ -16,10 +16,10 @@ from oni.sources.django.models import LedgerEvent
 from oni.sources.django.testing import deliver_events
 from oni.values import Event, ModelChange
 
-__all__ = ["CommittingCase", "DjangoCase", "deliver_events", "keys"]
+__all__ = ["CommittingCase", "DjangoCase", "Fresh", "deliver_events", "keys"]
 
 
-class _Fresh:
+class Fresh:
     """Lets each test begin with nobody registered."""
 
     databases = ("default", "other")
@@ -58,11 +58,11 @@ class _Fresh:
         return give
 
 
-class DjangoCase(_Fresh, TestCase):
+class DjangoCase(Fresh, TestCase):
     """A test in a transaction that is rolled back."""
 
 
-class CommittingCase(_Fresh, TransactionTestCase):
+class CommittingCase(Fresh, TransactionTestCase):
     """A test whose transactions are real. The tables are emptied afterwards."""
 
 

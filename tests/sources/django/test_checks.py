@@ -1,11 +1,13 @@
-"""What ``manage.py check`` says of watched models."""
+"""What ``manage.py check`` says of watched models, and of databases."""
 
 from __future__ import annotations
 
 from django.apps import apps
 from django.core.checks import run_checks
+from django.db import connections
 
 from oni.sources.django import api
+from oni.sources.django._home import home
 from tests.django_project.blog.models import Plain, Post
 from tests.sources.django.case import DjangoCase
 
@@ -14,6 +16,28 @@ def warnings(*labels: str) -> list[str]:
     """Give what the check has to say, of all applications or of these."""
     configs = [apps.get_app_config(label) for label in labels] or None
     return [str(each.obj.__name__) for each in run_checks(configs) if each.id == "oni.W001"]
+
+
+class DatabaseTests(DjangoCase):
+    """``oni.W002``."""
+
+    def found(self, **given: object) -> list[str]:
+        """Give what the check says where ``ONI`` is this."""
+        home._settings = None
+        with self.settings(ONI=given):
+            return [each.msg for each in run_checks() if each.id == "oni.W002"]
+
+    def test_options(self) -> None:
+        """Databases that the ledger or an outbox refuses are warned of before they are needed."""
+        self.assertEqual([], self.found(ledger="other"))
+        options = connections["other"].settings_dict["OPTIONS"]
+        self.addCleanup(options.update, transaction_mode=options.pop("transaction_mode"))
+        for given in ({"ledger": "other"}, {"outbox": ["other"]}):
+            with self.subTest(given):
+                (message,) = self.found(**given)
+                self.assertIn("DATABASES['other'] lets transactions begin", message)
+                self.assertIn('"transaction_mode": "IMMEDIATE"', message)
+        self.assertEqual([], self.found(ledger="memory:"))
 
 
 class CheckTests(DjangoCase):

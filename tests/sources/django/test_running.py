@@ -92,6 +92,18 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual(self.relay.asked, ["start", "start"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_a_relay_that_hangs(self) -> None:
+        """It keeps no other one from its outbox, and the process not from its end."""
+        other = Part()
+        self.relay.problem = Deferred()
+        parts: Any = (self.sources, [self.relay, other])
+        running = Running(*parts, 7.0, self.reactor)
+        running.begin()
+        running.wait()
+        self.assertEqual(other.asked, ["start"])
+        self.relay.problem.addErrback(lambda _: None)  # it is cancelled
+        self.successResultOf(self.reactor.stop())
+
     def test_unsafe(self) -> None:
         """What waiting does not mend is told."""
         told: list[str] = []

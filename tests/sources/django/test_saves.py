@@ -12,13 +12,15 @@ from django.db.models import F, signals
 from django.db.models.functions import Upper
 from django.test.utils import CaptureQueriesContext
 
-from oni.errors import UnkeptContextError
+from oni.errors import UnkeptContextError, WatchError
 from oni.sources.django import api
 from oni.values import UNKNOWN, ModelChange
 from tests.django_project.blog.models import (
     Author,
     Draft,
     Fancy,
+    Group,
+    Named,
     Note,
     Plain,
     Post,
@@ -75,6 +77,8 @@ class SaveTests(DjangoCase):
         post = Post.objects.create(title="One", stars=3)
         told()
         post.stars = "3"  # type: ignore[assignment] # which the database makes a 3
+        post.save()
+        post.stars = 3
         post.save()
         Post.objects.get(pk=post.pk).save()
         self.assertEqual(told(), [])
@@ -203,6 +207,15 @@ class SaveTests(DjangoCase):
         Plain.objects.create(text="a")
         Fancy.objects.create(text="a", color="red")
         self.assertEqual(seen, ["Plain", "Fancy", "Plain"])
+
+    def test_abstract(self) -> None:
+        """An abstract model may have sources, for all that inherit it; it has no rows to watch."""
+        seen: list[object] = []
+        api.register_model_event_source(Named, lambda each: seen.append(each))
+        group = Group.objects.create(name="all")
+        self.assertEqual(seen, [group])
+        with self.assertRaisesRegex(WatchError, "abstract"):
+            api.watch(Named)
 
 
 class OldValueTests(DjangoCase):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.apps import apps
 from django.test import override_settings
 
 from oni.errors import SettingsError
-from oni.sources.django._home import Home
+from oni.sources.django._home import Home, home
 from oni.sources.django._settings import DjangoSettings, read_settings
 from oni.values import Phase
 
@@ -95,3 +96,13 @@ def test_read_from_the_project() -> None:
     assert home.settings.threads == 9
     with override_settings(ONI={"threads": -9}), pytest.raises(SettingsError):
         Home().settings  # noqa: B018 - it is read
+
+
+def test_wrong_at_the_start() -> None:
+    """What is wrong is said when Django sets the application up, and not when it is first used."""
+    home._settings = None
+    try:
+        with override_settings(ONI={"threads": 0}), pytest.raises(SettingsError, match="threads"):
+            apps.get_app_config("oni").ready()
+    finally:
+        home._settings = None
