@@ -137,7 +137,6 @@ class ResourceEvents:
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
             CascadeError: They cause new events again and again.
         """
-        first = len(self._told)  # it may be called again, before the same commit
         for _ in range(MOST_ROUNDS):
             gathered, self._gathered = self._gathered, {}
             for told in gathered.values():
@@ -146,9 +145,8 @@ class ResourceEvents:
                 break
         else:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        told_now = self._told[first:]
-        if self._sources is not None and self._connection is not None and told_now:
-            events = [kept(event) for event in told_now]
+        if self._sources is not None and self._connection is not None and self._told:
+            events = [kept(event) for event in self._told]
             self._sources.admit_within(self._connection(), events)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:
