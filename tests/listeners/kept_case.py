@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,23 +12,10 @@ from oni.ledger import Ledger, MemoryStore
 from oni.listeners import Listeners, ResourceEvents, activate, new_dispatcher
 from oni.sources import EventSources
 from tests.ledger.threads import AtOnce
+from tests.sources.house import HandPool
 from tests.watchers.test_watchers import Reactor
 
 __all__ = ["KeptCase"]
-
-
-class _Pool:
-    """Runs what may block within the call."""
-
-    def run(self, name: str, call: Callable[[], Any], begin: Callable[[], None]) -> Any:
-        begin()
-        return AtOnce().run(call)
-
-    def stop(self) -> None:
-        pass
-
-    def statistics(self) -> dict[str, int]:
-        return {}
 
 
 class KeptCase(SynchronousTestCase):
@@ -60,7 +46,7 @@ class KeptCase(SynchronousTestCase):
             self.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
         )
         return EventSources(
-            ledger, reactor=self.clock, random=lambda: 0.5, make_pool=lambda size: _Pool()
+            ledger, reactor=self.clock, random=lambda: 0.5, make_pool=lambda size: HandPool()
         )
 
     def switch_on(self, settings: dict[str, Any]) -> Listeners:
