@@ -257,15 +257,16 @@ class Attempt:
             lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent)
         )
         if delivery is not None and delivery.state == "pending":
-            _log.warn(
-                "{handler} has failed with {key} in attempt {attempts} of {most}, and is tried "
-                "again: {error}",
-                handler=self.handler,
-                key=delivery.key,
-                attempts=delivery.attempts,
-                most=delivery.max_attempts,
-                error=error,
-            )
+            if not failure.check(NotNowError):  # whoever raises it says so
+                _log.warn(
+                    "{handler} has failed with {key} in attempt {attempts} of {most}, and is tried "
+                    "again: {error}",
+                    handler=self.handler,
+                    key=delivery.key,
+                    attempts=delivery.attempts,
+                    most=delivery.max_attempts,
+                    error=error,
+                )
         elif delivery is not None and delivery.state in ("dead", "uncertain"):
             counted[delivery.state] += 1
             _log.error(
