@@ -259,8 +259,8 @@ class Attempt:
         if delivery is not None and delivery.state == "pending":
             if not failure.check(NotNowError):  # whoever raises it says so
                 _log.warn(
-                    "{handler} has failed with {key} in attempt {attempts} of {most}, and is tried "
-                    "again: {error}",
+                    "{handler} has failed with {key} in attempt {attempts} of {most}, and is "
+                    "tried again: {error}",
                     handler=self.handler,
                     key=delivery.key,
                     attempts=delivery.attempts,

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oni._clock import Clock
-from oni.errors import NotRunningError, QueueFullError
+from oni.errors import NotNowError, NotRunningError
 from oni.interfaces import IModelEventWatcher
 
 __all__ = ["CAPACITY", "ThreadedModelEventWatcher"]
@@ -34,7 +34,7 @@ class ThreadedModelEventWatcher:
 
     The thread outlives whatever the watcher raises. It begins with the first event and keeps the
     process from ending until :meth:`stop` has been called. When too many wait, no more is taken:
-    the Deferred fails with :class:`oni.errors.QueueFullError`, and the event stays where it came
+    the Deferred fails with :class:`oni.errors.NotNowError`, and the event stays where it came
     from, a ledger for example.
 
     Events are given to it in the reactor's thread.
@@ -88,7 +88,8 @@ class ThreadedModelEventWatcher:
                     "taken. What a ledger has brought stays there",
                     waiting=self._capacity,
                 )
-            return fail(QueueFullError("a watcher's thread", self._capacity))
+            reason = f"{self._capacity} events wait for it"
+            return fail(NotNowError("a watcher's thread", reason))
         return done
 
     def _begin(self) -> None:

@@ -15,6 +15,9 @@ __all__ = ["details_of", "tell", "watch_models"]
 _ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted")
 
 
+_ATTEMPTS = 1_000_000  # with five minutes between two of them, for ever
+
+
 def watch_models(
     source: Any,
     models: Iterable[type | str],
@@ -38,11 +41,13 @@ def watch_models(
             watcher's class.
         options: How the watcher is called, as for
             :meth:`oni.sources.EventSources.register_change_handler`: ``threaded=True`` for one
-            that blocks, ``on_crash``, ``max_attempts``, ``timeout``, ``phase``.
+            that blocks, ``on_crash``, ``timeout``, ``phase``, and ``max_attempts``: if it is not
+            said there is no end to them.
 
     Returns:
         The handlers' names in the ledger.
     """
+    options.setdefault("max_attempts", _ATTEMPTS)
     sources = IEventSources(source)
     found = get_model_watcher() if watcher is None else IModelEventWatcher(watcher)
     names = []

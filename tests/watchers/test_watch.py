@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from oni.errors import NotNowError
 from oni.ledger import Ledger, MemoryStore
 from oni.sources import EventSources
 from oni.values import UNKNOWN, ModelChange
@@ -104,6 +105,23 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual((1, 2, 1), (len(good.heard), len(bad.heard), len(last.heard)))
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((3, 0), (counted["done"], counted["pending"]))
+
+    def test_until_it_succeeds(self) -> None:
+        """A watcher that fails for an hour has the event when it does not any more."""
+        failing = [True]
+
+        def fails(*said: Any) -> None:
+            if failing[0]:
+                raise NotNowError("the world", "it is asleep")
+
+        watch_models(self.sources, ["blog.Post"], Recorder(fails))
+        self.commit(CHANGE)
+        for _ in range(12):
+            self.run_for(300)
+        failing[0] = False
+        self.run_for(301)
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((1, 0), (counted["done"], counted["dead"]))
 
     def test_several_in_several(self) -> None:
         """Each of them has a name of its own."""

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import NotRunningError, QueueFullError, WatchersFailedError
+from oni.errors import NotNowError, NotRunningError, WatchersFailedError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers import (
     BaseModelEventWatcher,
@@ -331,7 +331,7 @@ class ThreadedTests(SynchronousTestCase):
         told += [watcher.created("blog.Post", number, {}) for number in range(1, 4)]
         self.assertEqual(3, watcher.waiting)
         for number in range(2):
-            self.failureResultOf(watcher.created("blog.Post", number, {}), QueueFullError)
+            self.failureResultOf(watcher.created("blog.Post", number, {}), NotNowError)
         self.assertEqual(1, len([event for event in said if "behind" in event["log_format"]]))
         go_on.set()
         self.reactor.until(lambda: all(each.called for each in told))
