@@ -34,15 +34,22 @@ def toml_text(settings: Settings) -> str:
             _write_table("channels", table.defaults, lines)
             for name, rules in table.namespaces.items():
                 _write_table(f"channels.{_key(name)}", rules, lines)
+        elif section.name == "listeners":
+            for name, own in table.items():
+                _write_items(f"listeners.{_key(name)}", own, lines)
         elif isinstance(table, msgspec.Struct):
             _write_table(section.name, table, lines)
     return "\n".join(lines[1:]) + "\n"
 
 
 def _write_table(path: str, table: msgspec.Struct, lines: list[str]) -> None:
+    names = table.__struct_fields__
+    _write_items(path, {name: getattr(table, name) for name in names}, lines)
+
+
+def _write_items(path: str, table: Mapping[str, Any], lines: list[str]) -> None:
     lines += ["", f"[{path}]"]
-    for name in table.__struct_fields__:
-        value = getattr(table, name)
+    for name, value in table.items():
         if value is not None:
             shown = HIDDEN if is_secret(name) else _without_password(value)
             lines.append(f"{_key(name)} = {_value(shown)}")

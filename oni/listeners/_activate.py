@@ -11,9 +11,10 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 
 from oni.dispatcher import EventDispatcher, one_of
 from oni.errors import MissingExtraError, SettingsError
@@ -179,7 +180,7 @@ def activate(
     for each, listener in made:
         call = listeners.add(each.name, listener)
         if checked is None:
-            _tell_after(dispatcher, each, call)
+            _tell_after(dispatcher, each, _in_reactor(call) if listener.in_reactor else call)
         else:
             _bring(checked, each, call, listener.blocks)
     return listeners
@@ -208,6 +209,23 @@ def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
     if not isinstance(listener, ListenerBase):
         raise TypeError(f"{each.use}.load_from_config gave {listener!r}, which is no ListenerBase")
     return listener
+
+
+def _in_reactor(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent], Any]:
+    """Let a listener be called in the reactor's thread, wherever the transaction was."""
+
+    async def later(event: ResourceEvent) -> Any:
+        result = call(event)
+        return await result if isinstance(result, Awaitable) else result
+
+    def tell(event: ResourceEvent) -> Any:
+        if not isInIOThread():
+            return later(event)  # fire_here lets coroutines run there
+        told = maybeDeferred(call, event)  # nobody may wait for it in this thread
+        told.addErrback(lambda failure: _log.failure("A listener has failed", failure=failure))
+        return None
+
+    return tell
 
 
 def _tell_after(

@@ -22,6 +22,9 @@ class ListenerBase(ABC):
     blocks = False
     """Whether a call may block: then it is made in a thread for such calls."""
 
+    in_reactor = False
+    """Whether a call must be made in the reactor's thread."""
+
     @abstractmethod
     def __call__(self, event: ResourceEvent) -> Any:
         """Hear of an event. It may return a Deferred or an awaitable, which is waited for.

@@ -28,6 +28,8 @@ class Listener(ListenerBase):
         records: Whether the records are published.
     """
 
+    in_reactor = True
+
     def __init__(self, channel: str, channels: Any = None, records: bool = False) -> None:
         self._channel = channel
         self._channels = channels

@@ -16,11 +16,13 @@ from oni.values import EventResult
 
 __all__ = ["Listener", "load_from_config"]
 
-_KEYWORDS = ("resource_name", "action", "user_id")
+_KEYWORDS = ("kind", "resource_name", "action", "user_id")
 
 
 class Listener(ListenerBase):
-    """Fires each event, to be matched by ``resource_name``, ``action`` and ``user_id``.
+    """Fires each event, to be matched by ``kind``, ``resource_name``, ``action``, ``user_id``.
+
+    ``kind`` is the event's class; the others are the payload's.
 
     A handler that fails lets the listener fail, so that a ledger brings the event again: to all
     of the handlers.
@@ -29,6 +31,8 @@ class Listener(ListenerBase):
         dispatcher: Where it fires. None: this process's utility ``IEventDispatcher``. An
             :class:`oni.dispatcher.EventDispatcher` is given those of the keywords that it allows.
     """
+
+    in_reactor = True
 
     def __init__(self, dispatcher: Any = None) -> None:
         self._dispatcher = dispatcher
@@ -41,7 +45,8 @@ class Listener(ListenerBase):
         allowed: tuple[str, ...] = _KEYWORDS
         if isinstance(dispatcher, EventDispatcher):
             allowed = tuple(n for n in allowed if n in dispatcher.allowed_match_spec_keywords)
-        details = {name: event.payload.get(name) for name in allowed}
+        known = {**event.payload, "kind": type(event)}
+        details = {name: known.get(name) for name in allowed}
         fired: Deferred[EventResult] = dispatcher.fire_event(event, **details)
         return fired.addCallback(_raise_failures)
 

@@ -17,6 +17,7 @@ from oni.server._application import find_application
 from oni.server._goodbye import Goodbye
 from oni.server._hosts import host_is_allowed, own_hosts
 from oni.server._listener import WEBSOCKET_PATH, FrontFactory, make_factory
+from oni.server._listeners import ListenersService
 from oni.server._oni import Oni
 from oni.server._ordered import OrderedServices
 from oni.server._service import OniService
@@ -56,7 +57,10 @@ class EmbeddedOni(OrderedServices):
         service = OniService(self.oni, find_application(settings), settings.zca.name)
         goodbye = Goodbye(self.resource.count_connections, reactor)
         sources = [] if self.oni.sources_service is None else [self.oni.sources_service]
-        super().__init__([goodbye, *sources, service], settings.server.stop_timeout, reactor)
+        closing = ListenersService(self.oni.listeners.close)
+        super().__init__(
+            [goodbye, closing, *sources, service], settings.server.stop_timeout, reactor
+        )
 
 
 class OniResource(Resource):

@@ -15,10 +15,12 @@ from zope.component import getGlobalSiteManager
 from oni.channels import Channels, backend_for
 from oni.dispatcher import EventDispatcher
 from oni.interfaces import IChannels, IEventSources
+from oni.listeners import new_dispatcher
 from oni.protocol import CloseCode, History
 from oni.server._acts import DEFAULT_EVENT, Act
 from oni.server._answers import Answers
 from oni.server._effects import Effects
+from oni.server._listeners import switch_on
 from oni.server._order_effects import OrderEffects
 from oni.server._orders import FORCED, Farewell, Order, check_farewell
 from oni.server._passes import Passes
@@ -53,6 +55,8 @@ class Oni:
         channels: The process's channels.
         sources: The process's event sources; None where the settings name no ledger.
         sources_service: Opens and closes them; None, too.
+        resources: Where events of resources are fired, see :class:`oni.listeners.ResourceEvents`.
+        listeners: Those that the settings name.
         sessions: The sessions that have not ended, by client id.
         node: Names this server, as long as it runs.
         passes: Lets the console in.
@@ -78,9 +82,9 @@ class Oni:
             now: Gives the time by which tokens expire, in seconds since 1970.
 
         Raises:
-            SettingsError: A key for tokens cannot be had.
+            SettingsError: A key for tokens cannot be had, or a listener's settings are wrong.
             LedgerUrlError: There is no such ledger.
-            MissingExtraError: What the ledger needs is not installed.
+            MissingExtraError: What the ledger or a listener needs is not installed.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -109,6 +113,8 @@ class Oni:
         if self.sources_service is not None:
             self.sources = self.sources_service.sources
             self.condition.ledger = self.sources_service.health
+        self.resources = new_dispatcher()
+        self.listeners = switch_on(settings, self.resources, self.sources, self.channels)
         self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
         self._users = Users(settings.server.max_connections_per_user)
         effects = Effects(

@@ -30,6 +30,7 @@ from oni.server._application import Application
 from oni.server._collector import Collector
 from oni.server._deadline import GIVEN_UP, ExitDeadline, leave
 from oni.server._goodbye import Goodbye
+from oni.server._listeners import ListenersService
 from oni.server._ordered import OrderedServices
 from oni.server._settings import Settings
 from oni.server.running._drain import SessionDrain
@@ -216,7 +217,8 @@ class Daemon(OrderedServices):
         watching = [] if pulse is None else [pulse]
         # Handlers of the server may admit events as long as they run: the sources stop after them.
         sources = [] if core.sources_service is None else [core.sources_service]
-        parts = [*watching, goodbye, *sources, oni, drain, *listeners]
+        closing = ListenersService(lambda: core.listeners.close())
+        parts = [*watching, goodbye, closing, *sources, oni, drain, *listeners]
         super().__init__(parts, server.stop_timeout, reactor)
         self._condition = core.condition
         self._sources: SourcesService | None = core.sources_service

@@ -18,6 +18,7 @@ from oni.errors import OniError
 from oni.server._admin_settings import AdminSettings
 from oni.server._collector_settings import CollectorSettings
 from oni.server._ledger_settings import LedgerSettings
+from oni.server._listeners_settings import NO_LISTENERS, ListenerSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._sources_settings import SourcesSettings
 from oni.server._tables import words_for
@@ -351,6 +352,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set.
 
     Attributes:
+        listeners: The tables ``[listeners.NAME]``, as the file has them.
         folder: Where the settings file lies, None without one. Relative names start there.
     """
 
@@ -367,6 +369,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     collector: CollectorSettings = CollectorSettings()
     ledger: LedgerSettings = LedgerSettings()
     sources: SourcesSettings = SourcesSettings()
+    listeners: Mapping[str, Mapping[str, Any]] = NO_LISTENERS
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -441,6 +444,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "collector": CollectorSettings,
     "ledger": LedgerSettings,
     "sources": SourcesSettings,
+    "listeners.NAME": ListenerSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

@@ -21,6 +21,7 @@ from twisted.internet.endpoints import serverFromString
 from oni.channels import backend_for
 from oni.errors import BackendUrlError, SettingsError
 from oni.server._ledger_settings import ledger_problems
+from oni.server._listeners_settings import read_listeners
 from oni.server._running_settings import running_problems
 from oni.server._settings import (
     ACT_PHASES,
@@ -86,7 +87,9 @@ def settings_from(table: Mapping[str, Any], folder: str | None = None) -> Settin
     problems: list[str] = []
     sections: dict[str, Any] = {}
     for name, value in table.items():
-        if name not in SECTIONS:
+        if name == "listeners":
+            sections[name] = read_listeners(value, problems)
+        elif name not in SECTIONS:
             problems.append(f"{name}: unknown section{_meant(name)}; known: {_known()}")
         elif name == "channels":
             sections[name] = _channels(value, problems)

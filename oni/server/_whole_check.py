@@ -5,7 +5,9 @@ from __future__ import annotations
 from oni.channels import Channels
 from oni.errors import MissingExtraError, SettingsError, ZcmlError
 from oni.interfaces import IChannels, IEventDispatcher
+from oni.listeners import new_dispatcher
 from oni.server._application import find_application
+from oni.server._listeners import switch_on
 from oni.server._settings import Settings
 from oni.zca import load_zcml, scratch_registry
 
@@ -15,13 +17,15 @@ __all__ = ["check_application"]
 def check_application(settings: Settings) -> None:
     """Import what ``[app]`` names, without calling it, and load the file that ``[zca]`` names.
 
-    The file is loaded as the daemon does, into a registry that is thrown away.
+    Listeners are made, and closed at once. The file is loaded as the daemon does, into a registry
+    that is thrown away.
 
     Raises:
         SettingsError: Something is not there, or cannot be loaded.
         Exception: Whatever importing the application's module raises.
     """
     application = find_application(settings)
+    switch_on(settings, new_dispatcher(), None, Channels()).close()
     if application.zcml is None:
         return
     from oni.server import Oni

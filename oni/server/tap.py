@@ -100,7 +100,7 @@ def makeService(options: Options) -> IService:
     is imported.
 
     Raises:
-        SystemExit: The settings name an application that is not there.
+        SystemExit: The settings name an application that is not there, or a listener's are wrong.
     """
     crochet.no_setup()  # nobody but twistd runs the reactor
     from twisted.internet import reactor
@@ -112,7 +112,10 @@ def makeService(options: Options) -> IService:
         run_on_monotonic_time(reactor)
         _begin_log(options.parent, settings)
         reactor.addSystemEventTrigger("after", "shutdown", end_log)
-    oni = Oni(settings, reactor)
+    try:
+        oni = Oni(settings, reactor)
+    except SettingsError as error:
+        raise SystemExit(f"twistd oni: {error}") from error
     application = _application(settings)
     foreground = options.parent is not None and bool(options.parent["nodaemon"])
     return Daemon.build(settings, application, reactor, foreground, oni)
@@ -154,6 +157,7 @@ def _settings_help() -> str:
             lines += ["", f"  [{section}]"]
         lines += _lines_of(info)
     lines += ["", "  [channels.NAMESPACE] has the keys of [channels], for NAMESPACE:name."]
+    lines += ["  [listeners.NAME] has the listener's own keys, too."]
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +18,7 @@ from oni.listeners import (
     ListenerBase,
     Listeners,
     ResourceEvents,
+    _activate,
     activate,
     flat,
     new_dispatcher,
@@ -196,6 +197,26 @@ class SettingsTests(SynchronousTestCase):
         self.failureResultOf(ended, ValueError)
         self.assertEqual((1, 1), (listeners.calls["coroutine"], listeners.failures["coroutine"]))
         self.assertEqual(4, next(times))
+
+    def test_in_the_reactor(self) -> None:
+        """A listener that wants it is called in the reactor's thread, also from another one."""
+        calls: list[Any] = []
+
+        def listen(event: Any) -> Deferred[str]:
+            calls.append(event)
+            return fail(ValueError("no")) if event == "fails" else succeed("done")
+
+        tell = _activate._in_reactor(listen)
+        self.patch(_activate, "isInIOThread", lambda: False)
+        later = tell("elsewhere")
+        self.assertEqual([], calls)
+        self.assertEqual("done", self.successResultOf(Deferred.fromCoroutine(later)))
+        self.patch(_activate, "isInIOThread", lambda: True)
+        self.assertIsNone(tell("there"))
+        self.assertIsNone(tell("fails"))
+        self.assertEqual(["elsewhere", "there", "fails"], calls)
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.assertTrue(ChannelListener.in_reactor and DispatcherListener.in_reactor)
 
     def test_closed(self) -> None:
         """All of them, whatever one does."""

@@ -23,6 +23,7 @@ from oni.channels import Channels
 from oni.dispatcher import EventDispatcher
 from oni.errors import ListenError, StopTimeoutError
 from oni.interfaces import IChannels, IEventDispatcher, IEventSources
+from oni.listeners import Listeners
 from oni.server import Oni
 from oni.server._application import Application
 from oni.server._deadline import ExitDeadline, leave
@@ -57,6 +58,7 @@ class SomeOni:
         self.dispatcher = SomeDispatcher()
         self.channels = SomeChannels()
         self.condition = Condition(self.channels)
+        self.listeners = Listeners()
         self.sessions: dict[str, Any] = {}
         self.sources: Any = None
         self.sources_service: Any = None

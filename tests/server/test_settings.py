@@ -555,7 +555,8 @@ class Describe(SettingsCase):
         self.assertEqual(
             [
                 *("server", "auth", "api", "admin", "channels", "backend", "dispatcher"),
-                *("running", "log", "metrics", "collector", "ledger", "sources", "app", "zca"),
+                *("running", "log", "metrics", "collector", "ledger", "sources", "listeners"),
+                *("app", "zca"),
             ],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )

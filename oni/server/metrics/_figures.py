@@ -204,6 +204,19 @@ FIGURES = (
     Figure(
         "oni_outbox_aside", "gauge", "Events there that can never be admitted: somebody must look."
     ),
+    Figure(
+        "oni_listener_calls_total",
+        "counter",
+        "Calls of each listener that have ended. Without listeners it is not there.",
+        ("listener",),
+    ),
+    Figure("oni_listener_failures_total", "counter", "Those that have failed.", ("listener",)),
+    Figure(
+        "oni_listener_seconds_total",
+        "counter",
+        "Seconds that they took, with what they waited for.",
+        ("listener",),
+    ),
     Figure("oni_log_dropped_total", "counter", "Log events that were dropped: nobody took them."),
 )
 """All of them, in the order in which they are told."""

@@ -101,6 +101,7 @@ class Readings:
             *self._channels(),
             *self._dispatcher(),
             *self._ledger(),
+            *self._listeners(),
         ):
             values[name] = value if isinstance(value, dict) else {(): value}
         return values
@@ -167,6 +168,18 @@ class Readings:
     def _dispatcher(self) -> list[tuple[str, Any]]:
         figures = self._oni.dispatcher.statistics()
         return [(name, figures[key]) for name, key in _OF_DISPATCHER.items()]
+
+    def _listeners(self) -> list[tuple[str, Any]]:
+        listeners = self._oni.listeners
+        names = list(listeners.by_name)
+        return [
+            (f"oni_listener_{kind}_total", {(name,): counted[name] for name in names})
+            for kind, counted in (
+                ("calls", listeners.calls),
+                ("failures", listeners.failures),
+                ("seconds", listeners.seconds),
+            )
+        ]
 
     def _ledger(self) -> list[tuple[str, Any]]:
         """Read the ledger's figures; where there is no ledger each of them has no value."""

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from oni.errors import MissingExtraError, SettingsError
 from oni.interfaces import IOutbox
 from oni.ledger import Ledger, Relay, store_for
+from oni.listeners import new_dispatcher
 from oni.server._application import find_for_sources, look_beside
 from oni.server._ledger_settings import file_in
+from oni.server._listeners import switch_on
 from oni.server._settings import ServerSettings, Settings
 from oni.server._sources_settings import SourcesSettings
 from oni.server.sources._service import SourcesService
@@ -148,13 +150,16 @@ def make_worker_service(
 ) -> SourcesService:
     """Make event sources for a process without a server, with their handlers registered.
 
+    The settings' listeners are among these, but for those that publish on channels.
+
     Args:
         settings: What is set.
         reactor: The reactor.
         deliver: Where handlers run; None: as a Django project's own settings say.
 
     Raises:
-        SettingsError: There is no ledger, or no such function to register handlers.
+        SettingsError: There is no ledger, or no such function to register handlers, or a
+            listener's settings are wrong.
         Exception: Whatever that function, or importing its module, raises.
     """
     configure = find_for_sources(settings, "configure")
@@ -163,6 +168,9 @@ def make_worker_service(
         raise SettingsError(["ledger.url: expected an address, as nothing is delivered without"])
     if configure is not None:
         configure(service.sources)
+    listeners = switch_on(settings, new_dispatcher(), service.sources, None)
+    if listeners.by_name:
+        reactor.addSystemEventTrigger("after", "shutdown", listeners.close)
     return service
 
 
