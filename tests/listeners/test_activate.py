@@ -415,4 +415,11 @@ class ShippedTests(SynchronousTestCase):
         self.failureResultOf(listener(self.EVENT), WatchersFailedError)
         self.flushLoggedErrors(ValueError)
         self.assertRaises(SettingsError, self.load, "dispatcher", x=1)
+        resources = new_dispatcher()
+        resources.add_event_handler(
+            heard.append, "during", use_weakref=False, kind=AfterResourceChanged
+        )
+        heard.clear()
+        self.successResultOf(self.load("dispatcher", {"dispatcher": resources})(self.EVENT))
+        self.assertEqual([self.EVENT], heard)
         self.assertIsInstance(listener, DispatcherListener)
