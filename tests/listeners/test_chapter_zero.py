@@ -86,7 +86,7 @@ class ChapterZeroTests(KeptCase):
         self.assertEqual([], self.put())
 
     def test_killed_after_the_commit(self) -> None:
-        """The process dies before anybody is told: the next one finds it (F26)."""
+        """The process dies before anybody is told: the next one finds it."""
         with self.store.transaction() as transaction:
             events = ResourceEvents(
                 self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
@@ -163,7 +163,7 @@ class ChapterZeroTests(KeptCase):
 
     @given(st.lists(st.tuples(st.sampled_from(("before", "during", "after")), st.booleans())))
     def test_vetoes(self, subscribers: list[tuple[str, bool]]) -> None:
-        """Whoever else hears: after a veto nothing is kept, told or put there (F25)."""
+        """Whoever else hears: after a veto nothing is kept, told or put there."""
         dispatcher = new_dispatcher()
         after: list[Any] = []
         dispatcher.add_event_handler(
