@@ -40,13 +40,13 @@ from oni.errors import (
 )
 from oni.interfaces import ILedgerStore
 from oni.ledger._redis_checks import look_at
-from oni.ledger._redis_effects import COMMANDS, MAX_WORDS, RedisEffects
+from oni.ledger._redis_effects import RedisEffects
 from oni.ledger._redis_owners import ForbiddenError, Owners
 from oni.ledger._redis_scripts import COMMANDS as _NEEDED
 from oni.ledger._redis_scripts import SCRIPTS
 from oni.ledger._redis_transaction import LostGuessError, RedisTransaction, Truths, is_full
 
-__all__ = ["COMMANDS", "MAX_WORDS", "RedisEffects", "RedisStore"]
+__all__ = ["RedisStore"]
 
 _LABEL = "effects once for Redis effects; else retry/park"
 _BY_LEASE = "the lease finds the dead"
