@@ -274,6 +274,32 @@ class PerformTests(SynchronousTestCase):
         self.assertEqual((first, third), ("admitted", "admitted"))
         self.assertTrue(second.check(LedgerUnavailableError))
 
+    def test_what_many_rows_are_locked_for(self) -> None:
+        """Where much of a group is locked its end does not wait for all of them in turn."""
+        clock = Clock()
+
+        def needs_it(transaction: ILedgerTransaction) -> None:
+            clock.advance(10.0)
+            raise LockedError("held")
+
+        answers = perform(
+            self.store, [needs_it, admit("a"), *[needs_it] * 100, admit("b")], clock.seconds
+        )
+        self.assertEqual(answers[1], "admitted")
+        self.assertTrue(all(each.check(LockedError) for each in answers[2:]))
+        self.assertLessEqual(clock.seconds(), 40.0)
+
+    def test_a_slow_group(self) -> None:
+        """That each takes its time, and none is locked, is no reason to fail."""
+        clock = Clock()
+        self.store.errors = [ZeroDivisionError()]
+
+        def is_slow(transaction: ILedgerTransaction) -> str:
+            clock.advance(10.0)
+            return "done"
+
+        self.assertEqual(perform(self.store, [is_slow] * 9, clock.seconds), ["done"] * 9)
+
     def test_lost_races_are_run_again(self) -> None:
         """What was in another's way is done again, a few times."""
         self.store.errors = [LostRaceError("")] * 2
