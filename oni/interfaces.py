@@ -681,8 +681,11 @@ class ILedger(Interface):
             keys: Only deliveries of these keys, 64 at most; None: of any.
 
         Returns:
-            A Deferred that fires with at most so many claims; with none if nothing is due. Do not
-            cancel it: what was claimed by then would be nobody's until its lease is over.
+            A Deferred that fires with at most so many claims; with none if nothing is due.
+            Cancelling it gives back what was claimed by then.
+
+        Raises:
+            ValueError: There are more keys.
         """
 
     def complete(claim: Claim) -> Deferred[None]:
