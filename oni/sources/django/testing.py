@@ -114,6 +114,8 @@ class _Here:
 class _HerePool:
     """Runs handlers that would have a thread."""
 
+    is_exhausted = False
+
     def run(
         self, name: str, function: Callable[[], Any], begun: Callable[[], object] | None = None
     ) -> Deferred[Any]:
