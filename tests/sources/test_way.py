@@ -311,6 +311,20 @@ class PhaseTests(SourcesTestCase):
         self.assertEqual(self.states("1:g1"), {"a": "uncertain", "b": "dead"})
         self.flushLoggedErrors(ZeroDivisionError)
 
+    def test_abort_with_other_phases(self) -> None:
+        """What was admitted when there were fewer phases is aborted by the one that it is in."""
+        before = self.start(
+            self.make(phases=[Phase("a", on_error="abort"), "b"], deliver="worker")
+        )
+        for sources in (before, self.sources_of(["0", Phase("a", on_error="abort"), "b"])):
+            fail = functools.partial(self.call, "a", True)
+            sources.register_group_handler("", fail, name="a", phase="a", max_attempts=1)
+            sources.register_group_handler("", self.note(), name="b", phase="b")
+            self.get(sources.process_events([event("g", 1)]))
+        self.clock.pass_time(2)
+        self.assertEqual(self.states("1:g1"), {"a": "dead", "b": "dead"})
+        self.flushLoggedErrors(ZeroDivisionError)
+
     def test_no_abort_while_attempts_are_left(self) -> None:
         """What succeeds in the end aborts nothing."""
 
