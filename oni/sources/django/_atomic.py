@@ -10,6 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from oni.errors import ChangeRoundsError
 from oni.sources._changes import coalesce
+from oni.sources.django._fates import Part, heed_savepoints
 from oni.sources.django._hand_over import hand_over_changes
 from oni.sources.django._watched import watched
 from oni.values import ModelChange
@@ -22,19 +23,14 @@ _BLOCK = "oni_block"
 Veto = Callable[[Sequence[ModelChange]], Any]
 
 
-class _Told:
-    """A change within a block. The connection keeps it with what is to be done after the commit.
-
-    So whatever Django rolls back, the block has lost, too: it drops both with a savepoint.
-    """
+class _Told(Part):
+    """A change within a block, which has lost it when it is rolled back."""
 
     __slots__ = ("change",)
 
-    def __init__(self, change: ModelChange) -> None:
+    def __init__(self, change: ModelChange, made_after: int) -> None:
+        super().__init__(made_after)
         self.change = change
-
-    def __call__(self) -> None:
-        """Do nothing: all was done before the commit."""
 
 
 class _Block:
@@ -43,13 +39,14 @@ class _Block:
     def __init__(self, using: str, vetoes: Sequence[Veto]) -> None:
         self._using = using
         self._connection: Any = connections[using]
+        heed_savepoints(self._connection)
         self.vetoes = list(vetoes)
         self._told: list[_Told] = []
 
     def tell(self, changes: Sequence[ModelChange]) -> None:
         """Keep changes until the block ends."""
         for change in changes:
-            told = _Told(change)
+            told = _Told(change, self._connection.savepoint_state)
             self._told.append(told)
             transaction.on_commit(told, using=self._using)
 

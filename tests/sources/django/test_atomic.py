@@ -54,6 +54,19 @@ class AtomicTests(DjangoCase):
                 Post.objects.create(title="Four")
         self.assertEqual({change.new["title"] for change in told()}, {"One", "Four"})
 
+    def test_savepoints_by_hand(self) -> None:
+        """So is what a savepoint takes back that was made without a block."""
+        told = self.listen(Post)
+        with atomic_events():
+            Post.objects.create(title="One")
+            first = transaction.savepoint()
+            Post.objects.create(title="Two")
+            second = transaction.savepoint()
+            Post.objects.create(title="Three")
+            transaction.savepoint_rollback(second)
+            transaction.savepoint_commit(first)
+        self.assertEqual({change.new["title"] for change in told()}, {"One", "Two"})
+
     def test_rolled_back(self) -> None:
         """A block that ends with an exception tells nothing, and the next one begins anew."""
         told = self.listen(Post)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import uuid4
 
 from django.core import serializers
@@ -320,6 +321,28 @@ class OldValueTests(DjangoCase):
         self.assertIs(change.old["stars"], UNKNOWN)
 
 
+class Counted(list[Any]):
+    """A list that counts which of its entries are looked at, one after another.
+
+    Attributes:
+        looked_at: How many were, in all.
+    """
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Count each."""
+        for each in super().__iter__():
+            self.looked_at += 1
+            yield each
+
+    def __getitem__(self, place: Any) -> Any:
+        """Count those of a part."""
+        found = super().__getitem__(place)
+        self.looked_at += len(found) if isinstance(place, slice) else 0
+        return found
+
+
 class RollbackTests(CommittingCase):
     """What an instance was saved with, and what a rollback took back."""
 
@@ -391,6 +414,47 @@ class RollbackTests(CommittingCase):
         self.post = pickle.loads(pickle.dumps(self.post))
         self.save("Three")
         self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_savepoints_by_hand(self) -> None:
+        """What Django drops nothing for, as it made no block, is taken back all the same."""
+        with transaction.atomic():
+            self.save("Two")
+            savepoint = transaction.savepoint()
+            self.save("Three")
+            with transaction.atomic():
+                self.save("Four")
+            transaction.savepoint_rollback(savepoint)
+            self.save("Three")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_saved_after_the_commit(self) -> None:
+        """A callback that comes before what is known of the commit sees the row as it is."""
+        with transaction.atomic():
+            transaction.on_commit(lambda: self.save("Three"))
+            self.save("Two")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_a_callback_that_raises(self) -> None:
+        """A callback that keeps all others from being called undoes nothing."""
+
+        def fail() -> None:
+            raise ValueError("boom")
+
+        with self.assertRaisesRegex(ValueError, "boom"), transaction.atomic():
+            transaction.on_commit(fail)
+            self.save("Two")
+        self.save("Three")
+        self.assertEqual(self.seen(), [("One", "Two"), ("Two", "Three")])
+
+    def test_many_savepoints(self) -> None:
+        """What is kept for the end of a transaction is not gone through again by each save."""
+        with transaction.atomic():
+            connection.run_on_commit = kept = Counted()
+            for number in range(50):
+                with transaction.atomic():
+                    self.save(str(number))
+            self.assertLessEqual(kept.looked_at, len(kept))
+        self.assertEqual(len(self.told()), 50)
 
     def test_many_saves(self) -> None:
         """However many there are in a transaction, it does not grow with them."""
