@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import _GeneratorContextManager, contextmanager
+from typing import Any, TypeVar, overload
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
@@ -21,6 +21,7 @@ _ROUNDS = 10
 _BLOCK = "oni_block"
 
 Veto = Callable[[Sequence[ModelChange]], Any]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Told(Part):
@@ -71,15 +72,24 @@ class _Block:
         return [told for told in self._told if id(told) in kept]
 
 
-@contextmanager
-def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
+@overload
+def atomic_events(using: _F, /) -> _F: ...
+
+
+@overload
+def atomic_events(
+    using: str | None = None, *vetoes: Veto
+) -> _GeneratorContextManager[None, None, None]: ...
+
+
+def atomic_events(using: Any = None, *vetoes: Veto) -> Any:
     """Be a transaction whose changes are told together, at its end and before its commit.
 
     Several changes of one row are one; what a savepoint took back is none. Whoever may object is
     asked once, with all the changes, in this thread; where he raises, all of it is rolled back.
     Within another such block it is a savepoint of that one, which asks its vetoes, too.
 
-    Else it is ``transaction.atomic``, as a decorator, too.
+    Else it is ``transaction.atomic``; as a decorator, too, with or without brackets.
 
     Args:
         using: The database's alias; None: the default one.
@@ -89,7 +99,13 @@ def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
     Raises:
         ChangeRoundsError: The vetoes went on changing what they were asked about.
     """
-    alias = DEFAULT_DB_ALIAS if using is None else using
+    if callable(using):
+        return _atomic_events(DEFAULT_DB_ALIAS, vetoes)(using)
+    return _atomic_events(DEFAULT_DB_ALIAS if using is None else using, vetoes)
+
+
+@contextmanager
+def _atomic_events(alias: str, vetoes: Sequence[Veto]) -> Iterator[None]:
     connection: Any = connections[alias]
     with transaction.atomic(using=alias):
         around: _Block | None = getattr(connection, _BLOCK, None)

@@ -92,9 +92,11 @@ class Home:
         if alias == self.settings.ledger:
             return self.sources.admit_within(connection, events)
         if alias not in self.settings.outbox:
+            # A URL may have a password in it.
+            place = "another place" if self.settings.is_own_ledger else repr(self.settings.ledger)
             raise LedgerTransactionError(
                 f"something that has events was saved in the database {alias!r}, and the ledger "
-                f"is in {self.settings.ledger!r}; name {alias!r} in ONI['outbox']"
+                f"is in {place}; name {alias!r} in ONI['outbox']"
             )
         kept = self.sources.ledger_events(events)
         self._outbox(alias).put(connection, kept)

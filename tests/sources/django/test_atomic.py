@@ -59,9 +59,9 @@ class AtomicTests(DjangoCase):
         told = self.listen(Post)
         with atomic_events():
             Post.objects.create(title="One")
-            first = transaction.savepoint()
+            first = connection.savepoint()
             Post.objects.create(title="Two")
-            second = transaction.savepoint()
+            second = connection.savepoint()
             Post.objects.create(title="Three")
             transaction.savepoint_rollback(second)
             transaction.savepoint_commit(first)
@@ -93,7 +93,7 @@ class AtomicTests(DjangoCase):
         self.assertEqual((change.action, change.new["title"]), ("created", "Two"))
 
     def test_decorator(self) -> None:
-        """It can be put around a function, for each of its calls."""
+        """It can be put around a function, for each of its calls; with brackets, and without."""
         told = self.listen(Post)
 
         @atomic_events()
@@ -101,8 +101,13 @@ class AtomicTests(DjangoCase):
             post = Post.objects.create(title=title)
             post.save()
 
+        @atomic_events
+        def save_plainly(title: str) -> None:
+            post = Post.objects.create(title=title)
+            post.save()
+
         save("One")
-        save("Two")
+        save_plainly("Two")
         self.assertEqual([change.new["title"] for change in told()], ["One", "Two"])
 
 

@@ -136,6 +136,18 @@ class CommittingTests(CommittingCase):
         ):
             hand_over("other", [api.event("group", 1)])
 
+    def test_a_password(self) -> None:
+        """The URL of a ledger may have a password, which no error shows."""
+        url = "postgresql://ann:secret@127.0.0.1/oni"
+        settings = _home.DjangoSettings(ledger=url, deliver="worker")
+        for call in (lambda: hand_over("other", [api.event("group", 1)]), deliver_events):
+            with (
+                mock.patch.object(_home.Home, "settings", settings),
+                self.assertRaises(LedgerTransactionError) as caught,
+            ):
+                call()
+            self.assertNotIn("secret", str(caught.exception))
+
 
 class TestingTests(DjangoCase):
     """``deliver_events``."""
