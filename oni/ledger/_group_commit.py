@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -209,12 +210,13 @@ def perform(
 
     When one of them breaks it, for a reason of its own, each is run alone. A store may have a
     method ``repeatable``, which gives a transaction for those that are done again when they have
-    lost a race.
+    lost a race, and is given a dictionary in which it remembers what it was told by that.
 
     Returns:
         What each gives, in order: a value, or a Failure.
     """
-    begin = getattr(store, "repeatable", store.transaction)
+    repeatable = getattr(store, "repeatable", None)
+    begin = store.transaction if repeatable is None else partial(repeatable, {})
     for _ in range(_RACES):
         try:
             with begin() as transaction:

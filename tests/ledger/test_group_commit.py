@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
@@ -299,6 +300,25 @@ class PerformTests(SynchronousTestCase):
             return "done"
 
         self.assertEqual(perform(self.store, [is_slow] * 9, clock.seconds), ["done"] * 9)
+
+    def test_what_lost_races_tell(self) -> None:
+        """A store that can remembers what it was told from one try to the next, and no longer."""
+        known: list[int] = []
+
+        class Remembering(CountingStore):
+            """Remembers each try."""
+
+            def repeatable(self, told: dict[int, bool]) -> AbstractContextManager[Any]:
+                """Remember this one."""
+                known.append(len(told))
+                told[len(told)] = True
+                return self.transaction()
+
+        store = Remembering()
+        for _ in range(2):
+            store.errors = [LostRaceError("")] * 100
+            perform(store, [admit("a")])
+        self.assertEqual(known, [*range(5), *range(5)])
 
     def test_lost_races_are_run_again(self) -> None:
         """What was in another's way is done again, a few times."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha1
-from threading import local
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -112,7 +111,6 @@ class RedisStore:
         self._server = _Server(_maker(url, options), _prefix(namespace), clock)
         self._owners = Owners(self._server)
         self._process = os.getpid()
-        self._told = local()
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "oni") -> RedisStore:
@@ -171,18 +169,22 @@ class RedisStore:
             yield transaction
 
     @contextmanager
-    def repeatable(self) -> Iterator[RedisTransaction]:
+    def repeatable(
+        self, told: dict[str, Sequence[bytes]] | None = None
+    ) -> Iterator[RedisTransaction]:
         """Give a transaction for what is done again when it has lost a race.
 
-        It asks less than another one, and is told in the end where it should have asked: the next
-        one in this thread then knows.
+        It asks less than another one, and is told in the end where it should have asked.
+
+        Args:
+            told: What is remembered of that from one try to the next, and no longer.
         """
-        truths: Truths = self._told.__dict__.pop("truths", {})
+        truths = {} if told is None else told
         try:
             with self._begin(truths) as transaction:
                 yield transaction
         except LostGuessError as error:
-            self._told.truths = {**truths, **error.truths}
+            truths.update(error.truths)
             raise
 
     @contextmanager
