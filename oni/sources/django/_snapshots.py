@@ -38,13 +38,16 @@ def _remember(instance: Model, names: Collection[str] | None = None) -> None:
         state.oni_loaded = _known(instance, watch, names)
 
 
-def remember_saved(instance: Model, using: str, names: Collection[str] | None) -> None:
+def remember_saved(
+    instance: Model, using: str, names: Collection[str] | None, seen: Mapping[str, Any]
+) -> None:
     """Take the values that an instance was saved with for those of its row, unless they go again.
 
     Args:
         instance: The instance.
         using: The database that it was saved in, in a transaction.
         names: Of these columns only, under either of a field's names.
+        seen: What was read of the row, and not from the instance; UNKNOWN: nobody has seen it.
     """
     watch = watched.get(type(instance))
     if watch is None:
@@ -55,7 +58,9 @@ def remember_saved(instance: Model, using: str, names: Collection[str] | None) -
     saves = state.__dict__.get("oni_saves", ())
     if not saves or saves[-1][0] is not fate:
         state.oni_saves = (*saves, (fate, state.__dict__.get("oni_loaded", _NOTHING)))
-    state.oni_loaded = _known(instance, watch, names)
+    read = {name: _apart(value) for name, value in seen.items()}
+    known = {**_known(instance, watch, names), **read}
+    state.oni_loaded = {name: value for name, value in known.items() if value is not UNKNOWN}
 
 
 def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapping[str, Any]:
@@ -63,9 +68,9 @@ def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapp
     known = dict(instance._state.__dict__.get("oni_loaded", _NOTHING))
     values = instance.__dict__
     for name in watch.columns:
-        if name in values and (names is None or is_among(instance, name, names)):
-            value = values[name]
-            if hasattr(value, "resolve_expression"):
+        if names is None or is_among(instance, name, names):
+            value = values.get(name, UNKNOWN)
+            if value is UNKNOWN or hasattr(value, "resolve_expression"):
                 known.pop(name, None)  # nobody has seen what came out
             else:
                 known[name] = _apart(value)
@@ -159,5 +164,6 @@ def remember_loading(model: type[Model]) -> None:
 
     setattr(from_db_and_remember, _MARK, True)
     patched: Any = model
-    patched.from_db = classmethod(from_db_and_remember)
+    loading: Any = from_db_and_remember
+    patched.from_db = classmethod(loading)
     patched.refresh_from_db = refresh_and_remember
