@@ -21,6 +21,7 @@ _BATCH = 500
 _NOTHING: Mapping[str, Any] = {}
 _MUTABLE = (list, dict, set, bytearray)
 _MARK = "_oni_remembers"
+_ROW = "pk"  # of which row values are known: no field may have this name
 
 
 def _remember(instance: Model, names: Collection[str] | None = None) -> None:
@@ -65,7 +66,7 @@ def remember_saved(
 
 def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapping[str, Any]:
     """Give what is known of a row, as a dict that nobody changes: it may be needed again."""
-    known = dict(instance._state.__dict__.get("oni_loaded", _NOTHING))
+    known = {**_loaded(instance), _ROW: instance.pk}
     values = instance.__dict__
     for name in watch.columns:
         if names is None or is_among(instance, name, names):
@@ -75,6 +76,13 @@ def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapp
             else:
                 known[name] = _apart(value)
     return known
+
+
+def _loaded(instance: Model) -> Mapping[str, Any]:
+    """Give what is known of the row that an instance stands for: nothing, if it was another's."""
+    id = instance.pk
+    known: Mapping[str, Any] = instance._state.__dict__.get("oni_loaded", _NOTHING)
+    return known if known.get(_ROW, id) == id else _NOTHING
 
 
 def _settle(state: Any) -> None:
@@ -95,7 +103,7 @@ def is_among(instance: Model | type[Model], attname: str, names: Collection[str]
 def was(instance: Model, watch: Watch) -> dict[str, Any]:
     """Give the values that an instance was loaded with, UNKNOWN where it was not."""
     _settle(instance._state)
-    known = instance._state.__dict__.get("oni_loaded", _NOTHING)
+    known = _loaded(instance)
     return {name: as_loaded(watch, name, known.get(name, UNKNOWN)) for name in watch.columns}
 
 

@@ -256,6 +256,21 @@ class OldValueTests(DjangoCase):
         self.assertEqual(set(change.old.values()), {UNKNOWN})
         self.assertEqual(change.changed, frozenset(change.new))
 
+    def test_another_row(self) -> None:
+        """An instance that is given another row's key has not been loaded with its values."""
+        told = self.listen(Post, columns=["title"])
+        one, two = (Post.objects.create(title=title) for title in ("One", "Two"))
+        told()
+        one.pk = two.pk
+        one.save()
+        (change,) = told()
+        self.assertEqual((change.id, change.new), (two.pk, {"title": "One"}))
+        self.assertIs(change.old["title"], UNKNOWN)
+        one.title = "Three"
+        one.save()
+        (change,) = told()
+        self.assertEqual((change.old["title"], change.new["title"]), ("One", "Three"))
+
     def test_refresh(self) -> None:
         """What is loaded again is old from then on, and nothing else is."""
         told = self.listen(Post, bulk="coarse")
