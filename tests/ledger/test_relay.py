@@ -267,7 +267,7 @@ class LookTests(RelayCase):
         self.get(relay.stop())
 
     def test_called_in_vain(self) -> None:
-        """What is called after an admission may fail: that is logged, and none is admitted again."""
+        """What is called after an admission may fail: that is logged, none is admitted again."""
         with mock.patch.object(self, "wake", side_effect=ZeroDivisionError):
             self.relay = self.make()
         self.put("a", "b")
