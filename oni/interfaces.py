@@ -1122,7 +1122,8 @@ class IEventSources(Interface):
         Returns:
             A Deferred that fires when none of them runs here any more and none is due: with what
             the ledger knows of each then. Where deliveries are left to workers it fires when the
-            events are admitted.
+            events are admitted. In a handler it does not wait for that one's own key, nor for a
+            handler that waits for it.
         """
 
     def start() -> Deferred[None]:

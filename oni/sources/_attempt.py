@@ -94,6 +94,11 @@ class Attempt:
         self._timer: IDelayedCall | None = None
         self._is_final = False
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """Its handler's name and its key."""
+        return self.handler.name, self.claim.key
+
     # --- How it ends without its handler
 
     def turn_away(self, error: Exception, permanent: bool) -> Deferred[None]:

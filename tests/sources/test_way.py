@@ -203,6 +203,25 @@ class WayTests(SourcesTestCase):
         self.assertEqual(self.called, [("inner", "5:inner1"), ["5:inner1", "5:outer1"]])
         self.assertEqual(self.states("5:outer1"), {"outer": "done"})
 
+    def test_handlers_that_wait_for_each_other(self) -> None:
+        """Handlers may process each other's events: none waits for who waits for it."""
+        following = {"1:g1": "2", "1:g2": "3", "1:g3": "1"}
+        gates: dict[str, Deferred[None]] = {key: Deferred() for key in following}
+
+        async def follow(event_: Event) -> None:
+            await gates[event_.key]
+            await self.sources.process_events([event("g", following[event_.key])])
+            self.called.append(event_.key)
+
+        self.sources.register_group_handler("", follow, name="follow")
+        processed = self.sources.process_events([event("g", id) for id in (1, 2, 3)])
+        for gate in gates.values():
+            self.clock.settle()
+            self.assertEqual(self.called, [])
+            gate.callback(None)
+        self.get(processed)
+        self.assertEqual(self.called, ["1:g3", "1:g2", "1:g1"])
+
     def test_a_handler_that_waited_for_its_instance_may_process(self) -> None:
         """So may one that is called later, as its instance was loaded first."""
         row = Challenge(self.table, 1)
