@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from oni.errors import OniError
 from oni.interfaces import ILedgerStore, ILedgerTransaction
-from oni.ledger._group_commit import perform
+from oni.ledger._group_commit import GROUP, perform
 from oni.values import Claim, Delivery
 
 __all__ = ["Keeper"]
@@ -20,8 +20,6 @@ __all__ = ["Keeper"]
 _log = Logger()
 
 _T = TypeVar("_T")
-
-_GROUP = 64  # deliveries that are written in one transaction
 
 
 class Keeper:
@@ -224,4 +222,4 @@ class Keeper:
 
 
 def _groups(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[i : i + _GROUP] for i in range(0, len(items), _GROUP))
+    return (items[i : i + GROUP] for i in range(0, len(items), GROUP))

@@ -30,7 +30,6 @@ from redis.retry import Retry
 from zope.interface import implementer
 
 from oni.errors import (
-    ForkedProcessError,
     LedgerFullError,
     LedgerTransactionError,
     LedgerUnavailableError,
@@ -38,6 +37,7 @@ from oni.errors import (
     UnsafeLedgerError,
 )
 from oni.interfaces import ILedgerStore
+from oni.ledger._drivers import forked
 from oni.ledger._redis_checks import look_at
 from oni.ledger._redis_effects import RedisEffects
 from oni.ledger._redis_owners import ForbiddenError, Owners
@@ -229,10 +229,7 @@ class RedisStore:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise ForkedProcessError(
-                "the ledger's connections belong to the process that this one was forked from; "
-                "open a ledger in each process after the fork"
-            )
+            raise forked()
 
 
 class _Server:
