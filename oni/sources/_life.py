@@ -92,7 +92,15 @@ class Life:
             stall_warning=None,
             reactor=self._clock.reactor,
         )
-        tools = Tools(ledger, contexts, self._pool, self._clock, self._outage, counted)
+        tools = Tools(
+            ledger,
+            contexts,
+            self._pool,
+            self._clock,
+            self._outage,
+            counted,
+            options.after_call,
+        )
         self._deliveries = Deliveries(handlers, self._dispatcher, tools, self._ended)
         self._loop = Loop(
             ledger,

@@ -129,6 +129,22 @@ class WayTests(SourcesTestCase):
         self.assertEqual(self.sources.ledger.statistics()["stale"], 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_transaction_in_a_thread(self) -> None:
+        """What belongs to a thread of the ledger's is given back, after a failure, too."""
+        given_back: list[str] = []
+        sources = self.start(self.make(after_call=lambda: given_back.append("here")))
+
+        def work(event: Event, transaction: Any) -> None:
+            if event["context"]:
+                raise ZeroDivisionError
+
+        sources.register_group_handler("", work, name="n", on_crash="transaction")
+        self.get(sources.process_events([event("g", 1)]))
+        self.assertEqual(given_back, ["here"])
+        self.get(sources.process_events([event("g", 2, {"fails": True})]))
+        self.assertEqual(given_back, ["here"] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_transaction_must_be_over(self) -> None:
         """Who returns something to wait for from within a transaction has failed."""
 
