@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,7 +69,9 @@ class ConfigureTests(SynchronousTestCase):
         """Begin with nothing configured."""
         self.patch(_configure, "_chosen", [])
         self.registry: Any = BaseGlobalComponents("scratch")
-        self.ini = Path(self.mktemp())
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        self.ini = Path(folder, "watchers.ini")
         self.ini.write_text(INI, encoding="utf-8")
 
     def test_one(self) -> None:
