@@ -98,6 +98,13 @@ class WorkerTests(SynchronousTestCase):
         """The log says to whom it delivers."""
         self.assertIn("delivers to: mail", " ".join(self.start()))
 
+    def test_no_handlers(self) -> None:
+        """It warns where nobody has registered any, and only there."""
+        self.assertNotIn("nobody has registered", " ".join(self.start()))
+        self.setUp()
+        self.patch(self.sources, "handler_names", lambda: [])
+        self.assertIn("nobody has registered a handler", " ".join(self.start()))
+
     def test_end(self) -> None:
         """It ends within its time, and well."""
         self.start()
