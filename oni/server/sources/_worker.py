@@ -75,7 +75,7 @@ class SourcesWorker(OrderedServices):
         names = ", ".join(sorted(self._service.sources.handler_names()))
         _log.info("Oni {version} delivers to: {names}", version=__version__, names=names or "none")
         if not names:
-            _log.warn("nobody has registered a handler, so nothing is delivered: sources.configure")
+            _log.warn("no handler is registered, so nothing is delivered: see sources.configure")
         self._notify.tell(READY=1, STATUS="Delivering")
 
     def _failed(self, failure: Failure) -> None:

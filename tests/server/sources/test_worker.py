@@ -99,11 +99,11 @@ class WorkerTests(SynchronousTestCase):
         self.assertIn("delivers to: mail", " ".join(self.start()))
 
     def test_no_handlers(self) -> None:
-        """It warns where nobody has registered any, and only there."""
-        self.assertNotIn("nobody has registered", " ".join(self.start()))
+        """It warns where no handler is registered any, and only there."""
+        self.assertNotIn("no handler is registered", " ".join(self.start()))
         self.setUp()
-        self.patch(self.sources, "handler_names", lambda: [])
-        self.assertIn("nobody has registered a handler", " ".join(self.start()))
+        self.patch(self.sources, "handler_names", list)
+        self.assertIn("no handler is registered", " ".join(self.start()))
 
     def test_end(self) -> None:
         """It ends within its time, and well."""
