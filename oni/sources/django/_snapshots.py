@@ -162,12 +162,16 @@ def remember_loading(model: type[Model]) -> None:
         return instance
 
     @wraps(refresh)
-    def refresh_and_remember(
-        self: Any, using: Any = None, fields: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
-        # It is also what loads a deferred column when that is first looked at.
-        fields = None if fields is None else list(fields)
-        refresh(self, using, fields, *args, **kwargs)
+    def refresh_and_remember(self: Any, *args: Any, **kwargs: Any) -> None:
+        # It is also what loads a deferred column when that is first looked at. The model's own may
+        # take less than Django's, and is called as it would have been.
+        given = kwargs.get("fields", args[1] if len(args) > 1 else None)
+        fields = None if given is None else list(given)
+        if "fields" in kwargs:
+            kwargs["fields"] = fields
+        elif len(args) > 1:
+            args = (args[0], fields, *args[2:])
+        refresh(self, *args, **kwargs)
         _remember(self, fields)
 
     setattr(from_db_and_remember, _MARK, True)

@@ -284,9 +284,30 @@ class OldValueTests(DjangoCase):
         (change,) = told()
         self.assertEqual((change.old["title"], change.new["title"]), ("Two", "Three"))
         self.assertEqual(change.old["body"], "First")
+        Post.objects.update(title="Four")
+        told()
+        post.body = "Mine again"
+        post.refresh_from_db("default", iter(["title"]))
+        self.assertEqual(post.title, "Four")
+        post.save()
+        (change,) = told()
+        self.assertEqual(change.changed, {"body"})
         post.refresh_from_db()
         post.save()
         self.assertEqual(told(), [])
+
+    def test_a_refresh_of_its_own(self) -> None:
+        """A model's own way to load again is called as if nobody was watching."""
+        told = self.listen(Token)
+        made = Token.objects.create(text="One")
+        told()
+        token = Token.objects.defer("text").get(pk=made.pk)
+        self.assertEqual(token.text, "One")
+        token.refresh_from_db(fields=(name for name in ["text"]))
+        token.text = "Two"
+        token.save()
+        (change,) = told()
+        self.assertEqual((change.old["text"], change.new["text"]), ("One", "Two"))
 
     def test_select(self) -> None:
         """Told to, each save reads the row first, whatever the instance was loaded with."""
