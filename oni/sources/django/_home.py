@@ -144,10 +144,11 @@ class Home:
         Raises:
             ReactorThreadError: This is the reactor's thread, which would wait for itself.
             ForkedProcessError: See :meth:`start`.
+            CallTimeoutError: The ledger has not opened within the time limit.
             Exception: What the ledger cannot be opened for.
         """
         refuse_reactor_thread()
-        self.start().wait()
+        self.start().wait(self.settings.timeout)
         return BlockingEventSources(self.sources, self.settings.timeout)
 
     def start(self) -> Running:

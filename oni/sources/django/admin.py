@@ -127,6 +127,16 @@ class DeliveryAdmin(admin.ModelAdmin):
         """Say no where the ledger is in no database of the project's."""
         return not home.settings.is_own_ledger and bool(super().has_module_permission(request))
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Say no where the ledger is in no database of the project's."""
+        return not home.settings.is_own_ledger and bool(super().has_view_permission(request, obj))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Say no where the ledger is in no database of the project's."""
+        return not home.settings.is_own_ledger and bool(
+            super().has_change_permission(request, obj)
+        )
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Say no: sources add deliveries."""
         return False
@@ -197,7 +207,7 @@ class DeliveryAdmin(admin.ModelAdmin):
 
 
 def _alias() -> str:
-    """Give the ledger's database; where it is none of the project's, the default one."""
+    """Give the ledger's database; where it is none of the project's, one that nobody may see."""
     settings = home.settings
     return "default" if settings.is_own_ledger else settings.ledger
 

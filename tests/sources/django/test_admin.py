@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unittest import mock
 from urllib.parse import quote
 
 from django.contrib.admin.models import LogEntry
@@ -10,6 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from oni.sources.django import api
+from oni.sources.django._home import Home
+from oni.sources.django._settings import DjangoSettings
 from oni.sources.django.models import Delivery, LedgerDecision, LedgerDelivery
 from tests.django_project.blog.models import Post
 from tests.sources.django.case import DjangoCase, deliver_events
@@ -179,6 +182,17 @@ class AdminTests(DjangoCase):
         self.act("retry", self.row("blog.broken", "post_one"))
         self.assertEqual(self.state("blog.broken", "post_one"), "dead")
         self.assertEqual(self.client.get(f"{LIST}add/").status_code, 403)
+
+    def test_a_ledger_elsewhere(self) -> None:
+        """Where the ledger is in no database of the project's, there is nothing to look at."""
+        row = self.row("blog.broken", "post_one")
+        elsewhere = DjangoSettings(ledger="redis://127.0.0.1:6379/0")
+        with mock.patch.object(Home, "settings", elsewhere):
+            pages = [LIST, f"{LIST}{_quoted(row)}/change/", f"{LIST}{_quoted(row)}/history/"]
+            self.assertEqual([self.client.get(page).status_code for page in pages], [403] * 3)
+            self.act("retry", row)
+            self.assertNotContains(self.client.get("/admin/"), "Deliveries")
+        self.assertEqual(self.state("blog.broken", "post_one"), "dead")
 
     def test_the_index_is_used(self) -> None:
         """A page of one delivery does not read the whole table."""
