@@ -127,6 +127,16 @@ class CommittingTests(CommittingCase):
             api.process_events([api.event("group", 2)])
         self.assertEqual(keys(), {new.key, "5:group2"})
 
+    def test_time_limit(self) -> None:
+        """What a call waits for the ledger to open is bounded by what ``ONI`` says."""
+        settings = _home.DjangoSettings(timeout=2.5)
+        with (
+            mock.patch.object(_home.Home, "settings", settings),
+            mock.patch.object(_home.Home, "start") as start,
+        ):
+            _home.home.face()
+        start.return_value.wait.assert_called_once_with(2.5)
+
     def test_database_without_outbox(self) -> None:
         """A database that nobody named is refused, and so is what was saved there."""
         with (
