@@ -677,8 +677,11 @@ class ILedger(Interface):
             keys: Only deliveries of these keys, 64 at most; None: of any.
 
         Returns:
-            A Deferred that fires with at most so many claims; with none if nothing is due. Do not
-            cancel it: what was claimed by then would be nobody's until its lease is over.
+            A Deferred that fires with at most so many claims; with none if nothing is due.
+            Cancelling it gives back what was claimed by then.
+
+        Raises:
+            ValueError: There are more keys.
         """
 
     def complete(claim: Claim) -> Deferred[None]:
@@ -1115,7 +1118,8 @@ class IEventSources(Interface):
         Returns:
             A Deferred that fires when none of them runs here any more and none is due: with what
             the ledger knows of each then. Where deliveries are left to workers it fires when the
-            events are admitted.
+            events are admitted. In a handler it does not wait for that one's own key, nor for a
+            handler that waits for it.
         """
 
     def start() -> Deferred[None]:

@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 
+_LARGEST = 2**31 - 1  # of the integers that every database keeps
+
+
 def is_seconds(value: object) -> bool:
     """Say whether a value is a positive, finite number of seconds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
@@ -428,7 +431,7 @@ class Handling:
 
     Raises:
         InvalidHandlingError: ``on_crash`` is unknown, ``max_attempts`` no positive integer, or
-            ``rank`` no integer from 0 on.
+            ``rank`` no integer from 0 on; or one of these has more than 32 bits.
     """
 
     handler: str
@@ -444,13 +447,15 @@ class Handling:
                 f"on_crash is 'retry', 'park' or 'transaction', not {self.on_crash!r}",
             )
         times = self.max_attempts
-        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+        if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= _LARGEST:
             raise InvalidHandlingError(
-                self.handler, f"max_attempts is a positive integer, not {times!r}"
+                self.handler, f"max_attempts is an integer from 1 to {_LARGEST}, not {times!r}"
             )
         rank = self.rank
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
-            raise InvalidHandlingError(self.handler, f"rank is an integer from 0 on, not {rank!r}")
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank <= _LARGEST:
+            raise InvalidHandlingError(
+                self.handler, f"rank is an integer from 0 to {_LARGEST}, not {rank!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

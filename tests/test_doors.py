@@ -83,7 +83,9 @@ def undocumented(value: object, name: str) -> Iterator[str]:
         parts = [
             (key, inspect.getdoc(getattr(value, key)))
             for key, member in vars(value).items()
-            if not key.startswith("_") and isinstance(member, _DOCUMENTED_MEMBERS)
+            if not key.startswith("_")
+            and isinstance(member, _DOCUMENTED_MEMBERS)
+            and _is_of(value, member)
         ]
         yield from [name] if not value.__doc__ else []
     elif inspect.isroutine(value):
@@ -91,6 +93,12 @@ def undocumented(value: object, name: str) -> Iterator[str]:
     else:
         return
     yield from (f"{name}.{key}".rstrip(".") for key, text in parts if not text)
+
+
+def _is_of(owner: type, member: object) -> bool:
+    """Say whether a member was written with its class: Django gives an admin's page ``media``."""
+    getter = member.fget if isinstance(member, property) else None
+    return getter is None or getter.__module__ == owner.__module__
 
 
 _DOCUMENTED_MEMBERS = (type(lambda: None), property, classmethod, staticmethod)

@@ -8,11 +8,12 @@ from typing import Any
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import InvalidPhaseError, InvalidTimeoutError
+from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
 from oni.values import (
     SKIPPED,
     EventResult,
     HandlerInfo,
+    Handling,
     Outcome,
     PendingEvent,
     Phase,
@@ -149,6 +150,17 @@ class OtherTests(SynchronousTestCase):
         """Offsets order the positions of one epoch."""
         self.assertLess(Position("e", 2), Position("e", 10))
         self.assertEqual(Position("e", 2), Position("e", 2))
+
+    def test_handlings_that_cannot_be(self) -> None:
+        """What no ledger could keep is refused, whatever its database is."""
+        for wrong in (
+            {"on_crash": "hope"},
+            *({"max_attempts": number} for number in (0, True, 1.0, "1", 2**31)),
+            *({"rank": number} for number in (-1, True, 1.0, "1", 2**31)),
+        ):
+            with self.assertRaises(InvalidHandlingError):
+                Handling("mail", **wrong)  # type: ignore[arg-type]
+        Handling("mail", max_attempts=2**31 - 1, rank=2**31 - 1)
 
     def test_publication_defaults(self) -> None:
         """A publication needs an event and data; each has tags of its own."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -41,6 +42,7 @@ LAST = "\U0010ffff"
 
 _RACES = 5  # so often is a transaction done again that was in another's way
 _PATIENCE = 5.0  # seconds; who has waited for so long, in vain, is not let wait again
+_LONGEST = 20.0  # seconds for which a group goes on, one by one, where much of it is locked
 
 Operation = Callable[[ILedgerTransaction], Any]
 
@@ -199,17 +201,22 @@ def _tell(call: _Call, failure: Failure) -> None:
         call.done.errback(failure)
 
 
-def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:
+def perform(
+    store: ILedgerStore,
+    operations: Sequence[Operation],
+    seconds: Callable[[], float] = time.monotonic,
+) -> list[Any]:
     """Run operations in one transaction. It blocks.
 
     When one of them breaks it, for a reason of its own, each is run alone. A store may have a
     method ``repeatable``, which gives a transaction for those that are done again when they have
-    lost a race.
+    lost a race, and is given a dictionary in which it remembers what it was told by that.
 
     Returns:
         What each gives, in order: a value, or a Failure.
     """
-    begin = getattr(store, "repeatable", store.transaction)
+    repeatable = getattr(store, "repeatable", None)
+    begin = store.transaction if repeatable is None else partial(repeatable, {})
     for _ in range(_RACES):
         try:
             with begin() as transaction:
@@ -220,12 +227,34 @@ def perform(store: ILedgerStore, operations: Sequence[Operation]) -> list[Any]:
             # A single row is held by somebody: that concerns who needs it.
             if not isinstance(error, LockedError) or len(operations) == 1:
                 return [Failure()] * len(operations)
-            return [answer for each in operations for answer in perform(store, [each])]
+            return _one_by_one(store, operations, seconds)
         except Exception:  # noqa: BLE001 - whoever asked for it is told
             if len(operations) == 1:
                 return [Failure()]
-            return [answer for each in operations for answer in perform(store, [each])]
+            return _one_by_one(store, operations, seconds)
     return [lost] * len(operations)
+
+
+def _one_by_one(
+    store: ILedgerStore, operations: Sequence[Operation], seconds: Callable[[], float]
+) -> list[Any]:
+    """Run each operation in a transaction of its own.
+
+    Each that needs what somebody else holds waits for it in vain. When that has taken too long
+    those that are left fail like it: all that comes later waits for them.
+    """
+    answers: list[Any] = []
+    locked: Failure | None = None
+    until = seconds() + _LONGEST
+    for each in operations:
+        if locked is not None and seconds() >= until:
+            answers.append(locked)
+            continue
+        (answer,) = perform(store, [each], seconds)
+        answers.append(answer)
+        if isinstance(answer, Failure) and answer.check(LockedError):
+            locked = answer
+    return answers
 
 
 def _attempt(operation: Operation, transaction: ILedgerTransaction) -> Any:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from oni.errors import OniError
 from oni.interfaces import ILedgerStore, ILedgerTransaction
-from oni.ledger._group_commit import perform
+from oni.ledger._group_commit import GROUP, perform
 from oni.values import Claim, Delivery
 
 __all__ = ["Keeper"]
@@ -20,8 +20,6 @@ __all__ = ["Keeper"]
 _log = Logger()
 
 _T = TypeVar("_T")
-
-_GROUP = 64  # deliveries that are written in one transaction
 
 
 class Keeper:
@@ -53,8 +51,12 @@ class Keeper:
         self._lock = Lock()
         # For each claim of ours, when its lease was last made longer.
         self._held: dict[tuple[str, str], tuple[Claim, float]] = {}
-        # For each running delivery of which that is not known: its lease, and since when it is so.
+        # For each running delivery of which that is not known: its lease, and for how long we have
+        # seen it to be so.
         self._seen: dict[tuple[str, str, int], tuple[float, float]] = {}
+        self._looked_at = seconds()
+        self._alive: dict[str, bool] = {}
+        self._patience = lease / 4
         self._is_ending = Event()
         self._is_well = True
         self._thread: Thread | None = None
@@ -151,7 +153,7 @@ class Keeper:
         # circle.
         orphans = sorted(self._orphans(running), key=lambda each: (each.key, each.handler))
         for group in _groups(orphans):
-            rescued = self._each(group, lambda t, each: t.rescue(each))
+            rescued = self._each(group, self._take)
             taken = [each for each, is_taken in zip(group, rescued, strict=True) if is_taken]
             self.rescued += len(taken)
             for each in taken:
@@ -187,9 +189,11 @@ class Keeper:
         """Give those whose owner is dead, or has not been heard of for as long as its lease.
 
         How long that is, is seen here, on a clock that nobody sets; the times in the store only
-        say whether something has changed.
+        say whether something has changed. Of the time between two looks a part of the lease counts
+        at most: where the database was away for longer, nobody could be heard of.
         """
         now = self._seconds()
+        passed = min(now - self._looked_at, self._patience)
         seen = {}
         alive = {self._owner: True}
         orphans = []
@@ -201,15 +205,21 @@ class Keeper:
             if each.owner not in alive:
                 alive[each.owner] = self._store.is_alive(each.owner)
             name = (each.key, each.handler, each.token)
-            lease, since = self._seen.get(name, (each.lease_until, now))
-            if lease != each.lease_until:
-                lease, since = each.lease_until, now
-            seen[name] = lease, since
-            if not alive[each.owner] or now - since >= self._lease:
+            lease, silence = self._seen.get(name, (0.0, 0.0))
+            silence = silence + passed if lease == each.lease_until else 0.0
+            seen[name] = each.lease_until, silence
+            if not alive[each.owner] or silence >= self._lease:
                 orphans.append(each)
-        self._seen = seen
+        self._seen, self._looked_at, self._alive = seen, now, alive
         return orphans
+
+    def _take(self, transaction: ILedgerTransaction, orphan: Delivery) -> bool:
+        """Take one, unless it is silent and we have waited to write: its owner waits, too."""
+        has_waited = self._seconds() - self._looked_at >= self._patience
+        if has_waited and self._alive[orphan.owner]:
+            return False
+        return transaction.rescue(orphan)
 
 
 def _groups(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
-    return (items[i : i + _GROUP] for i in range(0, len(items), _GROUP))
+    return (items[i : i + GROUP] for i in range(0, len(items), GROUP))

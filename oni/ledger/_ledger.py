@@ -26,6 +26,7 @@ from oni.interfaces import ILedger, ILedgerStore, ILedgerTransaction
 from oni.ledger._group_commit import GROUP, LAST, GroupCommit
 from oni.ledger._keeper import Keeper
 from oni.ledger._keys import check_event
+from oni.ledger._states import keepable
 from oni.ledger._threads import RunsElsewhere, Threads
 from oni.values import (
     Admission,
@@ -296,6 +297,7 @@ class Ledger:
         self, handler: str, key: str, decision: Literal["done", "retry"], who: str
     ) -> Deferred[Delivery]:
         """See :class:`oni.interfaces.ILedger`."""
+        who = keepable(who)
         if not 0 < len(who) <= _LONGEST_NAME:
             raise ValueError(f"who decides has 1 to {_LONGEST_NAME} characters, not {len(who)}")
         return self._write(

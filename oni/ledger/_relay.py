@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -95,6 +95,7 @@ class Relay:
         self._make_threads = make_threads or self._own_threads
         self._thread: RunsElsewhere | None = None
         self._life: Deferred[None] | None = None
+        self._ended: Deferred[None] = succeed(None)
         self._nap: Deferred[None] | None = None
         self._is_woken = False
         self._failures = 0  # in a row
@@ -146,13 +147,25 @@ class Relay:
     async def _stop(self) -> None:
         thread, self._thread = self._thread, None
         if thread is None:
+            await self._stopped()
             return
         self._outbox.relayed_by(None)
         self._rouse()
-        ended: Deferred[None] = Deferred()
+        ended = self._ended = Deferred()
         timer = self._clock.call_later(_PATIENCE, self._leave_behind, ended)
         Deferred.fromCoroutine(self._end(thread)).addBoth(self._tell_end, ended, timer)
         await ended
+
+    def _stopped(self) -> Deferred[None]:
+        """Wait for somebody else's stop, if one is under way; how it ends is told there."""
+        done: Deferred[None] = Deferred()
+
+        def tell(result: Any) -> Any:
+            done.callback(None)
+            return result
+
+        self._ended.addBoth(tell)
+        return done
 
     async def _end(self, thread: RunsElsewhere) -> None:
         if self._life is not None:
@@ -305,7 +318,10 @@ class Relay:
         for admission in admissions:
             self._counted[admission] += 1
         if "admitted" in admissions and self._admitted is not None:
-            self._admitted()
+            try:
+                self._admitted()
+            except Exception:  # noqa: BLE001 - they are admitted all the same
+                _log.failure("They were admitted, and what is called then has failed")
 
     async def _measure(self, thread: RunsElsewhere) -> None:
         self._seen = await thread.run(lambda: self._outbox.backlog(self._alarm))

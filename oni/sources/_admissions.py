@@ -39,6 +39,11 @@ class Admissions:
 
     # --- In any thread
 
+    def check(self, events: Iterable[Event]) -> None:
+        """Refuse events that cannot be kept, as admitting them would."""
+        for event in events:
+            self._payload(event)
+
     def ledger_events(self, events: Iterable[Event]) -> list[LedgerEvent]:
         """See :class:`oni.interfaces.IEventSources`."""
         return [self._ledger_event(event)[0] for event in checked(events)]
@@ -125,12 +130,15 @@ class Admissions:
 
     def _ledger_event(self, event: Event) -> tuple[LedgerEvent, tuple[str, ...]]:
         """Give it, and the names of the handlers of which a time was used up by it."""
-        check_event(LedgerEvent(event.key, event.group))
-        payload = self._contexts.write(event)
+        payload = self._payload(event)
         handlings, used = self._handlers.handlings(event.group)
         if not handlings:
             self._warn_of(event.group)
         return LedgerEvent(event.key, event.group, payload, handlings), used
+
+    def _payload(self, event: Event) -> bytes:
+        check_event(LedgerEvent(event.key, event.group))
+        return self._contexts.write(event)
 
     def _warn_of(self, group: str) -> None:
         if group not in self._unhandled and len(self._unhandled) < _MOST_GROUPS:

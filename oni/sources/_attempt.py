@@ -26,7 +26,7 @@ from oni.interfaces import ILedger
 from oni.sources._context import Contexts, KeptEvent
 from oni.sources._group_handlers import GroupHandler
 from oni.sources._outage import Outage
-from oni.sources._pool import RunsElsewhere
+from oni.sources._pool import RunsElsewhere, give_back
 from oni.values import Claim, Delivery, Event
 
 __all__ = ["Attempt", "Tools", "inside"]
@@ -51,6 +51,7 @@ class Tools:
         clock: For time limits.
         outage: What is done while the ledger is away.
         counted: What became of attempts, by name.
+        after_call: Gives back what belongs to a thread, after a handler in one of the ledger's.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Tools:
         clock: Clock,
         outage: Outage,
         counted: dict[str, int],
+        after_call: Callable[[], object] | None,
     ) -> None:
         self.ledger = ledger
         self.contexts = contexts
@@ -68,6 +70,7 @@ class Tools:
         self.clock = clock
         self.outage = outage
         self.counted = counted
+        self.after_call = after_call
 
 
 class Attempt:
@@ -94,6 +97,11 @@ class Attempt:
         self._work: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
         self._is_final = False
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Its handler's name and its key."""
+        return self.handler.name, self.claim.key
 
     # --- How it ends without its handler
 
@@ -189,7 +197,10 @@ class Attempt:
         self._begin()
 
         def work(transaction: Any) -> Any:
-            value = self._function(event, transaction)
+            try:
+                value = self._function(event, transaction)
+            finally:
+                give_back(self._tools.after_call)
             if isinstance(value, Deferred) or inspect.isawaitable(value):
                 if inspect.iscoroutine(value):
                     value.close()

@@ -186,13 +186,13 @@ class Deliveries:
         return allowed
 
     def _abortion(self, record: LedgerRecord, attempt: Attempt) -> AbortedPhaseError | None:
-        phase = self._handlers.phase_of(attempt.claim.delivery.rank)
+        phase = self._handlers.phase_of(attempt.claim.delivery)
         if phase is not None and phase.always:
             return None
         for before in record.deliveries:
             if before.rank >= attempt.claim.delivery.rank:
                 continue
-            phase = self._handlers.phase_of(before.rank)
+            phase = self._handlers.phase_of(before)
             if before.state in ("dead", "uncertain") and phase and phase.on_error == "abort":
                 return AbortedPhaseError(phase.name, before.handler, before.state)
         return None

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import Any
 
 from oni.errors import GroupHandlerNameError, UnknownGroupHandlerError, UnknownPhaseError
-from oni.values import Handling, OnCrash, Phase
+from oni.values import Delivery, Handling, OnCrash, Phase
 
 __all__ = ["GroupHandler", "GroupHandlers"]
 
@@ -173,10 +173,16 @@ class GroupHandlers:
 
     # --- Phases
 
-    def phase_of(self, rank: int) -> Phase | None:
-        """Give the phase that a delivery's rank stands for."""
+    def phase_of(self, delivery: Delivery) -> Phase | None:
+        """Give the phase of a delivery: its handler's, or what its rank stands for.
+
+        The ranks may have been given by a program that had other phases.
+        """
+        handler = self._by_name.get(delivery.handler)
+        if handler is not None:
+            return self._phases[handler.phase]
         phases = list(self._phases.values())
-        place = rank // self._stride
+        place = delivery.rank // self._stride
         return phases[place] if place < len(phases) else None
 
     @property

@@ -15,7 +15,7 @@ from oni._clock import Clock
 from oni.dispatcher import EventDispatcher
 from oni.errors import NotRunningError, OniError, StopTimeoutError
 from oni.interfaces import ILedger
-from oni.sources._attempt import Tools, inside
+from oni.sources._attempt import Attempt, Tools, inside
 from oni.sources._context import Contexts
 from oni.sources._deliveries import Deliveries
 from oni.sources._group_handlers import GroupHandler, GroupHandlers
@@ -92,7 +92,15 @@ class Life:
             stall_warning=None,
             reactor=self._clock.reactor,
         )
-        tools = Tools(ledger, contexts, self._pool, self._clock, self._outage, counted)
+        tools = Tools(
+            ledger,
+            contexts,
+            self._pool,
+            self._clock,
+            self._outage,
+            counted,
+            options.after_call,
+        )
         self._deliveries = Deliveries(handlers, self._dispatcher, tools, self._ended)
         self._loop = Loop(
             ledger,
@@ -106,6 +114,8 @@ class Life:
             counted,
         )
         self._is_woken = False
+        # In which deliveries' handlers somebody waits, and for what.
+        self._waits: list[tuple[frozenset[tuple[str, str]], Sequence[Attempt]]] = []
 
     def _make_pool(self, size: int, after: Callable[[], object] | None) -> RunsElsewhere:
         options = self._options
@@ -183,8 +193,9 @@ class Life:
 
     async def _run(self, keys: Sequence[str]) -> None:
         # A handler that waited for its own key would wait for ever.
-        mine = {key for _, key in inside()}
-        keys = [key for key in keys if key not in mine]
+        mine = frozenset(inside())
+        own = {key for _, key in mine}
+        keys = [key for key in keys if key not in own]
         while keys:
             names = list(self._handlers_here())
             claims = await self._ledger.claim(names, GROUP, keys) if names else ()
@@ -192,10 +203,27 @@ class Life:
                 await self._outage.insist(partial(self._ledger.release, claims))
                 raise NotRunningError("the event sources are being stopped")
             taken = self._deliveries.take(claims)
-            attempts = self._deliveries.of_keys(keys)
-            await gatherResults([seen(attempt.ended) for attempt in attempts])
+            attempts = [
+                attempt
+                for attempt in self._deliveries.of_keys(keys)
+                if not (mine and self._waits_for(attempt, mine))
+            ]
+            waits = (mine, attempts)
+            self._waits.append(waits)
+            try:
+                await gatherResults([seen(attempt.ended) for attempt in attempts])
+            finally:
+                self._waits.remove(waits)
             if not taken and all(attempt.left_alone for attempt in attempts):
                 break
+
+    def _waits_for(self, attempt: Attempt, mine: frozenset[tuple[str, str]]) -> bool:
+        """Say whether a handler waits, itself or through others, for one of these deliveries."""
+        return any(
+            attempt.name in who
+            and any(each.name in mine or self._waits_for(each, mine) for each in waited_for)
+            for who, waited_for in self._waits
+        )
 
     # --- The end
 

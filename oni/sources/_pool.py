@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from oni.errors import NotRunningError
 
-__all__ = ["Pool", "RunsElsewhere"]
+__all__ = ["Pool", "RunsElsewhere", "give_back"]
 
 _log = Logger()
 
@@ -260,14 +260,15 @@ class _Worker:
                 result: Any = call.context.run(call.function)
             except BaseException:  # noqa: BLE001 - whoever waits for it is told
                 result = Failure()
-            self._clean_up()
+            give_back(self._after)
             self._call_from_thread(self._ended, self, call, result)
             del call, result
 
-    def _clean_up(self) -> None:
-        if self._after is None:
-            return
-        try:
-            self._after()
-        except BaseException:  # noqa: BLE001 - the next call may have nothing to do with it
-            _log.failure("What belongs to a thread could not be given back")
+
+def give_back(after: Callable[[], object] | None) -> None:
+    """Give back what belongs to the thread that this is called in."""
+    try:
+        if after is not None:
+            after()
+    except BaseException:  # noqa: BLE001 - the next call may have nothing to do with it
+        _log.failure("What belongs to a thread could not be given back")

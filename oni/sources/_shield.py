@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oni.errors import NotRunningError
+
 __all__ = ["seen", "shielded"]
 
 _log = Logger()
@@ -41,7 +43,8 @@ def seen(
 
     Args:
         deferred: The other one.
-        late: What to log when it fails after nobody waits for it any more; ``""``: nothing.
+        late: What to log when it fails after nobody waits for it any more; ``""``: nothing. That
+            it came to a stop meanwhile is no failure.
         cancelled: Is called when nobody waits for it any more.
     """
 
@@ -54,7 +57,7 @@ def seen(
     def tell(result: Any) -> None:
         if not told.called:
             told.callback(result)  # a Failure is an errback
-        elif late and isinstance(result, Failure):
+        elif late and isinstance(result, Failure) and not result.check(NotRunningError):
             _log.failure(late, failure=result)
 
     deferred.addBoth(tell)

@@ -348,7 +348,8 @@ class EventSources:
         """Run every instance of models through every source, and process what they yield.
 
         Instances are loaded and sources called in one thread that is made for it. An instance
-        with which a source fails is logged, counted and passed over.
+        with which a source fails, or yields what cannot be kept, is logged, counted and passed
+        over.
 
         Args:
             instances_of: Gives a model's instances; it is called and gone through in that thread.
@@ -368,13 +369,18 @@ class EventSources:
         wanted = list(self._models if models is None else models)
         batches = Batches(
             instances_of,
-            self.model_events,
+            self._events_kept,
             self._admit_and_run,
             batch,
             progress,
             self._contexts.named,
         )
         return shielded(self._in_batches(batches, wanted), batches.cancel)
+
+    def _events_kept(self, instance: Any) -> Sequence[Event]:
+        events = self.model_events(instance)
+        self._admissions.check(events)
+        return events
 
     async def _in_batches(self, batches: Batches, models: Sequence[type]) -> SourcesProgress:
         thread = self._running().make_thread()

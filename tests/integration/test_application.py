@@ -110,7 +110,7 @@ def configure(oni):
         reply = client.ask(id=2, publish={"channel": "news", "data": 1})
         assert reply["error"]["code"] == 100
         assert "secret" not in json.dumps(reply)
-        assert "the secret is 42" in running.log()
+        wait_until(lambda: "the secret is 42" in running.log(), "the traceback in the log")
         assert "publish" in client.ask(id=3, publish={"channel": "news", "data": 1})
 
 

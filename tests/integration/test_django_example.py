@@ -36,8 +36,10 @@ class Project:
 
     def __init__(self, data: Path, deliver: str = "here") -> None:
         self.data = data
+        # Tests of other projects may have named theirs in this process.
+        known = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
         self.environment = {
-            **os.environ,
+            **known,
             "EXAMPLE_DATA": str(data),
             "EXAMPLE_DELIVER": deliver,
             "PYTHONPATH": str(ROOT),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
@@ -273,6 +274,51 @@ class PerformTests(SynchronousTestCase):
         first, second, third = perform(self.store, [admit("a"), needs_it, admit("b")])
         self.assertEqual((first, third), ("admitted", "admitted"))
         self.assertTrue(second.check(LedgerUnavailableError))
+
+    def test_what_many_rows_are_locked_for(self) -> None:
+        """Where much of a group is locked its end does not wait for all of them in turn."""
+        clock = Clock()
+
+        def needs_it(transaction: ILedgerTransaction) -> None:
+            clock.advance(10.0)
+            raise LockedError("held")
+
+        answers = perform(
+            self.store, [needs_it, admit("a"), *[needs_it] * 100, admit("b")], clock.seconds
+        )
+        self.assertEqual(answers[1], "admitted")
+        self.assertTrue(all(each.check(LockedError) for each in answers[2:]))
+        self.assertLessEqual(clock.seconds(), 40.0)
+
+    def test_a_slow_group(self) -> None:
+        """That each takes its time, and none is locked, is no reason to fail."""
+        clock = Clock()
+        self.store.errors = [ZeroDivisionError()]
+
+        def is_slow(transaction: ILedgerTransaction) -> str:
+            clock.advance(10.0)
+            return "done"
+
+        self.assertEqual(perform(self.store, [is_slow] * 9, clock.seconds), ["done"] * 9)
+
+    def test_what_lost_races_tell(self) -> None:
+        """A store that can remembers what it was told from one try to the next, and no longer."""
+        known: list[int] = []
+
+        class Remembering(CountingStore):
+            """Remembers each try."""
+
+            def repeatable(self, told: dict[int, bool]) -> AbstractContextManager[Any]:
+                """Remember this one."""
+                known.append(len(told))
+                told[len(told)] = True
+                return self.transaction()
+
+        store = Remembering()
+        for _ in range(2):
+            store.errors = [LostRaceError("")] * 100
+            perform(store, [admit("a")])
+        self.assertEqual(known, [*range(5), *range(5)])
 
     def test_lost_races_are_run_again(self) -> None:
         """What was in another's way is done again, a few times."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 from twisted.internet.task import Clock
@@ -75,6 +76,50 @@ class KeeperTests(SynchronousTestCase):
             other.tick()
             self.pass_time(4)
         self.assertEqual((self.row().state, self.row().owner), ("running", OTHER))
+
+    def test_a_database_that_was_away(self) -> None:
+        """However long it was away, nobody's silence was seen: who lives has time to say so."""
+        claim = self.claim(OTHER)
+        other = Keeper(self.store, OTHER, LEASE, self.clock.seconds)
+        other.hold([claim])
+        self.pass_time(2)
+        with mock.patch.object(
+            self.store, "transaction", side_effect=LedgerUnavailableError("away")
+        ):
+            for _ in range(10):
+                self.clock.advance(LEASE)
+                self.keeper.look()
+                other.look()
+        self.keeper.look()
+        self.pass_time(2)
+        self.assertEqual(self.keeper.rescued, 0)
+        other.look()
+        self.pass_time(LEASE)
+        self.assertEqual(self.keeper.rescued, 0)
+        self.pass_time(1)
+        self.assertEqual(self.keeper.rescued, 1, "that it was away excuses nobody for ever")
+
+    def test_a_database_that_is_locked(self) -> None:
+        """Who had to wait to take what is silent leaves it: its owner had to wait, too."""
+        transaction = self.store.transaction
+
+        def wait_and_write(read: bool = False) -> Any:
+            if not read:
+                self.clock.advance(LEASE / 4)
+            return transaction(read)
+
+        self.claim(OTHER)
+        self.keeper.tick()
+        with mock.patch.object(self.store, "transaction", wait_and_write):
+            self.pass_time(LEASE + 3)
+            self.assertEqual(self.row().state, "running")
+        self.keeper.tick()
+        self.assertEqual(self.row().state, "pending")
+        self.claim(OTHER)
+        self.store.leave(OTHER)
+        with mock.patch.object(self.store, "transaction", wait_and_write):
+            self.keeper.tick()
+        self.assertEqual(self.row().state, "pending", "the dead wait for nothing")
 
     def test_a_wall_clock_that_jumps(self) -> None:
         """A day more or less on the wall's clock takes nothing from anybody."""

@@ -291,6 +291,13 @@ class LedgerTests(SynchronousTestCase):
         with self.assertRaises(ValueError):
             self.ledger.prune(-1.0)
 
+    def test_strange_names_of_operators(self) -> None:
+        """Who decided is written as databases keep it, whatever the machine calls them."""
+        self.get(self.ledger.admit([event("k")]))
+        self.get(self.ledger.resolve("mail", "k", "done", "ann \0 \udcff"))
+        (decision,) = self.get(self.ledger.show("k")).decisions
+        self.assertEqual(decision.who, "ann \ufffd \\udcff")
+
     def test_admit_within(self) -> None:
         """Events join the caller's own transaction."""
         with self.store.transaction() as transaction:

@@ -247,6 +247,36 @@ class LookTests(RelayCase):
         self.get(self.relay.start())
         self.assertEqual(self.kept(), 1)
 
+    def test_stopped_twice(self) -> None:
+        """Who stops it again is told when it has ended, too, and not before."""
+        pool = WhenTold()
+        relay = self.make(make_threads=lambda name, size: pool)
+        self.get(relay.stop())
+        started = relay.start()
+        for _ in range(5):
+            pool.go()
+            self.turn()
+        self.successResultOf(started)
+        first, second = relay.stop(), relay.stop()
+        self.assertNoResult(second)
+        for _ in range(5):
+            pool.go()
+            self.turn()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.get(relay.stop())
+
+    def test_called_in_vain(self) -> None:
+        """What is called after an admission may fail: that is logged, none is admitted again."""
+        with mock.patch.object(self, "wake", side_effect=ZeroDivisionError):
+            self.relay = self.make()
+        self.put("a", "b")
+        self.start()
+        self.turn()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.ledger.asked, [["a", "b"]])
+        self.assertEqual(self.waiting(), 0)
+
     def test_stopped_while_it_takes(self) -> None:
         """What is under way is ended; the rest waits for the next one."""
         self.put(*(f"k{number}" for number in range(100)))

@@ -22,7 +22,6 @@ from oni.errors import (
     UnknownPhaseError,
 )
 from oni.signals import Signal, receiver
-from oni.signals.models import post_delete, post_save
 from oni.values import Phase
 
 
@@ -422,11 +421,10 @@ class SendTests(SignalCase):
         self.assertEqual(([2, 1, 0],), self.successResultOf(self.signal.send_now(2)).values)
 
 
-class ModelTests(SynchronousTestCase):
-    """The signals of models."""
+class NameTests(SynchronousTestCase):
+    """What a signal is called."""
 
     def test_names(self) -> None:
-        """They are there for everybody, with a name."""
-        self.assertEqual("<Signal post_save>", repr(post_save))
-        self.assertEqual("<Signal post_delete>", repr(post_delete))
+        """By its name, or by what it is."""
+        self.assertEqual("<Signal paid>", repr(Signal("paid")))
         self.assertIn("0x", repr(Signal()))

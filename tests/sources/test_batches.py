@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs, formatEvent
 
-from oni.errors import NotRunningError
+from oni.errors import LedgerKeyError, NotRunningError, UnkeptContextError
 from oni.sources import SourcesProgress, event
 from oni.values import Event
 from tests.sources.house import Challenge, References, SourcesTestCase, Table
@@ -79,6 +79,19 @@ class BatchTests(SourcesTestCase):
         self.assertEqual(
             first, f"A source failed with an instance of {NAME}: model 'Challenge', pk 3"
         )
+
+    def test_one_that_cannot_be_kept(self) -> None:
+        """An instance whose events no ledger takes keeps no others from their turn either."""
+        self.start()
+        bad = {3: event("bad", 3, {"what": object()}), 5: Event(group="bad", key="x" * 256)}
+        self.sources.register_model_event_source(
+            Challenge, lambda row: [bad[row.pk]] if row.pk in bad else []
+        )
+        self.sources.register_group_handler("", self.note("t"), name="t", times=16)
+        told = self.get(self.process())
+        self.assertEqual((told.instances, told.admitted, told.failures), (10, 16, 2))
+        self.assertEqual(len(self.flushLoggedErrors(UnkeptContextError, LedgerKeyError)), 2)
+        self.assertEqual(len([each for each in self.called if each[0] == "t"]), 16)
 
     def test_one_that_has_no_name(self) -> None:
         """One that nobody can name is shown, in short."""

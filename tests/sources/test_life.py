@@ -299,6 +299,20 @@ class LifeTests(SourcesTestCase):
         self.store.is_away = False
         self.assertEqual(self.show("1:g1").state, "running")
 
+    def test_stopped_when_nobody_waits(self) -> None:
+        """That nothing more is run for somebody who has given up is no error to be logged."""
+        self.start()
+        self.sources.register_group_handler("", self.hang, name="n")
+        processed = self.sources.process_events([event("g", 1)])
+        self.clock.settle()
+        processed.cancel()
+        self.failureResultOf(processed, CancelledError)
+        stopped = self.sources.stop()
+        self.clock.settle()
+        self.waiting.callback(None)
+        self.get(stopped)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_a_stop_that_nobody_waits_for(self) -> None:
         """Who cancels a stop does not keep it from its end."""
         self.start()

@@ -192,6 +192,12 @@ class InstancesTests(BlogCase):
             self.assertEqual(Instances(self.blog.sessions).count(Post), number)
             self.added(Post(title="a"))
 
+    def test_batch_that_is_none(self) -> None:
+        """Nothing would ever come of it."""
+        for batch in (0, -1, 1.5, True):
+            with self.assertRaises(ValueError):
+                Instances(self.blog.sessions, batch=batch)  # type: ignore[arg-type]
+
     def test_one_statement_a_batch(self) -> None:
         """Reading them costs a statement a batch, and leaves no transaction open."""
         self.added(*(Post(title="a") for _ in range(4)))

@@ -129,6 +129,22 @@ class WayTests(SourcesTestCase):
         self.assertEqual(self.sources.ledger.statistics()["stale"], 0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_transaction_in_a_thread(self) -> None:
+        """What belongs to a thread of the ledger's is given back, after a failure, too."""
+        given_back: list[str] = []
+        sources = self.start(self.make(after_call=lambda: given_back.append("here")))
+
+        def work(event: Event, transaction: Any) -> None:
+            if event["context"]:
+                raise ZeroDivisionError
+
+        sources.register_group_handler("", work, name="n", on_crash="transaction")
+        self.get(sources.process_events([event("g", 1)]))
+        self.assertEqual(given_back, ["here"])
+        self.get(sources.process_events([event("g", 2, {"fails": True})]))
+        self.assertEqual(given_back, ["here"] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_transaction_must_be_over(self) -> None:
         """Who returns something to wait for from within a transaction has failed."""
 
@@ -202,6 +218,25 @@ class WayTests(SourcesTestCase):
         self.get(self.sources.process_events([event("outer", 1)]))
         self.assertEqual(self.called, [("inner", "5:inner1"), ["5:inner1", "5:outer1"]])
         self.assertEqual(self.states("5:outer1"), {"outer": "done"})
+
+    def test_handlers_that_wait_for_each_other(self) -> None:
+        """Handlers may process each other's events: none waits for who waits for it."""
+        following = {"1:g1": "2", "1:g2": "3", "1:g3": "1"}
+        gates: dict[str, Deferred[None]] = {key: Deferred() for key in following}
+
+        async def follow(event_: Event) -> None:
+            await gates[event_.key]
+            await self.sources.process_events([event("g", following[event_.key])])
+            self.called.append(event_.key)
+
+        self.sources.register_group_handler("", follow, name="follow")
+        processed = self.sources.process_events([event("g", id) for id in (1, 2, 3)])
+        for gate in gates.values():
+            self.clock.settle()
+            self.assertEqual(self.called, [])
+            gate.callback(None)
+        self.get(processed)
+        self.assertEqual(self.called, ["1:g3", "1:g2", "1:g1"])
 
     def test_a_handler_that_waited_for_its_instance_may_process(self) -> None:
         """So may one that is called later, as its instance was loaded first."""
@@ -309,6 +344,20 @@ class PhaseTests(SourcesTestCase):
         sources.register_group_handler("", self.note(), name="b", phase="b", on_crash="park")
         self.get(sources.process_events([event("g", 1)]))
         self.assertEqual(self.states("1:g1"), {"a": "uncertain", "b": "dead"})
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_abort_with_other_phases(self) -> None:
+        """What was admitted when there were fewer phases is aborted by the one that it is in."""
+        before = self.start(
+            self.make(phases=[Phase("a", on_error="abort"), "b"], deliver="worker")
+        )
+        for sources in (before, self.sources_of(["0", Phase("a", on_error="abort"), "b"])):
+            fail = functools.partial(self.call, "a", True)
+            sources.register_group_handler("", fail, name="a", phase="a", max_attempts=1)
+            sources.register_group_handler("", self.note(), name="b", phase="b")
+            self.get(sources.process_events([event("g", 1)]))
+        self.clock.pass_time(2)
+        self.assertEqual(self.states("1:g1"), {"a": "dead", "b": "dead"})
         self.flushLoggedErrors(ZeroDivisionError)
 
     def test_no_abort_while_attempts_are_left(self) -> None:

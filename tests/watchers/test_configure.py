@@ -69,9 +69,9 @@ class ConfigureTests(SynchronousTestCase):
         """Begin with nothing configured."""
         self.patch(_configure, "_chosen", [])
         self.registry: Any = BaseGlobalComponents("scratch")
-        folder = Path(tempfile.mkdtemp())
+        folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, folder)
-        self.ini = folder / "production.ini"
+        self.ini = Path(folder, "watchers.ini")
         self.ini.write_text(INI, encoding="utf-8")
 
     def test_one(self) -> None:

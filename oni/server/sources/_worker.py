@@ -74,6 +74,8 @@ class SourcesWorker(OrderedServices):
     def _opened(self) -> None:
         names = ", ".join(sorted(self._service.sources.handler_names()))
         _log.info("Oni {version} delivers to: {names}", version=__version__, names=names or "none")
+        if not names:
+            _log.warn("no handler is registered, so nothing is delivered: see sources.configure")
         self._notify.tell(READY=1, STATUS="Delivering")
 
     def _failed(self, failure: Failure) -> None:

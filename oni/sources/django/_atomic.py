@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import _GeneratorContextManager, contextmanager
+from typing import Any, TypeVar, overload
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from oni.errors import ChangeRoundsError
 from oni.sources._changes import coalesce
+from oni.sources.django._fates import Part, heed_savepoints
 from oni.sources.django._hand_over import hand_over_changes
 from oni.sources.django._watched import watched
 from oni.values import ModelChange
@@ -20,21 +21,17 @@ _ROUNDS = 10
 _BLOCK = "oni_block"
 
 Veto = Callable[[Sequence[ModelChange]], Any]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _Told:
-    """A change within a block. The connection keeps it with what is to be done after the commit.
-
-    So whatever Django rolls back, the block has lost, too: it drops both with a savepoint.
-    """
+class _Told(Part):
+    """A change within a block, which has lost it when it is rolled back."""
 
     __slots__ = ("change",)
 
-    def __init__(self, change: ModelChange) -> None:
+    def __init__(self, change: ModelChange, made_after: int) -> None:
+        super().__init__(made_after)
         self.change = change
-
-    def __call__(self) -> None:
-        """Do nothing: all was done before the commit."""
 
 
 class _Block:
@@ -43,13 +40,14 @@ class _Block:
     def __init__(self, using: str, vetoes: Sequence[Veto]) -> None:
         self._using = using
         self._connection: Any = connections[using]
+        heed_savepoints(self._connection)
         self.vetoes = list(vetoes)
         self._told: list[_Told] = []
 
     def tell(self, changes: Sequence[ModelChange]) -> None:
         """Keep changes until the block ends."""
         for change in changes:
-            told = _Told(change)
+            told = _Told(change, self._connection.savepoint_state)
             self._told.append(told)
             transaction.on_commit(told, using=self._using)
 
@@ -74,15 +72,24 @@ class _Block:
         return [told for told in self._told if id(told) in kept]
 
 
-@contextmanager
-def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
+@overload
+def atomic_events(using: _F, /) -> _F: ...
+
+
+@overload
+def atomic_events(
+    using: str | None = None, *vetoes: Veto
+) -> _GeneratorContextManager[None, None, None]: ...
+
+
+def atomic_events(using: Any = None, *vetoes: Veto) -> Any:
     """Be a transaction whose changes are told together, at its end and before its commit.
 
     Several changes of one row are one; what a savepoint took back is none. Whoever may object is
     asked once, with all the changes, in this thread; where he raises, all of it is rolled back.
     Within another such block it is a savepoint of that one, which asks its vetoes, too.
 
-    Else it is ``transaction.atomic``, as a decorator, too.
+    Else it is ``transaction.atomic``; as a decorator, too, with or without brackets.
 
     Args:
         using: The database's alias; None: the default one.
@@ -92,7 +99,13 @@ def atomic_events(using: str | None = None, *vetoes: Veto) -> Iterator[None]:
     Raises:
         ChangeRoundsError: The vetoes went on changing what they were asked about.
     """
-    alias = DEFAULT_DB_ALIAS if using is None else using
+    if callable(using):
+        return _atomic_events(DEFAULT_DB_ALIAS, vetoes)(using)
+    return _atomic_events(DEFAULT_DB_ALIAS if using is None else using, vetoes)
+
+
+@contextmanager
+def _atomic_events(alias: str, vetoes: Sequence[Veto]) -> Iterator[None]:
     connection: Any = connections[alias]
     with transaction.atomic(using=alias):
         around: _Block | None = getattr(connection, _BLOCK, None)

@@ -46,7 +46,8 @@ def _receivers(
 
     def before(sender: type[Model], instance: Model, using: str, **_: Any) -> None:
         watch = watched.get(model)
-        if watch is not None and is_heard(watch, using):
+        # It may be watched otherwise by now.
+        if watch is not None and attname in watch.columns and is_heard(watch, using):
             pointing = model._base_manager.using(using).filter(**{name: instance})
             ids = list(pointing.values_list("pk", flat=True))
             left(instance)[f"{watch.label}.{name}"] = rows(watch, using, ids)

@@ -53,12 +53,13 @@ def post_save(
         return
     state: Any = instance._state
     state.oni_raw = raw
+    seen = dict.fromkeys(() if created else _generated(watch), UNKNOWN)
     if not raw and is_heard(watch, using):
         if created:
             tell(using, [_created(watch, instance, using)])
         else:
-            tell(using, _saved(watch, instance, using, update_fields))
-    remember_saved(instance, using, update_fields)
+            tell(using, _saved(watch, instance, using, update_fields, seen))
+    remember_saved(instance, using, update_fields, seen)
 
 
 def _created(watch: Watch, instance: Model, using: str) -> ModelChange:
@@ -67,8 +68,13 @@ def _created(watch: Watch, instance: Model, using: str) -> ModelChange:
 
 
 def _saved(
-    watch: Watch, instance: Model, using: str, update_fields: Collection[str] | None
+    watch: Watch,
+    instance: Model,
+    using: str,
+    update_fields: Collection[str] | None,
+    seen: dict[str, Any],
 ) -> list[ModelChange]:
+    """Give what a save has changed, if it has; what was read for it is noted in ``seen``."""
     before = instance._state.__dict__.pop("oni_before", None)
     old = was(instance, watch) if before is None else before
     written = [
@@ -78,6 +84,7 @@ def _saved(
     ]
     written += [name for name in _generated(watch) if name not in written]
     new = {**old, **_values(watch, instance, using, written, is_new=False)}
+    seen |= {name: new[name] for name in _unseen(watch, instance, written, is_new=False)}
     return list(modified(watch, instance.pk, using, old, new, written))
 
 
@@ -92,11 +99,25 @@ def _values(
 ) -> dict[str, Any]:
     """Give what an instance's row has now; what only the database knows is read from it."""
     values = {name: instance.__dict__.get(name, UNKNOWN) for name in names}
-    computed = set() if is_new else set(_generated(watch))
-    unseen = [n for n, v in values.items() if n in computed or hasattr(v, "resolve_expression")]
+    unseen = _unseen(watch, instance, values, is_new)
     if unseen:
         values |= rows(watch, using, [instance.pk], unseen).get(instance.pk, {})
     return {name: as_loaded(watch, name, value) for name, value in values.items()}
+
+
+def _unseen(watch: Watch, instance: Model, names: Iterable[str], is_new: bool) -> list[str]:
+    """Give the columns that a save has written, and whose values an instance does not have.
+
+    Before Django 6.0 an instance keeps the expression that it was saved with. Since then the
+    database returns the value; where that cannot, the instance is left without any.
+    """
+    computed = set() if is_new else set(_generated(watch))
+    values = ((name, instance.__dict__.get(name, UNKNOWN)) for name in names)
+    return [
+        name
+        for name, value in values
+        if name in computed or value is UNKNOWN or hasattr(value, "resolve_expression")
+    ]
 
 
 def post_delete(sender: type[Model], instance: Model, using: str, **_: Any) -> None:

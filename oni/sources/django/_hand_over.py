@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from django.db import connections, transaction
 from twisted.logger import Logger
 
+from oni.errors import UnkeptContextError
 from oni.sources.django._home import home
 from oni.values import Admission, Event, ModelChange
 
@@ -34,8 +35,22 @@ def hand_over(using: str, events: Iterable[Event]) -> Sequence[tuple[Event, Admi
 
 
 def hand_over_changes(using: str, changes: Iterable[ModelChange]) -> None:
-    """Admit an event for each change that somebody wants to hear of."""
-    hand_over(using, home.sources.change_events(changes))
+    """Admit an event for each change that somebody wants to hear of.
+
+    Raises:
+        UnkeptContextError: A change has values that cannot be kept. It says of which row.
+    """
+    events = home.sources.change_events(changes)
+    try:
+        hand_over(using, events)
+    except UnkeptContextError as error:
+        change = next(each.context["change"] for each in events if each.key == error.key)
+        raise UnkeptContextError(
+            error.key,
+            error.field,
+            f"{error.reason}. It is {change.model} {change.id!r}; let watch({change.model}, "
+            f"columns=[...]) leave out what cannot be kept",
+        ) from error
 
 
 def _wake_after_commit(using: str) -> None:

@@ -92,9 +92,11 @@ class Home:
         if alias == self.settings.ledger:
             return self.sources.admit_within(connection, events)
         if alias not in self.settings.outbox:
+            # A URL may have a password in it.
+            place = "another place" if self.settings.is_own_ledger else repr(self.settings.ledger)
             raise LedgerTransactionError(
                 f"something that has events was saved in the database {alias!r}, and the ledger "
-                f"is in {self.settings.ledger!r}; name {alias!r} in ONI['outbox']"
+                f"is in {place}; name {alias!r} in ONI['outbox']"
             )
         kept = self.sources.ledger_events(events)
         self._outbox(alias).put(connection, kept)
@@ -142,10 +144,11 @@ class Home:
         Raises:
             ReactorThreadError: This is the reactor's thread, which would wait for itself.
             ForkedProcessError: See :meth:`start`.
+            CallTimeoutError: The ledger has not opened within the time limit.
             Exception: What the ledger cannot be opened for.
         """
         refuse_reactor_thread()
-        self.start().wait()
+        self.start().wait(self.settings.timeout)
         return BlockingEventSources(self.sources, self.settings.timeout)
 
     def start(self) -> Running:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.errors import (
+    CallTimeoutError,
     LedgerUrlError,
     NotRunningError,
     OniError,
@@ -134,12 +135,17 @@ class Running:
             self.error = NotRunningError("the reactor has stopped")
             self._opened.set()
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> None:
         """Wait until the ledger is open. In any thread but the reactor's.
 
+        Args:
+            timeout: Seconds; None: for ever.
+
         Raises:
+            CallTimeoutError: It is not open by then. It may yet be.
             Exception: What it cannot be opened for.
         """
-        self._opened.wait()
+        if not self._opened.wait(timeout):
+            raise CallTimeoutError("start", timeout or 0.0)
         if self.error is not None:
             raise self.error.with_traceback(None)

@@ -21,6 +21,7 @@ _BATCH = 500
 _NOTHING: Mapping[str, Any] = {}
 _MUTABLE = (list, dict, set, bytearray)
 _MARK = "_oni_remembers"
+_ROW = "pk"  # of which row values are known: no field may have this name
 
 
 def _remember(instance: Model, names: Collection[str] | None = None) -> None:
@@ -38,13 +39,16 @@ def _remember(instance: Model, names: Collection[str] | None = None) -> None:
         state.oni_loaded = _known(instance, watch, names)
 
 
-def remember_saved(instance: Model, using: str, names: Collection[str] | None) -> None:
+def remember_saved(
+    instance: Model, using: str, names: Collection[str] | None, seen: Mapping[str, Any]
+) -> None:
     """Take the values that an instance was saved with for those of its row, unless they go again.
 
     Args:
         instance: The instance.
         using: The database that it was saved in, in a transaction.
         names: Of these columns only, under either of a field's names.
+        seen: What was read of the row, and not from the instance; UNKNOWN: nobody has seen it.
     """
     watch = watched.get(type(instance))
     if watch is None:
@@ -55,21 +59,30 @@ def remember_saved(instance: Model, using: str, names: Collection[str] | None) -
     saves = state.__dict__.get("oni_saves", ())
     if not saves or saves[-1][0] is not fate:
         state.oni_saves = (*saves, (fate, state.__dict__.get("oni_loaded", _NOTHING)))
-    state.oni_loaded = _known(instance, watch, names)
+    read = {name: _apart(value) for name, value in seen.items()}
+    known = {**_known(instance, watch, names), **read}
+    state.oni_loaded = {name: value for name, value in known.items() if value is not UNKNOWN}
 
 
 def _known(instance: Model, watch: Watch, names: Collection[str] | None) -> Mapping[str, Any]:
     """Give what is known of a row, as a dict that nobody changes: it may be needed again."""
-    known = dict(instance._state.__dict__.get("oni_loaded", _NOTHING))
+    known = {**_loaded(instance), _ROW: instance.pk}
     values = instance.__dict__
     for name in watch.columns:
-        if name in values and (names is None or is_among(instance, name, names)):
-            value = values[name]
-            if hasattr(value, "resolve_expression"):
+        if names is None or is_among(instance, name, names):
+            value = values.get(name, UNKNOWN)
+            if value is UNKNOWN or hasattr(value, "resolve_expression"):
                 known.pop(name, None)  # nobody has seen what came out
             else:
                 known[name] = _apart(value)
     return known
+
+
+def _loaded(instance: Model) -> Mapping[str, Any]:
+    """Give what is known of the row that an instance stands for: nothing, if it was another's."""
+    id = instance.pk
+    known: Mapping[str, Any] = instance._state.__dict__.get("oni_loaded", _NOTHING)
+    return known if known.get(_ROW, id) == id else _NOTHING
 
 
 def _settle(state: Any) -> None:
@@ -90,7 +103,7 @@ def is_among(instance: Model | type[Model], attname: str, names: Collection[str]
 def was(instance: Model, watch: Watch) -> dict[str, Any]:
     """Give the values that an instance was loaded with, UNKNOWN where it was not."""
     _settle(instance._state)
-    known = instance._state.__dict__.get("oni_loaded", _NOTHING)
+    known = _loaded(instance)
     return {name: as_loaded(watch, name, known.get(name, UNKNOWN)) for name in watch.columns}
 
 
@@ -149,15 +162,20 @@ def remember_loading(model: type[Model]) -> None:
         return instance
 
     @wraps(refresh)
-    def refresh_and_remember(
-        self: Any, using: Any = None, fields: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
-        # It is also what loads a deferred column when that is first looked at.
-        fields = None if fields is None else list(fields)
-        refresh(self, using, fields, *args, **kwargs)
+    def refresh_and_remember(self: Any, *args: Any, **kwargs: Any) -> None:
+        # It is also what loads a deferred column when that is first looked at. The model's own may
+        # take less than Django's, and is called as it would have been.
+        given = kwargs.get("fields", args[1] if len(args) > 1 else None)
+        fields = None if given is None else list(given)
+        if "fields" in kwargs:
+            kwargs["fields"] = fields
+        elif len(args) > 1:
+            args = (args[0], fields, *args[2:])
+        refresh(self, *args, **kwargs)
         _remember(self, fields)
 
     setattr(from_db_and_remember, _MARK, True)
     patched: Any = model
-    patched.from_db = classmethod(from_db_and_remember)
+    loading: Any = from_db_and_remember
+    patched.from_db = classmethod(loading)
     patched.refresh_from_db = refresh_and_remember

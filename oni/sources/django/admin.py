@@ -9,6 +9,7 @@ from typing import Any, Literal
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest
@@ -24,6 +25,7 @@ from oni.sources.django.models import Delivery, LedgerDecision, LedgerEvent
 
 __all__ = ["DeliveryAdmin"]
 
+_MOST_TOLD = 5  # of those that cannot be decided about
 _TIME = "Y-m-d H:i:s"
 # Those that an operator has to do with come first.
 _ORDER = ("uncertain", "dead", "running", "pending", "done")
@@ -108,20 +110,32 @@ class DeliveryAdmin(admin.ModelAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """Show a delivery. There is nothing to save."""
+        """Show a delivery. There is nothing to save.
+
+        Raises:
+            PermissionDenied: Something is to be saved all the same: Django would write back what
+                it has read, past the ledger's statements.
+        """
+        if request.method == "POST":
+            raise PermissionDenied
         nothing = {"show_save": False, "show_save_and_continue": False, **(extra_context or {})}
         return super().change_view(request, object_id, form_url, nothing)
-
-    @property
-    def media(self) -> Any:
-        """Give what the pages load beside their own text: nothing but Django's."""
-        return super().media
 
     # --- What may be done
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Say no where the ledger is in no database of the project's."""
         return not home.settings.is_own_ledger and bool(super().has_module_permission(request))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Say no where the ledger is in no database of the project's."""
+        return not home.settings.is_own_ledger and bool(super().has_view_permission(request, obj))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Say no where the ledger is in no database of the project's."""
+        return not home.settings.is_own_ledger and bool(
+            super().has_change_permission(request, obj)
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Say no: sources add deliveries."""
@@ -158,6 +172,7 @@ class DeliveryAdmin(admin.ModelAdmin):
         """Decide each for itself, so that one that cannot be keeps no other from it."""
         store = DjangoStore(_alias(), namespace=home.settings.namespace)
         decided = 0
+        refused: list[str] = []
         for delivery in queryset:
             try:
                 with transaction.atomic(using=_alias()):
@@ -167,9 +182,14 @@ class DeliveryAdmin(admin.ModelAdmin):
                     )
                     self._log(request, delivery, f"{decision}, was {delivery.state}")
             except (DeliveryStateError, StaleClaimError, UnknownDeliveryError) as error:
-                self.message_user(request, str(error), messages.WARNING)
+                refused.append(str(error))
             else:
                 decided += 1
+        for text in refused[:_MOST_TOLD]:
+            self.message_user(request, text, messages.WARNING)
+        if len(refused) > _MOST_TOLD:  # there may be thousands, and each is kept in a cookie
+            more = f"{len(refused) - _MOST_TOLD} more could not be decided about."
+            self.message_user(request, more, messages.WARNING)
         if decided:
             self.message_user(request, f"{decided} of the deliveries {what}.", messages.SUCCESS)
             transaction.on_commit(wake, using=_alias(), robust=True)
@@ -187,7 +207,7 @@ class DeliveryAdmin(admin.ModelAdmin):
 
 
 def _alias() -> str:
-    """Give the ledger's database; where it is none of the project's, the default one."""
+    """Give the ledger's database; where it is none of the project's, one that nobody may see."""
     settings = home.settings
     return "default" if settings.is_own_ledger else settings.ledger
 

@@ -47,8 +47,8 @@ def deliver_events() -> Sequence[Delivery]:
     settings = home.settings
     if settings.is_own_ledger:
         raise LedgerTransactionError(
-            f"the ledger is {settings.ledger!r}, and takes no part in this transaction; let ONI "
-            f"name a database of the project in the settings for tests"
+            "the ledger is in no database of the project, and takes no part in this transaction; "
+            "let ONI name one in the settings for tests"
         )
     clock = _Clock()
     store = _Joining()
@@ -113,6 +113,8 @@ class _Here:
 
 class _HerePool:
     """Runs handlers that would have a thread."""
+
+    is_exhausted = False
 
     def run(
         self, name: str, function: Callable[[], Any], begun: Callable[[], object] | None = None

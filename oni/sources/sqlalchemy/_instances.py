@@ -24,9 +24,14 @@ class Instances:
     Args:
         make_session: Makes a session: a ``sessionmaker``.
         batch: How many rows are read at once.
+
+    Raises:
+        ValueError: ``batch`` is not a positive integer.
     """
 
     def __init__(self, make_session: Callable[[], Session], batch: int = 100) -> None:
+        if type(batch) is not int or batch < 1:
+            raise ValueError(f"batch is a positive integer, not {batch!r}")
         self._reading = Reading(make_session)
         self._batch = batch
 

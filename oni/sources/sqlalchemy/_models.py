@@ -134,16 +134,17 @@ class WatchedModels:
 
     def find(self, mapper: Mapper[Any]) -> Watched | None:
         """Give what is watched of a class's rows, or None."""
-        found = self._found.get(mapper.class_)
+        known = self._found  # another thread may make it out of date
+        found = known.get(mapper.class_)
         if found is None:
             for model in mapper.class_.__mro__:
                 watch = self._watches.get(model)
                 if watch is not None:
-                    found = self._found[mapper.class_] = _watched(model, mapper, watch)
+                    found = known[mapper.class_] = _watched(model, mapper, watch)
                     return found
             if self._has_sources(mapper.class_):
                 found = _watched(mapper.class_, mapper, _BY_SOURCE)
-                self._found[mapper.class_] = found
+                known[mapper.class_] = found
         return found
 
     def below(self, mapper: Mapper[Any]) -> Iterator[Watched]:

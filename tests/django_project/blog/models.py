@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 from django.db import models
@@ -44,6 +45,15 @@ class Note(models.Model):
     objects = OniManager()
 
 
+class Remark(Note):
+    """Another class for the rows of notes, with a manager that tells nobody."""
+
+    plainly = models.Manager()
+
+    class Meta:
+        proxy = True
+
+
 class Plain(models.Model):
     """What has a manager that nobody watches."""
 
@@ -70,6 +80,10 @@ class Token(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid4)
     text = models.CharField(max_length=100)
+
+    def refresh_from_db(self, **how: Any) -> None:
+        """Take less than Django's own."""
+        super().refresh_from_db(**how)
 
 
 class Seat(models.Model):

@@ -19,7 +19,7 @@ def send_challenge_mail(event: api.Event) -> None:
             "challenge": challenge,
         },
         to=[challenge.user.email],
-    ).send(fail_silently=True)
+    ).send()  # a mail that fails is tried again; Django 6.1 deprecates fail_silently
 
 
 def render_to_mail(template: str, context: dict[str, Any], **options: Any) -> EmailMessage:

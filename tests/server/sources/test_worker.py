@@ -98,6 +98,13 @@ class WorkerTests(SynchronousTestCase):
         """The log says to whom it delivers."""
         self.assertIn("delivers to: mail", " ".join(self.start()))
 
+    def test_no_handlers(self) -> None:
+        """It warns where no handler is registered any, and only there."""
+        self.assertNotIn("no handler is registered", " ".join(self.start()))
+        self.setUp()
+        self.patch(self.sources, "handler_names", list)
+        self.assertIn("no handler is registered", " ".join(self.start()))
+
     def test_end(self) -> None:
         """It ends within its time, and well."""
         self.start()

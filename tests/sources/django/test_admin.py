@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from unittest import mock
 from urllib.parse import quote
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from oni.sources.django import api
+from oni.sources.django._home import Home
+from oni.sources.django._settings import DjangoSettings
 from oni.sources.django.models import Delivery, LedgerDecision, LedgerDelivery
 from tests.django_project.blog.models import Post
 from tests.sources.django.case import DjangoCase, deliver_events
@@ -130,6 +134,45 @@ class AdminTests(DjangoCase):
         self.assertIn("1 of the deliveries counted as done", page)
         self.assertEqual(LedgerDecision.objects.count(), 1)
 
+    def test_many_that_cannot_be(self) -> None:
+        """Of many the first ones are told, and of the rest how many there are."""
+        api.process_events([api.Event(group="post_many", key=f"many {n}") for n in range(8)])
+        self.fails = False
+        deliver_events()
+        rows = [f"blog.fine/many {number}" for number in range(8)]
+        page = self.act("count_as_done", *rows)
+        self.assertEqual(page.count("is done, and cannot be"), 5)
+        self.assertIn("3 more could not be decided about", page)
+
+    def test_nothing_is_saved(self) -> None:
+        """A form that somebody sends all the same changes nothing: the page has none."""
+        row = self.row("blog.broken", "post_one")
+        with CaptureQueriesContext(connection) as queries:
+            page = self.client.post(f"{LIST}{_quoted(row)}/change/", {"state": "done"})
+        self.assertEqual(page.status_code, 403)
+        written = [each["sql"] for each in queries if each["sql"].startswith("UPDATE")]
+        self.assertFalse([sql for sql in written if "oni_delivery" in sql])
+
+    def test_markup(self) -> None:
+        """Whatever stands in keys, events and errors is shown as text."""
+        mark = "<script>alert(1)"
+
+        def fail(event: api.Event) -> None:
+            raise RuntimeError(mark)
+
+        api.register_group_handler(fail, "^mark", name="<b>", max_attempts=1)
+        api.process_events([api.Event(group=f"mark{mark}", key=mark, context={"a": mark})])
+        deliver_events()
+        self.client.force_login(User.objects.create_superuser(mark))
+        row = f"<b>/{mark}"
+        pages = [self.client.get(LIST).content.decode()]
+        pages += [self.act("retry", row), self.act("count_as_done", row)]
+        for name in ("change", "history"):
+            pages.append(self.client.get(f"{LIST}{_quoted(row)}/{name}/").content.decode())
+        for page in pages:
+            self.assertIn("&lt;script&gt;alert(1)", page)
+            self.assertNotIn(mark, page)
+
     def test_who_may_look(self) -> None:
         """Whoever may only view deliveries is offered no decision, and takes none."""
         bob = User.objects.create_user("bob", is_staff=True)
@@ -139,6 +182,17 @@ class AdminTests(DjangoCase):
         self.act("retry", self.row("blog.broken", "post_one"))
         self.assertEqual(self.state("blog.broken", "post_one"), "dead")
         self.assertEqual(self.client.get(f"{LIST}add/").status_code, 403)
+
+    def test_a_ledger_elsewhere(self) -> None:
+        """Where the ledger is in no database of the project's, there is nothing to look at."""
+        row = self.row("blog.broken", "post_one")
+        elsewhere = DjangoSettings(ledger="redis://127.0.0.1:6379/0")
+        with mock.patch.object(Home, "settings", elsewhere):
+            pages = [LIST, f"{LIST}{_quoted(row)}/change/", f"{LIST}{_quoted(row)}/history/"]
+            self.assertEqual([self.client.get(page).status_code for page in pages], [403] * 3)
+            self.act("retry", row)
+            self.assertNotContains(self.client.get("/admin/"), "Deliveries")
+        self.assertEqual(self.state("blog.broken", "post_one"), "dead")
 
     def test_the_index_is_used(self) -> None:
         """A page of one delivery does not read the whole table."""

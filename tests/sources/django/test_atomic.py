@@ -54,6 +54,19 @@ class AtomicTests(DjangoCase):
                 Post.objects.create(title="Four")
         self.assertEqual({change.new["title"] for change in told()}, {"One", "Four"})
 
+    def test_savepoints_by_hand(self) -> None:
+        """So is what a savepoint takes back that was made without a block."""
+        told = self.listen(Post)
+        with atomic_events():
+            Post.objects.create(title="One")
+            first = connection.savepoint()
+            Post.objects.create(title="Two")
+            second = connection.savepoint()
+            Post.objects.create(title="Three")
+            transaction.savepoint_rollback(second)
+            transaction.savepoint_commit(first)
+        self.assertEqual({change.new["title"] for change in told()}, {"One", "Two"})
+
     def test_rolled_back(self) -> None:
         """A block that ends with an exception tells nothing, and the next one begins anew."""
         told = self.listen(Post)
@@ -80,7 +93,7 @@ class AtomicTests(DjangoCase):
         self.assertEqual((change.action, change.new["title"]), ("created", "Two"))
 
     def test_decorator(self) -> None:
-        """It can be put around a function, for each of its calls."""
+        """It can be put around a function, for each of its calls; with brackets, and without."""
         told = self.listen(Post)
 
         @atomic_events()
@@ -88,8 +101,13 @@ class AtomicTests(DjangoCase):
             post = Post.objects.create(title=title)
             post.save()
 
+        @atomic_events
+        def save_plainly(title: str) -> None:
+            post = Post.objects.create(title=title)
+            post.save()
+
         save("One")
-        save("Two")
+        save_plainly("Two")
         self.assertEqual([change.new["title"] for change in told()], ["One", "Two"])
 
 

@@ -8,7 +8,7 @@ from django.db import connections
 
 from oni.sources.django import api
 from oni.sources.django._home import home
-from tests.django_project.blog.models import Plain, Post
+from tests.django_project.blog.models import Note, Plain, Post, Remark
 from tests.sources.django.case import DjangoCase
 
 
@@ -56,6 +56,14 @@ class CheckTests(DjangoCase):
         api.watch(Post)
         api.register_model_event_source(Plain, lambda plain: [])
         self.assertEqual(warnings(), [])
+
+    def test_a_proxys_manager(self) -> None:
+        """A proxy's rows are the model's, and its own managers count, too."""
+        api.watch(Note)
+        (warning,) = [each for each in run_checks() if each.id == "oni.W001"]
+        self.assertIn("blog.Note is watched", warning.msg)
+        self.assertIn("'plainly' of Remark", warning.msg)
+        self.assertIs(warning.obj, Remark)
 
     def test_some_applications(self) -> None:
         """Only those that are checked are looked at."""

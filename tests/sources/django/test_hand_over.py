@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 from unittest import mock
 
+import django
 from django.db import connection, transaction
 from django.dispatch import Signal
 
@@ -51,11 +53,13 @@ class DjangoTests(CommittingCase):
         self.assertEqual(self.called, [])
 
     def test_robust_and_partial(self) -> None:
-        """A partial has no name to be logged with, so that it is another error."""
-        with self.assertRaises(AttributeError), transaction.atomic():
+        """A partial has no name to be logged with: before Django 6 that is another error."""
+        is_error = django.VERSION < (6, 0)
+        expected = self.assertRaises(AttributeError) if is_error else nullcontext()
+        with expected, transaction.atomic():
             transaction.on_commit(partial(fail, ValueError("boom")), robust=True)
             transaction.on_commit(lambda: self.called.append(1))
-        self.assertEqual(self.called, [])
+        self.assertEqual(self.called, [] if is_error else [1])
 
     def test_outside(self) -> None:
         """Outside of a transaction it is called at once."""

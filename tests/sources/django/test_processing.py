@@ -127,6 +127,16 @@ class CommittingTests(CommittingCase):
             api.process_events([api.event("group", 2)])
         self.assertEqual(keys(), {new.key, "5:group2"})
 
+    def test_time_limit(self) -> None:
+        """What a call waits for the ledger to open is bounded by what ``ONI`` says."""
+        settings = _home.DjangoSettings(timeout=2.5)
+        with (
+            mock.patch.object(_home.Home, "settings", settings),
+            mock.patch.object(_home.Home, "start") as start,
+        ):
+            _home.home.face()
+        start.return_value.wait.assert_called_once_with(2.5)
+
     def test_database_without_outbox(self) -> None:
         """A database that nobody named is refused, and so is what was saved there."""
         with (
@@ -135,6 +145,18 @@ class CommittingTests(CommittingCase):
             transaction.atomic(using="other"),
         ):
             hand_over("other", [api.event("group", 1)])
+
+    def test_a_password(self) -> None:
+        """The URL of a ledger may have a password, which no error shows."""
+        url = "postgresql://ann:secret@127.0.0.1/oni"
+        settings = _home.DjangoSettings(ledger=url, deliver="worker")
+        for call in (lambda: hand_over("other", [api.event("group", 1)]), deliver_events):
+            with (
+                mock.patch.object(_home.Home, "settings", settings),
+                self.assertRaises(LedgerTransactionError) as caught,
+            ):
+                call()
+            self.assertNotIn("secret", str(caught.exception))
 
 
 class TestingTests(DjangoCase):

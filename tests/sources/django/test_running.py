@@ -8,7 +8,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import LedgerUnavailableError, NotRunningError, StopTimeoutError, UnsafeLedgerError
+from oni.errors import (
+    CallTimeoutError,
+    LedgerUnavailableError,
+    NotRunningError,
+    StopTimeoutError,
+    UnsafeLedgerError,
+)
 from oni.sources.django._running import RETRY, Running
 
 
@@ -132,6 +138,13 @@ class RunningTests(SynchronousTestCase):
             self.running.wait()
         self.reactor.advance(RETRY)
         self.assertEqual(self.sources.asked, ["start", ("stop", 7.0)])
+
+    def test_waiting_too_long(self) -> None:
+        """Whoever has no more time is told."""
+        self.sources.problem = Deferred()
+        self.running.begin()
+        with self.assertRaises(CallTimeoutError):
+            self.running.wait(0.001)
 
     def test_stop_while_it_is_away(self) -> None:
         """Nothing is tried any more."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha1
-from threading import local
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -31,7 +30,6 @@ from redis.retry import Retry
 from zope.interface import implementer
 
 from oni.errors import (
-    ForkedProcessError,
     LedgerFullError,
     LedgerTransactionError,
     LedgerUnavailableError,
@@ -39,14 +37,15 @@ from oni.errors import (
     UnsafeLedgerError,
 )
 from oni.interfaces import ILedgerStore
+from oni.ledger._drivers import forked
 from oni.ledger._redis_checks import look_at
-from oni.ledger._redis_effects import COMMANDS, MAX_WORDS, RedisEffects
+from oni.ledger._redis_effects import RedisEffects
 from oni.ledger._redis_owners import ForbiddenError, Owners
 from oni.ledger._redis_scripts import COMMANDS as _NEEDED
 from oni.ledger._redis_scripts import SCRIPTS
 from oni.ledger._redis_transaction import LostGuessError, RedisTransaction, Truths, is_full
 
-__all__ = ["COMMANDS", "MAX_WORDS", "RedisEffects", "RedisStore"]
+__all__ = ["RedisStore"]
 
 _LABEL = "effects once for Redis effects; else retry/park"
 _BY_LEASE = "the lease finds the dead"
@@ -112,7 +111,6 @@ class RedisStore:
         self._server = _Server(_maker(url, options), _prefix(namespace), clock)
         self._owners = Owners(self._server)
         self._process = os.getpid()
-        self._told = local()
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "oni") -> RedisStore:
@@ -171,18 +169,22 @@ class RedisStore:
             yield transaction
 
     @contextmanager
-    def repeatable(self) -> Iterator[RedisTransaction]:
+    def repeatable(
+        self, told: dict[str, Sequence[bytes]] | None = None
+    ) -> Iterator[RedisTransaction]:
         """Give a transaction for what is done again when it has lost a race.
 
-        It asks less than another one, and is told in the end where it should have asked: the next
-        one in this thread then knows.
+        It asks less than another one, and is told in the end where it should have asked.
+
+        Args:
+            told: What is remembered of that from one try to the next, and no longer.
         """
-        truths: Truths = self._told.__dict__.pop("truths", {})
+        truths = {} if told is None else told
         try:
             with self._begin(truths) as transaction:
                 yield transaction
         except LostGuessError as error:
-            self._told.truths = {**truths, **error.truths}
+            truths.update(error.truths)
             raise
 
     @contextmanager
@@ -227,10 +229,7 @@ class RedisStore:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise ForkedProcessError(
-                "the ledger's connections belong to the process that this one was forked from; "
-                "open a ledger in each process after the fork"
-            )
+            raise forked()
 
 
 class _Server:
