@@ -21,9 +21,9 @@ __all__ = ["FIELD", "Listener", "load_from_config"]
 FIELD = "event"
 """The field of a stream's entry that has the text."""
 
-Kind = Literal["list", "stream"]
+_Kind = Literal["list", "stream"]
 
-_KINDS: tuple[Kind, ...] = ("list", "stream")
+_KINDS: tuple[_Kind, ...] = ("list", "stream")
 _SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -54,7 +54,7 @@ class Listener(ListenerBase):
         self,
         url: str = "redis://127.0.0.1:6379/0",
         key: str = "oni:events",
-        kind: Kind = "list",
+        kind: _Kind = "list",
         *,
         max_length: int = 100_000,
         notify: str | None = None,
@@ -74,7 +74,7 @@ class Listener(ListenerBase):
             NotNowError: Redis is away, or refuses, or too many events wait in it.
             TypeError: JSON cannot say what is in the event.
         """
-        text = written(event)
+        text = _written(event)
         try:
             waiting = self._length()
             if waiting >= self._max_length:
@@ -100,7 +100,7 @@ class Listener(ListenerBase):
         self._client.close()
 
 
-def written(event: ResourceEvent) -> bytes:
+def _written(event: ResourceEvent) -> bytes:
     """Write an event as JSON."""
     said: Mapping[str, Any] = {
         **event.payload,
