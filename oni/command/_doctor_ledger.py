@@ -26,6 +26,8 @@ def look_at_ledger(settings: Settings) -> Iterator[Row]:
         yield warning(
             "ledger", "memory: it forgets every key when the daemon ends", "name a file or server"
         )
+    elif path is not None and not os.path.isdir(folder := os.path.dirname(path) or os.curdir):
+        yield error("ledger", f"{folder} is no folder", "make it, or name another in ledger.url")
     elif path is not None and not os.path.exists(path):
         yield fine("ledger", f"{path} is not there yet, and is made at the first start")
     else:

@@ -35,13 +35,14 @@ class _Call:
         function: What is called.
     """
 
-    __slots__ = ("done", "function", "is_lost", "state")
+    __slots__ = ("done", "function", "is_lost", "is_unwanted", "state")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
         self.done: Deferred[Any]
         self.state: Literal["waiting", "running", "over"] = "waiting"
         self.is_lost = False
+        self.is_unwanted = False
 
 
 class Threads:
@@ -75,6 +76,7 @@ class Threads:
         self._threads = 0  # those that are not lost
         self._lost = 0
         self._under_way = 0
+        self._unwanted = 0  # of those under way: nobody waits for them, and they are not lost
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -115,9 +117,14 @@ class Threads:
     def _give_up(self, call: _Call) -> None:
         """Let a call not begin; or, if it has begun, let it be alone with its thread."""
         with self._lock:
-            call.is_lost = call.state == "running" and self._lost < self._size
+            is_running = call.state == "running"
+            call.is_lost = is_running and self._lost < self._size
             if call.state == "waiting":
                 call.state = "over"
+        if is_running and not call.is_lost:
+            call.is_unwanted = True
+            self._unwanted += 1
+            self._see_end()
         if not call.is_lost:
             return
         self._lost += 1
@@ -134,7 +141,7 @@ class Threads:
     def stop(self) -> Deferred[None]:
         """Take no more calls, and end the threads when those taken have been run.
 
-        Lost threads are not waited for.
+        What was cancelled is not waited for.
         """
         if self._stopped is None:
             self._stopped = Deferred()
@@ -146,7 +153,8 @@ class Threads:
         return done
 
     def _see_end(self) -> None:
-        if self._stopped is not None and not self._under_way and not self._stopped.called:
+        is_over = self._under_way == self._unwanted
+        if self._stopped is not None and is_over and not self._stopped.called:
             self._stopped.callback(None)
 
     def _work(self) -> None:
@@ -177,6 +185,7 @@ class Threads:
             self._lost -= 1
             return
         self._under_way -= 1
+        self._unwanted -= call.is_unwanted
         if not call.done.called:
             call.done.callback(result)  # a Failure is an errback
         self._see_end()

@@ -33,6 +33,12 @@ class DoctorsLedger(CommandTestCase):
         self.assertIs(Level.OK, row.level)
         self.assertFalse((self.folder / "ledger.db").exists())
 
+    def test_no_folder(self) -> None:
+        """A file in a folder that is not there is an error, and says which."""
+        (row,) = self.rows("sqlite:///nowhere/ledger.db")
+        self.assertIs(Level.ERROR, row.level)
+        self.assertIn(str(self.folder / "nowhere"), row.found)
+
     def test_memory(self) -> None:
         """A ledger that forgets is a warning."""
         (row,) = self.rows("memory:")

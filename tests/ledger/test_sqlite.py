@@ -219,6 +219,13 @@ class StartTests(FolderCase):
         store = SqlAlchemyStore(prepare_engine(sa.create_engine("sqlite://")))
         self.assertIn("in memory", self.refused(store))
 
+    def test_no_folder(self) -> None:
+        """A file in a folder that is not there is refused, with the folder's name."""
+        folder = self.make().path.parent / "nowhere"
+        store = SqlAlchemyStore.from_url(f"sqlite:///{folder}/ledger.db")
+        self.assertIn(f"{folder} is no folder", self.refused(store))
+        self.assertFalse(folder.exists())
+
     def test_network(self) -> None:
         """A file on a network file system is refused."""
         folder = self.make()

@@ -165,6 +165,18 @@ class ThreadsTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.successResultOf(again)
 
+    def test_stop_while_everything_hangs(self) -> None:
+        """What was given up is not waited for, also where no more threads are replaced."""
+        threads = Threads("hung", 1, 3, self.tell)
+        first, second = self.hang(threads), self.hang(threads)
+        self.assertEqual(threads.under_way, 1)
+        self.successResultOf(threads.stop())
+        first.set()
+        second.set()
+        for _ in range(2):
+            self.told.get(timeout=WITHIN)()
+        self.assertEqual(threads.under_way, 0)
+
     def test_stop_without_threads(self) -> None:
         """Where nothing was run there is nothing to wait for."""
         self.successResultOf(self.threads.stop())
