@@ -61,7 +61,8 @@ class Sqlite:
     def check(self, connections: Connections) -> Sequence[str]:
         """See :class:`oni.ledger._sql.Database`. Nothing is written."""
         if self._path is not None and not self._path.parent.is_dir():
-            raise UnsafeLedgerError([f"{self._path.parent} is no folder, to keep a file in"])
+            # It may come: a disk that is mounted later, say.
+            raise LedgerUnavailableError(f"{self._path.parent} is no folder, to keep a file in")
         with connections.begin(read=True) as connection:
             (file,) = [row[2] for row in connection.rows("PRAGMA database_list") if row[0] == 0]
             self._path = Path(file).resolve() if file else None
