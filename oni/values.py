@@ -46,6 +46,7 @@ __all__ = [
     "UNKNOWN",
     "Unknown",
     "is_seconds",
+    "model_name",
 ]
 
 
@@ -770,3 +771,16 @@ class ModelChange:
     using: str = ""
     statement: str = ""
     count: int = 1
+
+
+def model_name(model: type | str) -> str:
+    """Give a model's name, as :class:`ModelChange` has it.
+
+    Args:
+        model: A name, which is given back; a model of Django, whose label is its name
+            (``"blog.Post"``); or another class, whose name is its module's and its own.
+    """
+    if isinstance(model, str):
+        return model
+    label = getattr(getattr(model, "_meta", None), "label", None)
+    return label if isinstance(label, str) else f"{model.__module__}.{model.__qualname__}"

@@ -8,7 +8,7 @@ names are shortcuts to the default ones of the process. :mod:`oni.sources.sqlalc
 from __future__ import annotations
 
 from oni.sources._batches import SourcesProgress
-from oni.sources._changes import ChangeBuffer, coalesce, model_name
+from oni.sources._changes import ChangeBuffer, coalesce
 from oni.sources._event import event
 from oni.sources._group_handlers import GroupHandler
 from oni.sources._models import ModelSources
@@ -24,7 +24,7 @@ from oni.sources._shortcuts import (
     register_model_event_source,
 )
 from oni.sources._sources import EventSources
-from oni.values import UNKNOWN, Event, ModelChange
+from oni.values import UNKNOWN, Event, ModelChange, model_name
 
 __all__ = [
     "ChangeBuffer",

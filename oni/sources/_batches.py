@@ -9,9 +9,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from oni.sources._changes import model_name
 from oni.sources._pool import RunsElsewhere
-from oni.values import Admission, Event
+from oni.values import Admission, Event, model_name
 
 __all__ = ["Batches", "SourcesProgress"]
 

@@ -8,22 +8,9 @@ from typing import Any
 
 from oni.values import UNKNOWN, ModelChange
 
-__all__ = ["ChangeBuffer", "coalesce", "model_name"]
+__all__ = ["ChangeBuffer", "coalesce"]
 
 _Row = tuple[str, str, Any]
-
-
-def model_name(model: type | str) -> str:
-    """Give a model's name, as :class:`oni.values.ModelChange` has it.
-
-    Args:
-        model: A name, which is given back; a model of Django, whose label is its name
-            (``"blog.Post"``); or another class, whose name is its module's and its own.
-    """
-    if isinstance(model, str):
-        return model
-    label = getattr(getattr(model, "_meta", None), "label", None)
-    return label if isinstance(label, str) else f"{model.__module__}.{model.__qualname__}"
 
 
 class ChangeBuffer:

@@ -17,7 +17,6 @@ from oni.errors import InvalidTimeoutError, NotRunningError
 from oni.interfaces import IEventSources, ILedger, IModelReferences
 from oni.sources._admissions import Admissions, checked
 from oni.sources._batches import Batches, SourcesProgress
-from oni.sources._changes import model_name
 from oni.sources._context import Contexts
 from oni.sources._group_handlers import GroupHandler, GroupHandlers
 from oni.sources._life import COUNTED, Life
@@ -35,6 +34,7 @@ from oni.values import (
     OnCrash,
     Phase,
     is_seconds,
+    model_name,
 )
 
 __all__ = ["EventSources"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from oni.interfaces import IEventSources, IModelEventWatcher
-from oni.values import ChangeAction, Event, ModelChange
+from oni.values import ChangeAction, Event, ModelChange, model_name
 from oni.watchers._base import CompositeModelEventWatcher
 from oni.watchers._configure import get_model_watcher
 
@@ -59,19 +59,11 @@ def watch_models(
                     model,
                     handler,
                     actions=_ACTIONS,
-                    name=f"{named}.{_name(model)}",
+                    name=f"{named}.{model_name(model)}",
                     **options,
                 )
             )
     return names
-
-
-def _name(model: type | str) -> str:
-    """Name a model, in a way that stays the same."""
-    if isinstance(model, str):
-        return model
-    label = getattr(getattr(model, "_meta", None), "label", None)  # Django's
-    return label if isinstance(label, str) else f"{model.__module__}.{model.__qualname__}"
 
 
 def _parts(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:

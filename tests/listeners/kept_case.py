@@ -71,6 +71,13 @@ class KeptCase(SynchronousTestCase):
         self, resource: str = "article", *, id: int = 1, rolled_back: bool = False, **said: Any
     ) -> None:
         """Create a record in a transaction."""
+        new = {"id": id, **said}
+        self.record_in_one(
+            resource, "create", id=id, uri=f"/{resource}/{id}", new=new, rolled_back=rolled_back
+        )
+
+    def record_in_one(self, *said: Any, rolled_back: bool = False, **more: Any) -> None:
+        """Say what becomes of a record, in a transaction of its own."""
         try:
             with self.store.transaction() as transaction:
                 events = ResourceEvents(
@@ -78,8 +85,7 @@ class KeptCase(SynchronousTestCase):
                     sources=self.sources,
                     connection=lambda: transaction.connection,
                 )
-                new = {"id": id, **said}
-                events.record(resource, "create", id=id, uri=f"/{resource}/{id}", new=new)
+                events.record(*said, **more)
                 events.before_commit()
                 if rolled_back:
                     raise KeyboardInterrupt

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import SettingsError, UnkeptContextError, WatchersFailedError
-from oni.ledger import Ledger, MemoryStore
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -26,9 +25,7 @@ from oni.listeners import (
 )
 from oni.listeners.channel import Listener as ChannelListener
 from oni.listeners.dispatcher import Listener as DispatcherListener
-from oni.sources import EventSources
-from tests.ledger.threads import AtOnce
-from tests.watchers.test_watchers import Reactor
+from tests.listeners.kept_case import KeptCase
 
 HERE = __name__
 
@@ -229,62 +226,24 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
 
-class KeptTests(SynchronousTestCase):
+class KeptTests(KeptCase):
     """Listeners that a ledger brings the events to."""
 
     def setUp(self) -> None:
-        """Start event sources over a ledger in memory."""
-        self.said: list[str] = []
+        """Switch one on."""
+        super().setUp()
+        self.listener = self.switch_on(settings()).by_name["one"]
 
-        def hear(event: Any) -> None:
-            self.said.append(event["log_format"] or "")
-
-        globalLogPublisher.addObserver(hear)
-        self.addCleanup(globalLogPublisher.removeObserver, hear)
-        self.clock = Reactor()
-        self.store = MemoryStore(clock=self.clock.seconds)
-        ledger = Ledger(
-            self.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
-        )
-        self.sources = EventSources(ledger, reactor=self.clock, random=lambda: 0.5)
-        self.dispatcher = new_dispatcher()
-        listeners = activate(settings(), self.dispatcher, self.sources)
-        self.listener = listeners.by_name["one"]
-        self.successResultOf(self.sources.start())
-        self.addCleanup(self.stop)
-
-    def stop(self) -> None:
-        """Stop them."""
-        stopped: Deferred[None] = self.sources.stop(1)
-        self.run_for(2)
-        self.successResultOf(stopped)
-
-    def run_for(self, seconds: float) -> None:
-        """Let time go by."""
-        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
-
-    def transact(self, new: Any, *, rolled_back: bool = False) -> None:
-        """Do something in a transaction."""
-        try:
-            with self.store.transaction() as transaction:
-                events = ResourceEvents(
-                    self.dispatcher,
-                    sources=self.sources,
-                    connection=lambda: transaction.connection,
-                )
-                events.record("article", "update", id=1, uri="/articles/1", new=new, old={"n": 0})
-                events.before_commit()
-                if rolled_back:
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            events.rolled_back()
-        else:
-            events.committed()
-        self.run_for(0)
+    def update(self, new: Any, *, rolled_back: bool = False) -> None:
+        """Update a record in a transaction."""
+        self.record_in_one(
+            *("article", "update"), id=1, uri="/articles/1", new=new, old={"n": 0},
+            rolled_back=rolled_back,
+        )  # fmt: skip
 
     def test_after_the_commit(self) -> None:
         """What was committed is heard, whole."""
-        self.transact({"n": 1})
+        self.update({"n": 1})
         [event] = self.listener.heard
         self.assertIsInstance(event, AfterResourceChanged)
         self.assertEqual([{"new": {"n": 1}, "old": {"n": 0}}], event.impacted_records)
@@ -293,14 +252,14 @@ class KeptTests(SynchronousTestCase):
 
     def test_rolled_back(self) -> None:
         """What was not is not: no ghost."""
-        self.transact({"n": 1}, rolled_back=True)
+        self.update({"n": 1}, rolled_back=True)
         self.run_for(60)
         self.assertEqual([], self.listener.heard)
 
     def test_fails(self) -> None:
         """A listener that fails is told again, until it succeeds: nothing is lost."""
         self.listener.fails = ConnectionError("down")
-        self.transact({"n": 1})
+        self.update({"n": 1})
         self.flushLoggedErrors(ConnectionError)
         self.assertTrue(any("was told of is kept" in text for text in self.said))
         self.listener.fails = None
@@ -325,7 +284,7 @@ class KeptTests(SynchronousTestCase):
 
     def test_what_cannot_be_kept(self) -> None:
         """It is refused in the transaction, with the field's name; nothing is committed."""
-        error = self.assertRaises(UnkeptContextError, self.transact, {"n": object()})
+        error = self.assertRaises(UnkeptContextError, self.update, {"n": object()})
         self.assertIn("impacted", error.field)
         self.assertEqual({}, dict(self.store.events))
 

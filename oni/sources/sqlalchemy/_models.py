@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapper
 
 from oni.errors import WatchError
-from oni.sources._changes import model_name
-from oni.values import UNKNOWN
+from oni.values import UNKNOWN, model_name
 
 __all__ = ["Bulk", "Old", "Watch", "Watched", "WatchedModels", "kept", "mapper_of"]
 

@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from oni.errors import MissingRowError, UnkeptContextError
 from oni.interfaces import IModelReferences
-from oni.sources._changes import model_name
 from oni.sources.sqlalchemy._models import mapper_of
 from oni.sources.sqlalchemy._reading import Reading
+from oni.values import model_name
 
 __all__ = ["SqlAlchemyReferences"]
 
