@@ -1027,16 +1027,21 @@ class WatcherNameError(OniError, LookupError):
 # --- What is wrong with the set-up --------------------------------------------------------------
 
 
+def _without_middle(problem: str) -> str:
+    return problem if len(problem) <= 1000 else f"{problem[:600]} ... {problem[-395:]}"
+
+
 class SettingsError(OniError, ValueError):
     """Settings are wrong. All that is wrong is said at once.
 
     Attributes:
-        problems: One line each, beginning with the path of the setting.
+        problems: One line each, beginning with the path of the setting; a line of more than
+            1,000 characters, as a very long name makes it, without its middle.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("the settings are wrong:\n" + "\n".join(f"  {p}" for p in problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(_without_middle, problems))
+        super().__init__("the settings are wrong:\n" + "\n".join(f"  {p}" for p in self.problems))
 
 
 class MissingExtraError(OniError, ImportError):

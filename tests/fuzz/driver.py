@@ -59,7 +59,8 @@ def drive(target: Target, inputs: int, seed: int | None = None) -> Report:
     _search(fed, -(-inputs // (_DRAWN * _AT_ONCE)), seed)
     found = fed.inputs
     # Hypothesis remembers what it has tried, so this is looked at without it.
-    random = Random(seed)
+    repeatable = hypothesis.settings().derandomize
+    random = Random(0 if seed is None and repeatable else seed)
     before = objects()
     for _ in range(inputs // _REPEATED):
         fed.feed(mutated(target.corpus, random.randbytes(PROGRAM)))

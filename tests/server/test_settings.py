@@ -268,6 +268,14 @@ class Wrong(SettingsCase):
         error = self.assertRaises(SettingsError, parse_settings, "a = 1\n[b]\n")
         self.assertEqual(3, len(str(error).splitlines()))
 
+    def test_endless_name(self) -> None:
+        """A very long name is told by its beginning and what is wrong by its end."""
+        name = "history_" + "tory_" * 1000
+        told = self.problems(f"[channels.chat]\n{name} = 1")[0]
+        self.assertEqual(1000, len(told))
+        self.assertTrue(told.startswith("channels.chat.history_tory_"), told)
+        self.assertIn("unknown", told[-395:])
+
     def test_unknown_section(self) -> None:
         """An unknown section is refused with the list of the known ones."""
         self.assert_problem(
