@@ -195,8 +195,8 @@ FIGURES = (
     Figure(
         "oni_outbox_backlog",
         "gauge",
-        "Events that wait in this process's outboxes for the ledger. Without an outbox it is not "
-        "there.",
+        "Events that wait in this process's outboxes for the ledger. Without an outbox, and until "
+        "each was looked at once, it is not there.",
     ),
     Figure(
         "oni_outbox_age_seconds", "gauge", "For how long the first of these has waited, at most."

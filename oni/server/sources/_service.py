@@ -121,9 +121,12 @@ class SourcesService(Service):
 
     @property
     def backlog(self) -> Mapping[str, int]:
-        """How much waits in outboxes, and for how long; empty where there are none."""
+        """How much waits in outboxes, and for how long.
+
+        It is empty where there are none, and until each of them was looked at once.
+        """
         found = [relay.statistics() for relay in self._relays]
-        if not found:
+        if not all(each["looks"] for each in found) or not found:
             return {}
         return {
             "backlog": sum(each["backlog"] for each in found),

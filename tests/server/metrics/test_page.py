@@ -274,7 +274,8 @@ class FigureTests(MetricsTestCase):
         ):
             self.assertEqual(7.0, found[name], name)
         self.assertNotIn(("oni_outbox_backlog",), found)
-        relay = SimpleNamespace(statistics=lambda: {"backlog": 4, "aside": 1, "age": 9})
+        seen = {"looks": 1, "backlog": 4, "aside": 1, "age": 9}
+        relay = SimpleNamespace(statistics=lambda: seen)
         service._relays = [relay]  # type: ignore[list-item]
         found = self.figures()
         self.assertEqual(

@@ -95,7 +95,7 @@ class MakingTests(SynchronousTestCase):
         (relay,) = service._relays
         path = str(relay._outbox._connections._engine.url.database)
         self.assertEqual(str(self.folder / "shop.db"), path)
-        self.assertEqual(0, service.backlog["backlog"])
+        self.assertEqual({}, service.backlog)
 
     def test_worker(self) -> None:
         """A worker delivers whatever the settings say, to what the function has registered."""

@@ -234,10 +234,18 @@ class StartTests(ServiceTestCase):
     def test_backlog(self) -> None:
         """What waits in all outboxes is one number; without any there is none."""
         self.assertEqual({}, self.service.backlog)
-        self.service = self.make(
-            [SomeRelay([], backlog=2, aside=1, age=5), SomeRelay([], backlog=3, aside=0, age=9)]
-        )
+        relays = [
+            SomeRelay([], looks=3, backlog=2, aside=1, age=5),
+            SomeRelay([], looks=1, backlog=3, aside=0, age=9),
+        ]
+        self.service = self.make(relays)
         self.assertEqual({"backlog": 5, "aside": 1, "age": 9}, self.service.backlog)
+
+    def test_backlog_of_an_outbox_nobody_has_seen(self) -> None:
+        """Nothing is told of outboxes while one of them could not be opened: 0 would be a lie."""
+        unseen = SomeRelay([], looks=0, backlog=0, aside=0, age=0)
+        self.service = self.make([SomeRelay([], looks=1, backlog=2, aside=1, age=5), unseen])
+        self.assertEqual({}, self.service.backlog)
 
 
 class StopTests(ServiceTestCase):
