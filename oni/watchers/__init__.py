@@ -7,6 +7,7 @@ one a process has is said by its settings, see :func:`configure_model_watcher`;
 
 from __future__ import annotations
 
+from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import (
     BaseModelEventWatcher,
     CompositeModelEventWatcher,
@@ -26,6 +27,7 @@ __all__ = [
     "BaseModelEventWatcher",
     "CompositeModelEventWatcher",
     "DispatcherModelEventWatcher",
+    "IModelEventWatcher",
     "MethodModelEventWatcher",
     "ModelEvent",
     "NoopModelEventWatcher",

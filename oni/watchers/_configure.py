@@ -16,7 +16,7 @@ from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import BaseModelEventWatcher, CompositeModelEventWatcher
 from oni.watchers._methods import MethodModelEventWatcher
 
-__all__ = ["configure_model_watcher", "get_model_watcher", "settings_from_ini"]
+__all__ = ["configure_model_watcher", "get_model_watcher", "make_watcher", "settings_from_ini"]
 
 _log = Logger()
 
@@ -55,8 +55,9 @@ def configure_model_watcher(
     class or another callable, which is called with the settings and the task's name where it has
     a method ``from_settings`` for that, else with nothing. Several stand on lines of their own, or
     with commas or spaces between. In TOML it is a table ``[watchers]``, with a name or a list of
-    them for each task. What is no :class:`oni.interfaces.IModelEventWatcher` but has methods like
-    ``processPostCreated`` is called by these, see :class:`MethodModelEventWatcher`.
+    them, or a table of the task's keys, for each task. What is no
+    :class:`oni.interfaces.IModelEventWatcher` but has methods like ``processPostCreated`` is
+    called by these, see :class:`MethodModelEventWatcher`.
 
     Args:
         registry: A component registry: each watcher is registered in it as a utility of its
@@ -73,15 +74,14 @@ def configure_model_watcher(
             found, or is no watcher.
     """
     components = IComponents(registry)
-    said = getattr(registry, "settings", None) if settings is None else settings
-    known = _named(said or {})
+    said = _flat((getattr(registry, "settings", None) if settings is None else settings) or {})
+    known = _named(said)
     if task_name not in known:
         tasks = ", ".join(sorted(known)) or "none"
         reason = f"the settings name no watcher for this process; they know {tasks}"
         raise WatcherNameError(task_name, reason, sorted(known))
-    made = [(name, _made(name, said or {}, task_name)) for name in known[task_name]]
-    watchers = [watcher for _, watcher in made]
-    chosen = watchers[0] if len(watchers) == 1 else CompositeModelEventWatcher(*watchers)
+    made = [(name, _made(name, said, task_name)) for name in known[task_name]]
+    chosen = _one([watcher for _, watcher in made])
     for name, watcher in made:
         components.registerUtility(watcher, IModelEventWatcher, name)
     components.registerUtility(chosen, IModelEventWatcher)
@@ -104,16 +104,41 @@ def get_model_watcher() -> Any:
     return _chosen[0]
 
 
+def make_watcher(settings: Mapping[str, Any], task_name: str, key: str) -> Any:
+    """Make the watcher, or watchers, that a key of a task's names: for a watcher around it.
+
+    Raises:
+        WatcherNameError: The settings have no such key, or it names what is no watcher.
+    """
+    names = _list(settings.get(f"{task_name}.{key}", ()))
+    if not names:
+        raise WatcherNameError(f"{task_name}.{key}", "the settings have to name a watcher there")
+    return _one([_made(name, settings, task_name) for name in names])
+
+
+def _one(watchers: Sequence[Any]) -> Any:
+    return watchers[0] if len(watchers) == 1 else CompositeModelEventWatcher(*watchers)
+
+
+def _flat(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give settings with what the table ``watchers`` has, if it is there, in the other form."""
+    table = settings.get("watchers")
+    if not isinstance(table, Mapping):
+        return settings
+    flat = dict(settings)
+    for task, value in table.items():
+        said = value if isinstance(value, Mapping) else {_KEY.removeprefix("."): value}
+        flat |= {f"{task}.{key}": each for key, each in said.items()}
+    return flat
+
+
 def _named(settings: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Give the names of watchers by task, from either form of settings."""
+    """Give the names of watchers by task."""
     found = {
         key.removesuffix(_KEY): _list(value)
         for key, value in settings.items()
         if key.endswith(_KEY)
     }
-    table = settings.get("watchers")
-    if isinstance(table, Mapping):
-        found |= {task: _list(value) for task, value in table.items()}
     return {task: names for task, names in found.items() if names}
 
 

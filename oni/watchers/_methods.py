@@ -23,12 +23,15 @@ class MethodModelEventWatcher:
     Further parameters of a method are given the column of their name, as it is afterwards, or was
     before a deletion, None where there is no such column; ``details`` is given all of them.
 
+    Attributes:
+        target: Whose methods these are.
+
     Args:
-        target: Whose methods these are. None: this object's own, to inherit from.
+        target: The same. None: this object's own, to inherit from.
     """
 
     def __init__(self, target: object | None = None) -> None:
-        self._target = self if target is None else target
+        self.target = self if target is None else target
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
@@ -44,7 +47,7 @@ class MethodModelEventWatcher:
 
     def _call(self, action: str, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         name = f"process{model.rpartition('.')[2]}{action}"
-        method = getattr(self._target, name, None)
+        method = getattr(self.target, name, None)
         if method is None:
             return None
         return method(id, **_wanted(method, details))

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,6 +18,7 @@ from zope.interface import implementer
 from oni._clock import Clock
 from oni.errors import NotNowError, NotRunningError
 from oni.interfaces import IModelEventWatcher
+from oni.watchers._configure import make_watcher
 
 __all__ = ["CAPACITY", "ThreadedModelEventWatcher"]
 
@@ -33,9 +35,9 @@ class ThreadedModelEventWatcher:
     """Calls another watcher, which may block, in one thread, event after event.
 
     The thread outlives whatever the watcher raises. It begins with the first event and keeps the
-    process from ending until :meth:`stop` has been called. When too many wait, no more is taken:
-    the Deferred fails with :class:`oni.errors.NotNowError`, and the event stays where it came
-    from, a ledger for example.
+    process from ending until :meth:`stop` has been called, which the reactor does when it has
+    stopped. When too many wait, no more is taken: the Deferred fails with
+    :class:`oni.errors.NotNowError`, and the event stays where it came from, a ledger for example.
 
     Events are given to it in the reactor's thread.
 
@@ -55,6 +57,16 @@ class ThreadedModelEventWatcher:
         self._lock = Lock()  # held while a thread begins or ends
         self._thread: Thread | None = None
         self._is_full = False
+        self._stops_with_reactor = False
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], task_name: str) -> Self:
+        """Make one around the watcher, or watchers, that ``TASK.threadedmodelwatcher`` names.
+
+        Raises:
+            WatcherNameError: The settings name none there.
+        """
+        return cls(make_watcher(settings, task_name, "threadedmodelwatcher"))
 
     # --- What it hears
 
@@ -99,6 +111,17 @@ class ThreadedModelEventWatcher:
                     target=self._live, args=(self._calls,), name="oni-watcher", daemon=False
                 )
                 self._thread.start()
+                self._stop_with_reactor()
+
+    def _stop_with_reactor(self) -> None:
+        """Let the reactor stop it: of one that settings have made nobody else may know.
+
+        It does so at its very end. Event sources stop before, and wait for what they have told it.
+        """
+        reactor = self._clock.reactor
+        if not self._stops_with_reactor and IReactorCore.providedBy(reactor):
+            self._stops_with_reactor = True
+            reactor.addSystemEventTrigger("after", "shutdown", self.stop)
 
     # --- The thread
 

@@ -9,6 +9,7 @@ from oni.interfaces import IEventSources, IModelEventWatcher
 from oni.values import ChangeAction, Event, ModelChange, model_name
 from oni.watchers._base import CompositeModelEventWatcher
 from oni.watchers._configure import get_model_watcher
+from oni.watchers._methods import MethodModelEventWatcher
 
 __all__ = ["details_of", "tell", "watch_models"]
 
@@ -38,7 +39,7 @@ def watch_models(
         models: The models, or their names.
         watcher: Who hears. None: :func:`get_model_watcher`, asked for now.
         name: What the ledger's deliveries are named after; it has to stay the same. None: the
-            watcher's class.
+            watcher's class, or that of the object whose methods it calls.
         options: How the watcher is called, as for
             :meth:`oni.sources.EventSources.register_change_handler`: ``threaded=True`` for one
             that blocks, ``on_crash``, ``timeout``, ``phase``, and ``max_attempts``: if it is not
@@ -72,7 +73,7 @@ def _parts(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
         for number, part in enumerate(watcher.watchers):
             yield from _parts(part, f"{name}.{number}" if name else None)
     else:
-        kind = type(watcher)
+        kind = type(watcher.target if isinstance(watcher, MethodModelEventWatcher) else watcher)
         yield watcher, name or f"{kind.__module__}.{kind.__qualname__}"
 
 

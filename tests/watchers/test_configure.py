@@ -20,6 +20,7 @@ from oni.watchers import (
     CompositeModelEventWatcher,
     MethodModelEventWatcher,
     NoopModelEventWatcher,
+    ThreadedModelEventWatcher,
     _configure,
     configure_model_watcher,
     get_model_watcher,
@@ -122,6 +123,38 @@ class ConfigureTests(SynchronousTestCase):
             configure_model_watcher(self.registry, "worker", settings),
             CompositeModelEventWatcher,
         )
+
+    def test_threaded(self) -> None:
+        """One in a thread says around whom it is, in either form."""
+        here = f"{__name__}.Notifications"
+        for settings in (
+            {
+                "web.imodeleventwatcher": "oni.watchers.ThreadedModelEventWatcher",
+                "web.threadedmodelwatcher": here,
+            },
+            {
+                "watchers": {
+                    "web": {
+                        "imodeleventwatcher": ["oni.watchers.ThreadedModelEventWatcher"],
+                        "threadedmodelwatcher": here,
+                    }
+                }
+            },
+        ):
+            made = configure_model_watcher(self.registry, "web", settings)
+            self.assertIsInstance(made, ThreadedModelEventWatcher)
+            self.assertIsInstance(made.watcher.target, Notifications)
+        several = {**settings["watchers"]["web"], "threadedmodelwatcher": [here, here]}
+        made = configure_model_watcher(self.registry, "web", {"watchers": {"web": several}})
+        self.assertEqual(2, len(made.watcher.watchers))
+
+    def test_threaded_around_nobody(self) -> None:
+        """It is said where nothing is said."""
+        settings = {"web.imodeleventwatcher": "oni.watchers.ThreadedModelEventWatcher"}
+        error = self.assertRaises(
+            WatcherNameError, configure_model_watcher, self.registry, "web", settings
+        )
+        self.assertEqual("web.threadedmodelwatcher", error.name)
 
     def test_from_settings(self) -> None:
         """A watcher may be made from the settings."""

@@ -11,7 +11,12 @@ from oni.errors import NotNowError
 from oni.ledger import Ledger, MemoryStore
 from oni.sources import EventSources
 from oni.values import UNKNOWN, ModelChange
-from oni.watchers import CompositeModelEventWatcher, _configure, watch_models
+from oni.watchers import (
+    CompositeModelEventWatcher,
+    MethodModelEventWatcher,
+    _configure,
+    watch_models,
+)
 from tests.ledger.threads import AtOnce
 from tests.watchers.test_watchers import Reactor, Recorder
 
@@ -79,6 +84,23 @@ class WatchTests(SynchronousTestCase):
             ModelChange("blog.Post", 2, "deleted"),
         )
         self.assertEqual([("blog.Post", "deleted", 2)], watcher.heard)
+
+    def test_names_of_those_with_methods(self) -> None:
+        """Two classes that have only methods named after models have deliveries of their own."""
+
+        class Mails:
+            def processPostModified(self, id: int) -> None:
+                """Hear of a post."""
+
+        class Index(Mails):
+            pass
+
+        both = CompositeModelEventWatcher(
+            MethodModelEventWatcher(Mails()), MethodModelEventWatcher(Index())
+        )
+        mails, index = watch_models(self.sources, ["blog.Post"], both)
+        self.assertIn("Mails.blog.Post", mails)
+        self.assertIn("Index.blog.Post", index)
 
     def test_one_of_three_fails(self) -> None:
         """Two are done, and the third is brought the event again, alone."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -371,6 +372,27 @@ class ThreadedTests(SynchronousTestCase):
         told = watcher.created("blog.Post", 1, {})
         self.reactor.until(lambda: told.called)
         self.assertEqual(1, len(inner.heard))
+
+    def test_ends_with_the_reactor(self) -> None:
+        """The reactor stops it at its end, so that it keeps no process alive."""
+        triggers: list[Any] = []
+
+        @implementer(IReactorCore)
+        class Whole(Reactor):
+            def addSystemEventTrigger(self, phase: str, kind: str, call: Any) -> None:
+                triggers.append((phase, kind, call))
+
+        self.reactor = Whole()
+        watcher = self.threaded(Recorder())
+        self.assertEqual([], triggers)
+        for number in range(2):  # the second one is of a second thread
+            told = watcher.created("blog.Post", number, {})
+            self.reactor.until(lambda told=told: told.called)
+            [(phase, kind, stop)] = triggers
+            self.assertEqual(("after", "shutdown"), (phase, kind))
+            stopped = stop()
+            self.reactor.until(lambda stopped=stopped: stopped.called)
+            self.assertFalse([t for t in threading.enumerate() if t.name == "oni-watcher"])
 
     def test_capacity(self) -> None:
         """It is a positive integer."""
