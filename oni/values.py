@@ -13,7 +13,12 @@ from msgspec import Struct
 from twisted.python.failure import Failure
 
 from oni._text import few
-from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
+from oni.errors import (
+    InvalidHandlingError,
+    InvalidPhaseError,
+    InvalidTimeoutError,
+    WatchersFailedError,
+)
 
 __all__ = [
     "Admission",
@@ -169,6 +174,16 @@ class EventResult(Struct, frozen=True, eq=False):
     def failures(self) -> tuple[Failure, ...]:
         """The failures, in call order."""
         return tuple(o.value for o in self if o.failed)
+
+    def raise_failures(self) -> None:
+        """Let no failure pass: for what is to fail as a whole where one handler has failed.
+
+        Raises:
+            WatchersFailedError: Some have failed. It carries their failures.
+        """
+        failures = self.failures
+        if failures:
+            raise WatchersFailedError(failures)
 
     def __iter__(self) -> Iterator[Outcome]:
         """Give each outcome, in call order."""

@@ -85,6 +85,12 @@ class EventResultTests(SynchronousTestCase):
             ],
         )
 
+    def test_raise_failures(self) -> None:
+        """It fails as a whole where one handler did, and else says nothing."""
+        raised = self.assertRaises(WatchersFailedError, self.result.raise_failures)
+        self.assertEqual((self.failure,), raised.failures)
+        EventResult("event", {}, [(("before", (3,)), ["x"])]).raise_failures()
+
     def test_outcomes(self) -> None:
         """Every called handler has an outcome, in call order; what is missing is None."""
         self.assertEqual(

@@ -9,6 +9,7 @@ from oni.dispatcher._matchers import Matcher, absent, one_of, regex, where
 from oni.dispatcher._registering import registering
 from oni.dispatcher._spread import Sent, Spread
 from oni.dispatcher._threads import ThreadLimit, in_thread, lost_threads
+from oni.dispatcher._whole import fire_whole
 
 __all__ = [
     "Awaited",
@@ -19,6 +20,7 @@ __all__ = [
     "ThreadLimit",
     "Wait",
     "absent",
+    "fire_whole",
     "in_thread",
     "lost_threads",
     "one_of",
