@@ -8,7 +8,12 @@ from typing import Any
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
+from oni.errors import (
+    InvalidHandlingError,
+    InvalidPhaseError,
+    InvalidTimeoutError,
+    WatchersFailedError,
+)
 from oni.values import (
     SKIPPED,
     EventResult,
