@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from twisted.logger import Logger
@@ -34,6 +35,8 @@ MOST_ROUNDS = 10
 """So often subscribers may cause new events in one transaction."""
 
 _log = Logger()
+
+_Begun = TypeVar("_Begun")
 
 
 def new_dispatcher() -> EventDispatcher:
@@ -86,6 +89,42 @@ class ResourceEvents:
         self._gathered: dict[tuple[str, str], dict[str, Any]] = {}
         self._told: list[ResourceEvent] = []
 
+    @classmethod
+    @contextmanager
+    def within(
+        cls,
+        transaction: AbstractContextManager[_Begun],
+        dispatcher: EventDispatcher,
+        request: Any = None,
+        **options: Any,
+    ) -> Iterator[tuple[ResourceEvents, _Begun]]:
+        """Run a block in a transaction, and tell what it records: before the commit and after it.
+
+        Args:
+            transaction: Begins where the block does, and commits at its end, or rolls back what
+                raises, as SQLAlchemy's ``engine.begin()`` and ``sessionmaker.begin()`` do.
+            dispatcher: As for the class.
+            request: As for the class.
+            options: As for the class. Where no connection is given, it is what the transaction
+                gives the block.
+
+        Yields:
+            The events, and what the transaction gives.
+
+        Raises:
+            EventAbortedError: A subscriber has vetoed; everything is rolled back. See
+                :meth:`before_commit` for what else there is.
+        """
+        with transaction as begun:
+            events = cls(dispatcher, request, **{"connection": lambda: begun, **options})
+            try:
+                yield events, begun
+                events.before_commit()
+            except BaseException:
+                events.rolled_back()
+                raise
+        events.committed()
+
     def record(
         self,
         resource_name: str,
@@ -132,6 +171,8 @@ class ResourceEvents:
     def before_commit(self) -> None:
         """Tell subscribers in the transaction, until none of them causes anything new.
 
+        It may be called again, where more was said since.
+
         Raises:
             UnkeptContextError: What is kept for listeners is nothing that can be kept.
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
@@ -145,9 +186,10 @@ class ResourceEvents:
                 break
         else:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        if self._sources is not None and self._connection is not None and self._told:
-            events = [kept(event) for event in self._told]
-            self._sources.admit_within(self._connection(), events)
+        told = self._told[self._kept :]
+        if self._sources is not None and self._connection is not None and told:
+            self._sources.admit_within(self._connection(), [kept(event) for event in told])
+            self._kept = len(self._told)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:
         kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
@@ -160,7 +202,7 @@ class ResourceEvents:
 
         It never raises: what is done stays done.
         """
-        told, self._told = self._told, []
+        told, self._told, self._kept = self._told, [], 0
         if self._sources is not None:
             self._sources.wake()
         for event in told:
@@ -184,6 +226,25 @@ class ResourceEvents:
         """Forget everything."""
         self._gathered.clear()
         self._told.clear()
+        self._kept = 0
+
+    def savepoint(self) -> Callable[[], None]:
+        """Give what goes back to what was said until now, for a savepoint of the transaction."""
+        gathered = {
+            key: {**each, "impacted": list(each["impacted"])}
+            for key, each in self._gathered.items()
+        }
+        told, kept = len(self._told), self._kept
+
+        def go_back() -> None:
+            self._gathered = {
+                key: {**each, "impacted": list(each["impacted"])}
+                for key, each in gathered.items()
+            }
+            del self._told[told:]
+            self._kept = min(self._kept, kept)
+
+        return go_back
 
     @property
     def told(self) -> tuple[ResourceEvent, ...]:

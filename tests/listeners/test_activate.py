@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import SettingsError, UnkeptContextError, WatchersFailedError
+from oni.ledger import MemoryConnection
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -287,6 +290,21 @@ class KeptTests(KeptCase):
         error = self.assertRaises(UnkeptContextError, self.update, {"n": object()})
         self.assertIn("impacted", error.field)
         self.assertEqual({}, dict(self.store.events))
+
+    def test_within(self) -> None:
+        """Events of a block are kept on the connection that its transaction gives."""
+
+        @contextmanager
+        def transaction() -> Iterator[MemoryConnection]:
+            with self.store.transaction() as begun:
+                yield begun.connection
+
+        block = ResourceEvents.within(transaction(), self.dispatcher, sources=self.sources)
+        with block as (events, connection):
+            connection.put("articles", 1)
+            events.record("article", "create", id=1, uri="/", new={})
+        self.run_for(0)
+        self.assertEqual([1], [event.payload["article_id"] for event in self.listener.heard])
 
 
 class ShippedTests(SynchronousTestCase):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -209,3 +211,97 @@ class TransactionTests(SynchronousTestCase):
     def test_sources_need_a_connection(self) -> None:
         """What is kept is kept in the transaction, and nowhere else."""
         self.assertRaises(TypeError, ResourceEvents, self.dispatcher, sources=object())
+
+
+class WithinTests(SynchronousTestCase):
+    """A block in a transaction."""
+
+    def setUp(self) -> None:
+        """Write down what happens, in order."""
+        self.dispatcher = new_dispatcher()
+        self.happened: list[str] = []
+        for kind in (ResourceChanged, AfterResourceChanged):
+            self.dispatcher.add_event_handler(
+                lambda event: self.happened.append(type(event).__name__),
+                "during",
+                use_weakref=False,
+                kind=kind,
+            )
+
+    @contextmanager
+    def transaction(self, fails: bool = False) -> Iterator[str]:
+        """Begin a transaction, whose commit may fail."""
+        self.happened.append("begin")
+        try:
+            yield "the session"
+            if fails:
+                raise ZeroDivisionError
+        except BaseException:
+            self.happened.append("rollback")
+            raise
+        self.happened.append("commit")
+
+    def post(self, **options: Any) -> None:
+        """Create an article in a transaction."""
+        transaction = options.pop("transaction", None) or self.transaction()
+        with ResourceEvents.within(transaction, self.dispatcher, **options) as (events, session):
+            self.assertEqual("the session", session)
+            events.record("article", "create", id=1, uri="/articles/1", new={"id": 1})
+
+    def test_committed(self) -> None:
+        """Subscribers hear right before the commit and right after it."""
+        self.post()
+        told = ["begin", "ResourceChanged", "commit", "AfterResourceChanged"]
+        self.assertEqual(told, self.happened)
+
+    def test_block_fails(self) -> None:
+        """What a block raises is raised; nothing is committed, and nobody hears of it."""
+        with (
+            self.assertRaises(ZeroDivisionError),
+            ResourceEvents.within(self.transaction(), self.dispatcher) as (events, _),
+        ):
+            events.record("article", "create", id=1, uri="/articles/1", new={})
+            raise ZeroDivisionError
+        self.assertEqual(["begin", "rollback"], self.happened)
+
+    def test_veto(self) -> None:
+        """A veto rolls back, and nobody hears of it afterwards."""
+
+        def refuse(event: ResourceChanged) -> None:
+            raise PermissionError("no")
+
+        self.dispatcher.add_event_handler(refuse, "before", kind=ResourceChanged)
+        self.assertRaises(EventAbortedError, self.post)
+        self.assertEqual(["begin", "rollback"], self.happened)
+
+    def test_swallowed(self) -> None:
+        """Nobody hears after the commit of what a transaction has rolled back in silence."""
+
+        def fail(event: ResourceChanged) -> None:
+            raise PermissionError("no")
+
+        @contextmanager
+        def swallows() -> Iterator[str]:
+            with contextlib.suppress(EventAbortedError), self.transaction() as session:
+                yield session
+
+        self.dispatcher.add_event_handler(
+            fail, "before", kind=ResourceChanged, resource_name="tag"
+        )
+        with ResourceEvents.within(swallows(), self.dispatcher) as (events, _):
+            events.record("article", "create", id=1, uri="/articles/1", new={})
+            events.record("tag", "create", id=1, uri="/tags/1", new={})
+        self.assertEqual(["begin", "ResourceChanged", "rollback"], self.happened)
+
+    def test_commit_fails(self) -> None:
+        """Nobody hears after a commit that has failed."""
+        self.assertRaises(ZeroDivisionError, self.post, transaction=self.transaction(fails=True))
+        self.assertEqual(["begin", "ResourceChanged", "rollback"], self.happened)
+
+    def test_options(self) -> None:
+        """The request and the other options are the class's."""
+        heard: list[ResourceEvent] = []
+        self.dispatcher.add_event_handler(heard.append, "during", False, kind=ResourceChanged)
+        self.post(request="the request", clock=lambda: 7.0)
+        self.assertEqual("the request", heard[0].request)
+        self.assertEqual(7000, heard[0].payload["timestamp"])
