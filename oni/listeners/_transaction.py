@@ -88,6 +88,7 @@ class ResourceEvents:
         self._timeout = timeout
         self._gathered: dict[tuple[str, str], dict[str, Any]] = {}
         self._told: list[ResourceEvent] = []
+        self._kept = 0  # so many of these are in the ledger already
 
     @classmethod
     @contextmanager

@@ -173,6 +173,40 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
         self.assertEqual(2, len(self.events.told))
 
+    def test_told_in_two_goes(self) -> None:
+        """What is said after subscribers were told is told in the next go, and nothing twice."""
+        self.subscribe(self.heard.append)
+        self.create(1)
+        self.events.before_commit()
+        self.create(2)
+        self.events.before_commit()
+        self.assertEqual([1, 2], [event.payload["article_id"] for event in self.heard])
+
+    def test_savepoint(self) -> None:
+        """What was said after a savepoint is forgotten with it, as often as one goes back."""
+        self.subscribe(self.heard.append)
+        self.create(1)
+        go_back = self.events.savepoint()
+        for number in (2, 3):
+            self.create(number)
+            self.events.record("tag", "create", id=number, uri="/", new={})
+            go_back()
+        self.create(4)
+        self.events.before_commit()
+        self.assertEqual([[1, 4]], [[each["id"] for each in e.impacted] for e in self.heard])
+
+    def test_savepoint_of_what_was_told(self) -> None:
+        """What was told of in a savepoint that is undone is not told of after the commit."""
+        self.create(1)
+        self.events.before_commit()
+        go_back = self.events.savepoint()
+        self.create(2)
+        self.events.before_commit()
+        go_back()
+        self.subscribe(self.heard.append, kind=AfterResourceChanged)
+        self.events.committed()
+        self.assertEqual([1], [event.payload["article_id"] for event in self.heard])
+
     def test_endless_cascade(self) -> None:
         """But not for ever: the error names what they change."""
 
