@@ -58,7 +58,7 @@ def _deferred(awaited: Any) -> Any:
     if getattr(awaited, "_asyncio_future_blocking", False) and awaited.get_loop() is loop:
         awaited._asyncio_future_blocking = False  # as tasks do: somebody waits for it now
         done: Deferred[None] = Deferred(lambda _: awaited.cancel())
-        awaited.add_done_callback(lambda _: done.called or done.callback(None))
+        awaited.add_done_callback(lambda _: None if done.called else done.callback(None))
         return done  # how it ended it says itself, to whoever awaits it
     return awaited
 

@@ -42,7 +42,7 @@ class Sending(Deferred[_T]):
             self.cancel()
             raise
         if isinstance(both.outcome, Failure):
-            raise both.outcome.value
+            both.outcome.raiseException()
         return cast(_T, both.outcome)
 
 

@@ -142,7 +142,8 @@ class SuspendedTests(DispatcherCase):
 
         loop = asyncio.new_event_loop()
         self.addCleanup(loop.close)
-        return loop.run_until_complete(asyncio.wait_for(run(), 10))
+        result: Any = loop.run_until_complete(asyncio.wait_for(run(), 10))
+        return result
 
     def test_awaiting_what_asyncio_waits_for(self) -> None:
         """Where a loop runs, its futures may be awaited, too, and Deferreds between them."""
@@ -151,7 +152,7 @@ class SuspendedTests(DispatcherCase):
             await asyncio.sleep(0)
             raise ZeroDivisionError
 
-        async def handler(event: Any) -> int:
+        async def handler(event: Any) -> Any:
             await asyncio.sleep(0.001)
             first = await asyncio.ensure_future(asyncio.sleep(0, 1))
             second = await succeed(10)
