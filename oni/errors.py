@@ -75,6 +75,7 @@ __all__ = [
     "SettingsError",
     "StaleClaimError",
     "StopTimeoutError",
+    "TransactionOverError",
     "UnhashableDetailError",
     "UnkeptContextError",
     "UnknownDeliveryError",
@@ -82,8 +83,10 @@ __all__ = [
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
+    "UnreadableMessageError",
     "UnrecoverablePositionError",
     "UnsafeLedgerError",
+    "UnsendableError",
     "WatcherNameError",
     "WatchError",
     "WatchersFailedError",
@@ -964,12 +967,14 @@ class NotNowError(OniError, RuntimeError):
     Attributes:
         what: What is away.
         reason: Why.
+        after: Seconds after which it is to be tried again; None: more after each attempt.
     """
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, after: float | None = None) -> None:
         super().__init__(f"{what} cannot be used now: {reason}")
         self.what = what
         self.reason = reason
+        self.after = after
 
 
 # --- What is wrong with listeners ---------------------------------------------------------------
@@ -992,6 +997,15 @@ class CascadeError(OniError, RuntimeError):
         self.resources = tuple(resources)
 
 
+class TransactionOverError(OniError, RuntimeError):
+    """What becomes of records was said too late: their transaction is over, or being committed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the transaction is over, or being committed: say what becomes of records before that"
+        )
+
+
 # --- What is wrong with watchers ----------------------------------------------------------------
 
 
@@ -1008,6 +1022,26 @@ class WatchersFailedError(OniError):
             + few("; ", (failure.getErrorMessage() for failure in failures))
         )
         self.failures = tuple(failures)
+
+
+class UnsendableError(OniError, TypeError):
+    """A model's change has a value that no message can carry.
+
+    Attributes:
+        model: The model's name.
+        field: Where the value stands: ``"details.new.photo"``.
+        reason: Why.
+    """
+
+    def __init__(self, model: str, field: str, reason: str) -> None:
+        super().__init__(f"{field} of a change of {model} cannot be sent: {reason}")
+        self.model = model
+        self.field = field
+        self.reason = reason
+
+
+class UnreadableMessageError(OniError, ValueError):
+    """A message that came to a worker says nothing about a model."""
 
 
 class WatcherNameError(OniError, LookupError):

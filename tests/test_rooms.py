@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROWS = (
-    ("_clock", "_pace", "_text"),  # private to the whole house
+    ("_clock", "_pace", "_tags", "_text"),  # private to the whole house
     ("errors",),
     ("values",),
     ("interfaces",),

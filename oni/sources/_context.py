@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import reprlib
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from math import isfinite
 from typing import Any
-from uuid import UUID
 
+from oni._tags import SCALARS
 from oni.errors import PoisonEventError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.ledger import MAX_PAYLOAD_BYTES
@@ -154,7 +151,7 @@ class Contexts:
             return {"$unknown": True}
         if isinstance(value, ModelChange):
             return {"$change": self._change(key, field, value, depth)}
-        for kind, (tag, write, _) in _SCALARS.items():
+        for kind, (tag, write, _) in SCALARS.items():
             if isinstance(value, kind):
                 return {tag: write(value)}
         raise UnkeptContextError(
@@ -261,46 +258,12 @@ class Contexts:
         return references.load(reference.named)
 
 
-def _write_timedelta(value: timedelta) -> list[int]:
-    return [value.days, value.seconds, value.microseconds]
-
-
-def _read_timedelta(kept: Any) -> timedelta:
-    days, seconds, microseconds = kept
-    return timedelta(days, seconds, microseconds)
-
-
-def _write_time(value: datetime | time) -> str | list[str]:
-    # A clock that is set back shows an hour twice; which one it was is not in the text.
-    text = value.isoformat()
-    return [text] if value.fold else text
-
-
-def _reader(read: Callable[[str], Any]) -> Callable[[Any], Any]:
-    def read_time(kept: Any) -> Any:
-        return read(kept) if isinstance(kept, str) else read(kept[0]).replace(fold=1)
-
-    return read_time
-
-
-# A datetime is a date, so it comes first.
-_SCALARS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    datetime: ("$datetime", _write_time, _reader(datetime.fromisoformat)),
-    date: ("$date", date.isoformat, date.fromisoformat),
-    time: ("$time", _write_time, _reader(time.fromisoformat)),
-    timedelta: ("$timedelta", _write_timedelta, _read_timedelta),
-    Decimal: ("$decimal", str, Decimal),
-    UUID: ("$uuid", str, UUID),
-    bytes: ("$bytes", lambda value: b64encode(value).decode(), b64decode),
-}
-
-
 def _read_change(kept: Any) -> ModelChange:
     return ModelChange(**{**kept, "changed": frozenset(kept["changed"])})
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    **{tag: read for tag, _, read in _SCALARS.values()},
+    **{tag: read for tag, _, read in SCALARS.values()},
     "$change": _read_change,
     "$dict": dict,
     "$tuple": tuple,

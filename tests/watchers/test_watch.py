@@ -72,7 +72,28 @@ class WatchTests(SynchronousTestCase):
             "changed": ["title"],
             "using": "main",
         }
+        key = heard[0][2].pop("key")
+        self.assertTrue(key.startswith("oni/"), key)
         self.assertEqual([("blog.Post", 1, details)], heard)
+
+    def test_the_same_key_each_time(self) -> None:
+        """Which tells one who has heard of it before."""
+        keys: list[str] = []
+
+        class Watcher(Recorder):
+            def modified(self, model: str, id: Any, details: Any) -> None:
+                keys.append(details["key"])
+                if len(keys) == 1:
+                    raise NotNowError("the world", "it is asleep", 7.0)
+
+        watch_models(self.sources, ["blog.Post"], Watcher())
+        self.commit(CHANGE)
+        self.run_for(6.9)
+        self.assertEqual(1, len(keys))  # as was asked for, and not after one second
+        self.run_for(10)
+        self.commit(CHANGE)
+        self.run_for(2)
+        self.assertEqual((3, 2), (len(keys), len(set(keys))))
 
     def test_other_models(self) -> None:
         """Only of the models that were named, and no statements in bulk."""
