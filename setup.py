@@ -51,6 +51,7 @@ DEVELOPMENT = {
         "Flask>=3",
         "gunicorn>=23",
         "hypothesis>=6.120",
+        "klein>=24.8",
         "playwright>=1.50",
         "psycopg[binary]>=3.2",
         "pytest>=9",
