@@ -272,6 +272,8 @@ class UnknownHandlerError(OniError, LookupError):
 class EventAbortedError(OniError):
     """A handler failed in a phase whose ``on_error`` is ``"abort"``: later phases were skipped.
 
+    Its cause is what the first handler that failed in that phase has raised.
+
     Attributes:
         event: The event.
         phase: The phase that ended it.
@@ -286,7 +288,9 @@ class EventAbortedError(OniError):
         self.phase = phase
         self.failures = tuple(failures)
         self.result = result
-        self.__cause__ = failures[0].value if failures else None
+        self.__cause__ = next(
+            (o.value.value for o in result if o.failed and o.phase == phase), None
+        )
 
 
 class HandlerTimeoutError(OniError, TimeoutError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from oni.errors import (
     EventAbortedError,
     EventNestingError,
     HandlerTimeoutError,
+    InvalidTimeoutError,
     NotRunningError,
     ReactorThreadError,
     UnknownKeywordError,
@@ -198,6 +201,28 @@ class FailureTests(HereTestCase):
         self.assertEqual(["after"], [name for name, _ in self.called])
         self.assertEqual(1, len(error.failures))
 
+    def test_cause(self) -> None:
+        """The cause is who has vetoed, and not whoever has failed before."""
+        for fire in (fire_here, EventDispatcher.fire_event):
+            dispatcher = EventDispatcher(phases=["log", Phase("check", on_error="abort")])
+            dispatcher.start()
+
+            def fails(event: Any) -> None:
+                raise ValueError("no disk")
+
+            def refuse(event: Any) -> None:
+                raise PermissionError("no")
+
+            dispatcher.add_event_handler(fails, "log")
+            dispatcher.add_event_handler(refuse, "check")
+            try:
+                error = self.failureResultOf(fire(dispatcher, "event")).value
+            except EventAbortedError as raised:
+                error = raised
+            self.assertIsInstance(error.__cause__, PermissionError)
+            self.assertEqual(2, len(error.failures))
+            self.flushLoggedErrors(ValueError)
+
     def test_later_failures(self) -> None:
         """Others are logged, stand in the result, and stop nobody."""
 
@@ -284,11 +309,17 @@ class WaitingTests(HereTestCase):
         self.addCleanup(self.pump.hold())
         self.add(lambda event: succeed(1), timeout=0.01)
         self.patch(_here, "_MARGIN", 0.01)
-        self.assertRaises(CallTimeoutError, self.fire, timeout=100)
+        self.add(self.note("next"), "after")
+        result = self.fire(timeout=100)
+        [failure] = result.failures
+        failure.trap(CallTimeoutError)
+        self.assertEqual(["next"], [name for name, _ in self.called])
+        self.assertEqual(1, len(self.flushLoggedErrors(CallTimeoutError)))
 
     def test_in_the_reactor_s_thread(self) -> None:
         """There nothing can be waited for, and that is said."""
         self.add(lambda event: succeed(1), "before")
+        self.add(self.note("always"), "after")
 
         def fire() -> Any:
             try:
@@ -296,11 +327,44 @@ class WaitingTests(HereTestCase):
             except BaseException as error:  # noqa: BLE001 - for the test to look at
                 return error
 
-        self.assertIsInstance(self.pump.run(fire), ReactorThreadError)
+        error = self.pump.run(fire)
+        self.assertIsInstance(error, EventAbortedError)
+        self.assertIsInstance(error.__cause__, ReactorThreadError)
+        self.assertEqual(["always"], [name for name, _ in self.called])
 
     def test_without_a_reactor(self) -> None:
-        """Nor where none runs."""
+        """Nor where none runs: those have failed who had something left to wait for, only they."""
+
+        async def coroutine(event: Any) -> None:
+            raise AssertionError("there is nobody who would run it")
+
         self.add(lambda event: succeed(1))
         self.fire()
         self.pump.stop()
-        self.assertRaises(NotRunningError, self.fire)
+        self.add(coroutine)
+        for phase in ("during", "after"):
+            self.add(self.note(phase, phase), phase)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            result = self.fire()
+            gc.collect()
+        self.assertEqual(("during", "after"), result.values)
+        self.assertEqual(2, len(result.failures))
+        self.assertEqual(2, len(self.flushLoggedErrors(NotRunningError)))
+        self.assertEqual([], warned)  # of a coroutine that was never awaited
+
+    def test_interrupted(self) -> None:
+        """Whoever interrupts the thread that waits is heard."""
+
+        def interrupt(*anything: object) -> None:
+            raise KeyboardInterrupt
+
+        self.add(lambda event: succeed(1))
+        self.patch(self.thread, "call", interrupt)
+        self.assertRaises(KeyboardInterrupt, self.fire)
+        self.assertRaises(LookupError, self.dispatcher.result_so_far)
+
+    def test_wrong_timeout(self) -> None:
+        """A limit that is none is refused."""
+        for wrong in (0, -1.0, float("nan")):
+            self.assertRaises(InvalidTimeoutError, self.fire, timeout=wrong)
