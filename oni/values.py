@@ -26,6 +26,7 @@ __all__ = [
     "Claim",
     "ChangeAction",
     "ClientInfo",
+    "Committed",
     "Decision",
     "Delivery",
     "DeliveryState",
@@ -786,6 +787,19 @@ class ModelChange:
     using: str = ""
     statement: str = ""
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change whose transaction was committed, for those who are told in the same thread.
+
+    Attributes:
+        change: What was done.
+        instance: The model's instance that it was done through; None where there was none.
+    """
+
+    change: ModelChange
+    instance: Any = None
 
 
 def model_name(model: type | str) -> str:

@@ -7,6 +7,7 @@ from oni.dispatcher._dispatcher import EventDispatcher
 from oni.dispatcher._here import Awaited, Wait
 from oni.dispatcher._matchers import Matcher, absent, one_of, regex, where
 from oni.dispatcher._registering import registering
+from oni.dispatcher._settled import settled
 from oni.dispatcher._spread import Sent, Spread
 from oni.dispatcher._threads import ThreadLimit, in_thread, lost_threads
 from oni.dispatcher._whole import fire_whole
@@ -26,5 +27,6 @@ __all__ = [
     "one_of",
     "regex",
     "registering",
+    "settled",
     "where",
 ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from threading import get_ident
+from threading import RLock, get_ident
 from typing import Any, TypeVar, cast
 from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python import threadable
+from twisted.python.failure import Failure
 
 from oni._clock import Clock
-from oni.dispatcher import EventDispatcher, Sent, Spread, registering
+from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering, settled
 from oni.signals._awaitable import Sending
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
@@ -36,7 +37,8 @@ class Signal:
     receiver to the same sender in the same phase again changes nothing.
 
     Everything belongs to one thread at a time, as with :class:`oni.dispatcher.EventDispatcher`;
-    :meth:`send` may be called in any thread. A signal needs no reactor before it is sent.
+    :meth:`send` may be called in any thread, and :meth:`send_here` in several at once. A signal
+    needs no reactor before it is sent.
 
     Args:
         name: What it is called in the log.
@@ -64,6 +66,7 @@ class Signal:
         self._senders = Senders()
         self._connected: dict[_Key, tuple[int, Callable[[], Any]]] = {}
         self._most_connected = _FEW
+        self._changing = RLock()  # senders may die in any thread that sends here
 
     def __repr__(self) -> str:
         """Name it."""
@@ -99,15 +102,29 @@ class Signal:
             InvalidTimesError: ``times`` is no positive integer.
             UnknownPhaseError: There is no such phase.
         """
-        self._forget_gone()
         phase = self._first if phase is None else phase
+        caller = sys._getframe(1)
+        at = caller.f_code.co_filename, caller.f_lineno
+        with self._changing:
+            self._connect(receiver, sender, weak, times, phase, at)
+        return receiver
+
+    def _connect(
+        self,
+        receiver: Callable[..., Any],
+        sender: Any,
+        weak: bool,
+        times: int | None,
+        phase: str,
+        at: tuple[str, int],
+    ) -> None:
+        self._forget_gone()
         key = _key(receiver, sender, phase)
         if self._find(key, receiver) is not None:
-            return receiver
-        caller = sys._getframe(1)
+            return
         spec = {} if sender is None else {"sender": id(sender)}
         added: list[int] = []
-        with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
+        with registering(at=at):
             self._dispatcher.add_event_handler(
                 Spread(receiver), phase, use_weakref=weak, times=times, **spec
             ).addCallback(added.append)
@@ -116,7 +133,6 @@ class Signal:
         self._connected[key] = added[0], _give(receiver, weak)
         if len(self._connected) > self._most_connected:
             self._sweep()
-        return receiver
 
     def disconnect(
         self, receiver: Callable[..., Any], sender: Any = None, phase: str | None = None
@@ -126,13 +142,14 @@ class Signal:
         Returns:
             Whether it was connected so.
         """
-        self._forget_gone()
         key = _key(receiver, sender, self._first if phase is None else phase)
-        handler_id = self._find(key, receiver)
-        if handler_id is None:
-            return False
-        self._remove(key)
-        return True
+        with self._changing:
+            self._forget_gone()
+            handler_id = self._find(key, receiver)
+            if handler_id is None:
+                return False
+            self._remove(key)
+            return True
 
     def receivers(self, sender: Any = None) -> Sequence[HandlerInfo]:
         """Describe the receivers of what a sender sends, in call order. None: every receiver."""
@@ -140,6 +157,14 @@ class Signal:
         if sender is None:
             return self._dispatcher.handlers()
         return self._dispatcher.matching(sender=id(sender))
+
+    @property
+    def has_receivers(self) -> bool:
+        """Whether there is somebody to send to. It costs next to nothing; any thread may ask.
+
+        Of receivers that were held weakly and have died it may be known somewhat later only.
+        """
+        return bool(self._connected)
 
     def _find(self, key: _Key, receiver: Callable[..., Any]) -> int | None:
         """Give the id of a connected receiver, if the one that is meant is still there."""
@@ -161,11 +186,12 @@ class Signal:
     def _forget_gone(self) -> None:
         """Disconnect those whose sender has died: another object may have its id now."""
         gone = self._senders.gone
-        while gone:
-            number = gone.popleft()
-            self._senders.remove(number)
-            for key in [key for key in self._connected if key[1] == number]:
-                self._remove(key)
+        with self._changing:
+            while gone:
+                number = gone.popleft()
+                self._senders.remove(number)
+                for key in [key for key in self._connected if key[1] == number]:
+                    self._remove(key)
 
     # --- Sending --------------------------------------------------------------------------------
 
@@ -208,6 +234,28 @@ class Signal:
             WrongThreadError: Receivers are being called in another thread.
         """
         return Sending.of(self._fire(sender, what))
+
+    def send_here(self, sender: Any, **what: Any) -> EventResult:
+        """Call the receivers in this thread, whichever it is, and be done with it.
+
+        Several threads may do so at once, and no sending waits for another. Receivers are
+        connected and disconnected before or between them. It needs no reactor, and waits for
+        nothing: a receiver that returns what would have to be waited for has failed.
+
+        Args:
+            sender: What the signal is about; the receivers' first argument.
+            what: Their further arguments.
+
+        Returns:
+            What each receiver has returned, or how it failed.
+
+        Raises:
+            EventAbortedError: A receiver has failed in a phase that aborts.
+        """
+        if self._senders.gone:
+            self._forget_gone()
+        fire = self._dispatcher.fire_event_here
+        return fire(Sent(sender, what), _wait_for_nothing, sender=id(sender))
 
     def _fire(self, sender: Any, what: dict[str, Any]) -> Deferred[EventResult]:
         if self._senders.gone:
@@ -269,6 +317,17 @@ def receiver(
         return function
 
     return connect
+
+
+def _wait_for_nothing(awaited: Sequence[Awaited]) -> Sequence[Any]:
+    return [_settled(each.what) for each in awaited]
+
+
+def _settled(what: Any) -> Any:
+    try:
+        return settled(what, "a receiver of what is sent in the caller's thread")
+    except TypeError:
+        return Failure()
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:

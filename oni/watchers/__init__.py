@@ -18,6 +18,7 @@ from oni.watchers._configure import (
     get_model_watcher,
     settings_from_ini,
 )
+from oni.watchers._direct import DirectModelEventWatcher
 from oni.watchers._dispatcher import DispatcherModelEventWatcher, ModelEvent
 from oni.watchers._methods import MethodModelEventWatcher
 from oni.watchers._threaded import ThreadedModelEventWatcher
@@ -26,6 +27,7 @@ from oni.watchers._watch import watch_models
 __all__ = [
     "BaseModelEventWatcher",
     "CompositeModelEventWatcher",
+    "DirectModelEventWatcher",
     "DispatcherModelEventWatcher",
     "IModelEventWatcher",
     "MethodModelEventWatcher",

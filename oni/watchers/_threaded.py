@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oni._clock import Clock
+from oni.dispatcher import settled
 from oni.errors import NotNowError, NotRunningError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers._configure import make_watcher
@@ -130,7 +131,7 @@ class ThreadedModelEventWatcher:
             call, done = found
             self._is_full = False
             try:
-                result: Any = _ended(call())
+                result: Any = settled(call(), "a watcher in a thread of its own")
             except BaseException:  # noqa: BLE001 - also SystemExit: the thread goes on
                 result = Failure()
             self._clock.reactor.callFromThread(_tell, done, result)
@@ -185,23 +186,6 @@ def _rest(calls: Queue[_Call | None]) -> list[_Call]:
             return rest
         if found is not None:
             rest.append(found)
-
-
-def _ended(result: Any) -> Any:
-    """Refuse what would have to be waited for: nobody in this thread could."""
-    if isinstance(result, Deferred):
-        found: list[Any] = []
-        result.addBoth(found.append)
-        if found:  # it had fired before
-            return found[0]
-    if isinstance(result, Awaitable):
-        if isinstance(result, Coroutine):
-            result.close()  # it never began, and says nothing of it
-        raise TypeError(
-            "a watcher in a thread of its own has returned what must be waited for: "
-            f"{type(result).__name__}"
-        )
-    return result
 
 
 def _tell(done: Deferred[Any], result: Any) -> None:

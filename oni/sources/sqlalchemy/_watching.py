@@ -101,7 +101,7 @@ class Watching:
     def _pending(self, session: Session) -> Pending:
         followed = _mapper_events.pendings(session)
         if self not in followed:
-            followed[self] = Pending(session, self._models)
+            followed[self] = Pending(session, self._models, self._sources.hears_directly)
         return followed[self]
 
     def _known(self, session: Session) -> Pending | None:
@@ -157,7 +157,9 @@ class Watching:
         savepoint = session.get_nested_transaction()
         if savepoint is not None:
             pending.release(savepoint)
-        elif pending.admitted:
+            return
+        pending.direct.committed()
+        if pending.admitted:
             try:
                 self._hand_over.wake()
             except BaseException:  # noqa: BLE001 - the session would be of no use any more
@@ -169,6 +171,7 @@ class Watching:
             return
         if transaction.parent is None:
             del _mapper_events.pendings(session)[self]
+            pending.direct.tell(session, self._sources)
         elif transaction.nested and pending.end(transaction):
             self._hand_over.run(session, pending)
 
