@@ -188,6 +188,12 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "after 10 rounds subscribers still change article, tag",
         {"rounds": 10, "resources": ("article", "tag")},
     ),
+    "TransactionOverError": (
+        (),
+        RuntimeError,
+        "the transaction is over, or being committed: say what becomes of records before that",
+        {},
+    ),
     "PoisonEventError": (
         ("k", "no JSON"),
         ValueError,

@@ -187,9 +187,9 @@ class ResourceEvents:
                 break
         else:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        told = self._told[self._kept :]
-        if self._sources is not None and self._connection is not None and told:
-            self._sources.admit_within(self._connection(), [kept(event) for event in told])
+        new = self._told[self._kept :]
+        if self._sources is not None and self._connection is not None and new:
+            self._sources.admit_within(self._connection(), [kept(event) for event in new])
             self._kept = len(self._told)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:
@@ -231,17 +231,11 @@ class ResourceEvents:
 
     def savepoint(self) -> Callable[[], None]:
         """Give what goes back to what was said until now, for a savepoint of the transaction."""
-        gathered = {
-            key: {**each, "impacted": list(each["impacted"])}
-            for key, each in self._gathered.items()
-        }
+        gathered = _copy(self._gathered)
         told, kept = len(self._told), self._kept
 
         def go_back() -> None:
-            self._gathered = {
-                key: {**each, "impacted": list(each["impacted"])}
-                for key, each in gathered.items()
-            }
+            self._gathered = _copy(gathered)
             del self._told[told:]
             self._kept = min(self._kept, kept)
 
@@ -251,6 +245,10 @@ class ResourceEvents:
     def told(self) -> tuple[ResourceEvent, ...]:
         """The events that subscribers were told of before the commit, in order."""
         return tuple(self._told)
+
+
+def _copy(gathered: Mapping[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    return {key: {**each, "impacted": [*each["impacted"]]} for key, each in gathered.items()}
 
 
 def _event(kind: type[ResourceEvent], told: Mapping[str, Any], request: Any) -> ResourceEvent:
