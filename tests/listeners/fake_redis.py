@@ -19,6 +19,7 @@ class FakeRedis:
         is_away: Whether nothing answers.
         persistence: What INFO says of it, or an error.
         asked: How often that was asked for.
+        refusal: What it answers where it will not count, if that is so.
         closed: How often it was closed.
     """
 
@@ -30,6 +31,7 @@ class FakeRedis:
         self.is_away = False
         self.persistence: Any = {"aof_enabled": 1}
         self.asked = 0
+        self.refusal: Exception | None = None
         self.closed = 0
 
     def _answer(self) -> None:
@@ -88,7 +90,8 @@ class _Questions:
         pass
 
     def llen(self, key: str) -> None:
-        self._answers.append(len(self._server.kept.get(key, ())))
+        length = len(self._server.kept.get(key, ()))
+        self._answers.append(self._server.refusal or length)
 
     xlen = llen
 

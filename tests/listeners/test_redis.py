@@ -83,6 +83,12 @@ class ListenerTests(SynchronousTestCase):
         error = self.assertRaises(NotNowError, self.listener(), EVENT)
         self.assertIn("Error 111", error.reason)
 
+    def test_refused(self) -> None:
+        """A server that answers, and refuses, is told as that."""
+        self.server.refusal = redis.ResponseError("WRONGTYPE")
+        error = self.assertRaises(NotNowError, self.listener(), EVENT)
+        self.assertIn("WRONGTYPE", error.reason)
+
     def test_forgetful(self) -> None:
         """A server that keeps no file is warned of, once."""
         self.server.persistence = {"aof_enabled": 0}
