@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from types import MappingProxyType
@@ -16,8 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
-from oni.dispatcher import EventDispatcher, one_of
-from oni.errors import MissingExtraError, SettingsError
+from oni.dispatcher import EventDispatcher, ThreadLimit, one_of
+from oni.errors import MissingExtraError, NotNowError, SettingsError
 from oni.interfaces import IEventSources
 from oni.listeners._base import ListenerBase
 from oni.listeners._settings import PREFIX, Wanted, wanted
@@ -37,11 +38,12 @@ _GROUP = "resource"
 _ATTEMPTS = 1_000_000  # with five minutes between two of them, for ever
 
 _SAYS_KEPT = (
-    "The listener {name} fails; what it was told of is kept (said once until it succeeds): {error}"
+    "The listener {name} fails; what it was told of is kept (said once until it succeeds): "
+    "{kind}: {error}"
 )
 _SAYS_LOST = (
     "The listener {name} fails; what it was told of is lost to it, as no event sources keep it "
-    "(said once until it succeeds): {error}"
+    "(said once until it succeeds): {kind}: {error}"
 )
 
 
@@ -71,6 +73,8 @@ class Listeners:
         self._now = seconds
         self._says = _SAYS_KEPT if is_kept else _SAYS_LOST
         self._is_well: dict[str, bool] = {}
+        self._is_closed = False
+        self._forget: list[Callable[[], object]] = []
         self._lock = Lock()  # held while calls are counted
 
     def add(self, name: str, listener: Any) -> Callable[[ResourceEvent], Any]:
@@ -79,6 +83,8 @@ class Listeners:
         self._is_well[name] = True
 
         def call(event: ResourceEvent) -> Any:
+            if self._is_closed:  # who has a ledger finds it there, in this process or another
+                raise NotNowError(f"the listener {name}", "it was closed")
             began = self._now()
             try:
                 result = listener(event)
@@ -94,8 +100,21 @@ class Listeners:
 
         return call
 
+    def hear(self, dispatcher: EventDispatcher, tell: Callable[..., Any], **spec: Any) -> None:
+        """Let something be told of what a dispatcher fires, until all of them end."""
+        dispatcher.add_event_handler(tell, "after", use_weakref=False, **spec).addCallback(
+            lambda number: self._forget.append(partial(dispatcher.remove_event_handler, number))
+        )
+
     def close(self) -> None:
-        """Let all of them end. What fails is logged."""
+        """Let all of them end: they hear nothing any more. What fails is logged.
+
+        What event sources bring to them from now on stays in the ledger.
+        """
+        self._is_closed = True
+        forget, self._forget = self._forget, []
+        for each in forget:
+            each()
         listeners, self.by_name = self.by_name, {}
         for name, listener in listeners.items():
             try:
@@ -128,7 +147,7 @@ class Listeners:
         if is_news and well:
             _log.info("The listener {name} succeeds again", name=name)
         elif is_news:
-            _log.warn(self._says, name=name, error=error)
+            _log.warn(self._says, name=name, kind=type(error).__name__, error=error)
 
 
 def activate(
@@ -159,6 +178,7 @@ def activate(
         SettingsError: Something is wrong: all of it is named, and nothing is switched on.
         MissingExtraError: A listener needs what is not installed.
     """
+    checked = None if sources is None else IEventSources(sources)
     listeners = Listeners(is_kept=sources is not None)
     given = {**settings, **{f"oni.{name}": value for name, value in extra.items()}}
     problems: list[str] = []
@@ -176,13 +196,14 @@ def activate(
     if problems:
         _close(made)
         raise SettingsError(problems)
-    checked = None if sources is None else IEventSources(sources)
     for each, listener in made:
         call = listeners.add(each.name, listener)
-        if checked is None:
-            _tell_after(dispatcher, each, _in_reactor(call) if listener.in_reactor else call)
-        else:
+        if checked is not None:
             _bring(checked, each, call, listener.blocks)
+        elif listener.in_reactor:
+            _tell_after(listeners, dispatcher, each, _in_reactor(call))
+        else:
+            _tell_after(listeners, dispatcher, each, _in_thread(call) if listener.blocks else call)
     return listeners
 
 
@@ -228,8 +249,31 @@ def _in_reactor(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent
     return tell
 
 
+def _in_thread(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent], Any]:
+    """Let a listener be called in a thread that may block: here, if this is not the reactor's."""
+    pool = ThreadLimit(1)  # so that it hears in order
+
+    def try_it(event: ResourceEvent) -> Any:
+        try:
+            return call(event)
+        except NotNowError:  # the log says that once, and nobody tries again
+            return None
+
+    def tell(event: ResourceEvent) -> Any:
+        if not isInIOThread():
+            return try_it(event)
+        told = maybeDeferred(pool.call, try_it, event)  # nobody may wait for it in this thread
+        told.addErrback(lambda failure: _log.failure("A listener has failed", failure=failure))
+        return None
+
+    return tell
+
+
 def _tell_after(
-    dispatcher: EventDispatcher, each: Wanted, call: Callable[[ResourceEvent], Any]
+    listeners: Listeners,
+    dispatcher: EventDispatcher,
+    each: Wanted,
+    call: Callable[[ResourceEvent], Any],
 ) -> None:
     """Let a listener hear after the commit, from the dispatcher alone."""
     for kind, actions in (
@@ -241,7 +285,7 @@ def _tell_after(
         spec: dict[str, Any] = {"kind": kind, "action": one_of(*actions)}
         if each.resources:
             spec["resource_name"] = one_of(*each.resources)
-        dispatcher.add_event_handler(call, "after", use_weakref=False, **spec)
+        listeners.hear(dispatcher, call, **spec)
 
 
 def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> None:

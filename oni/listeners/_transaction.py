@@ -160,9 +160,9 @@ class ResourceEvents:
                 "timestamp": int(self._clock() * 1000),
                 "action": action,
                 "uri": uri,
-                "user_id": user_id,
-                "resource_name": resource_name,
                 f"{resource_name}_id": id,
+                "user_id": user_id,  # the last word: who did it, also to a resource called "user"
+                "resource_name": resource_name,
             }
             found = self._gathered[key] = {"payload": payload, "impacted": []}
         kept = {"new": new, "old": old}

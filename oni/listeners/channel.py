@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -59,9 +60,22 @@ def load_from_config(config: Any, prefix: str) -> Listener:
     problems = [f"{prefix}{name}: there is no such setting" for name in own]
     if not isinstance(channel, str) or not channel:
         problems.append(f"{prefix}channel: it must name the channel")
+    elif not _is_pattern(channel):
+        problems.append(
+            f"{prefix}channel: in braces stands a name of the payload, not {channel!r}"
+        )
     if records is None:
         problems.append(f"{prefix}records: it is true or false, not {said!r}")
     if problems:
         raise SettingsError(problems)
     given = config if hasattr(config, "get") else config.get_settings()
     return Listener(channel, given.get("oni.channels"), bool(records))
+
+
+def _is_pattern(channel: str) -> bool:
+    """Say whether in each pair of braces there is a plain name."""
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(channel) if name is not None]
+    except ValueError:
+        return False
+    return all(name and not name.isdigit() and not set(name) & set(".[") for name in names)

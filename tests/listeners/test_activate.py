@@ -12,7 +12,13 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import SettingsError, UnkeptContextError, WatchersFailedError
+from oni.errors import (
+    NotNowError,
+    QueueFullError,
+    SettingsError,
+    UnkeptContextError,
+    WatchersFailedError,
+)
 from oni.ledger import MemoryConnection
 from oni.listeners import (
     AfterResourceChanged,
@@ -141,6 +147,22 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn(part, said)
         self.assertEqual([], list(self.dispatcher.handlers()))
 
+    def test_values_that_are_no_words(self) -> None:
+        """Names, actions and resources are words or lists of them, whatever a file can hold."""
+        for wrong in (5, None, True, {"one": 1}, ["one", 2]):
+            for key in ("event_listeners", "event_listeners.one.resources"):
+                error = self.assertRaises(
+                    SettingsError, activate, {**settings(), key: wrong}, self.dispatcher
+                )
+                self.assertIn(f"{key}: it is words", error.problems[0])
+
+    def test_no_event_sources(self) -> None:
+        """What are no event sources is told before any listener is made."""
+        made: list[Any] = []
+        self.patch(_activate, "_load", lambda *said: made.append(said))
+        self.assertRaises(TypeError, activate, settings(), self.dispatcher, object())
+        self.assertEqual([], made)
+
     def test_mistakes_in_what_all_have(self) -> None:
         """These, too."""
         wrong = {
@@ -218,8 +240,54 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
         self.assertTrue(ChannelListener.in_reactor and DispatcherListener.in_reactor)
 
+    def test_blocks(self) -> None:
+        """One that blocks is called in the transaction's thread, but never in the reactor's."""
+        calls: list[Any] = []
+        queued: list[Any] = []
+
+        class Pool:
+            def __init__(self, threads: int) -> None:
+                pass
+
+            def call(self, function: Any, event: Any) -> Any:
+                queued.append(lambda: function(event))
+                return fail(QueueFullError("queue", 1)) if event == "full" else succeed(None)
+
+        def listen(event: Any) -> str:
+            calls.append(event)
+            if event == "down":
+                raise NotNowError("Redis", "it is away")
+            return "done"
+
+        self.patch(_activate, "ThreadLimit", Pool)
+        tell = _activate._in_thread(listen)
+        self.patch(_activate, "isInIOThread", lambda: False)
+        self.assertEqual("done", tell("elsewhere"))
+        self.assertIsNone(tell("down"))
+        self.patch(_activate, "isInIOThread", lambda: True)
+        for event in ("there", "full"):
+            self.assertIsNone(tell(event))
+        self.assertEqual(["elsewhere", "down"], calls)
+        queued[0]()
+        self.assertEqual("there", calls[-1])
+        self.assertEqual(1, len(self.flushLoggedErrors(QueueFullError)))
+
+    def test_down_without_sources(self) -> None:
+        """The log says once that a server is away, not once for each event."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        self.patch(Recorder, "blocks", True)
+        listeners = activate(settings(), self.dispatcher)
+        listeners.by_name["one"].fails = NotNowError("Redis", "it is away")
+        for _ in range(3):
+            self.commit()
+        self.assertEqual(3, listeners.failures["one"])
+        [event] = said
+        self.assertIn("NotNowError: Redis", event["log_format"].format(**event))
+
     def test_closed(self) -> None:
-        """All of them, whatever one does."""
+        """All of them, whatever one does; and nobody hears anything then."""
         both = {**settings(stubborn=""), "event_listeners": "one two"}
         both["event_listeners.two.use"] = HERE
         listeners = activate(both, self.dispatcher)
@@ -227,6 +295,9 @@ class SettingsTests(SynchronousTestCase):
         listeners.close()
         self.assertEqual([1, 1], [listener.closed for listener in made])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.commit()
+        self.assertEqual([[], []], [listener.heard for listener in made])
+        self.assertEqual([], list(self.dispatcher.handlers()))
 
 
 class KeptTests(KeptCase):
@@ -270,6 +341,17 @@ class KeptTests(KeptCase):
         self.assertEqual(2, len(self.listener.heard))
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((1, 0), (counted["done"], counted["pending"]))
+
+    def test_closed(self) -> None:
+        """What comes after the end stays kept, for the next process; the log is not full of it."""
+        self.sources.unregister_group_handler("listener.one")
+        listeners = activate(settings(), self.dispatcher, self.sources)
+        listeners.close()
+        self.said.clear()
+        self.update({"n": 1})
+        self.run_for(60)
+        self.assertEqual(1, self.counted("pending"))
+        self.assertEqual([], self.said)
 
     def test_told_twice_before_one_commit(self) -> None:
         """What was kept is not kept again when the transaction goes on before its end."""
@@ -371,6 +453,10 @@ class ShippedTests(SynchronousTestCase):
         )
         error = self.assertRaises(SettingsError, self.load, "channel", records="perhaps", x=1)
         self.assertEqual(3, len(error.problems))
+        for wrong in ("{", "{}", "{0}", "{user_id.__class__}", "{user_id[0]}"):
+            error = self.assertRaises(SettingsError, self.load, "channel", channel=wrong)
+            self.assertIn("in braces", error.problems[0])
+        self.load("channel", channel="{{all}}:{article_id}-{from-url}")
         self.assertIsInstance(listener, ChannelListener)
 
     def test_dispatcher(self) -> None:

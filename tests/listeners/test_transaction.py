@@ -76,6 +76,14 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual("the request", event.request)
         self.assertIsInstance(event, ResourceChanged)
 
+    def test_resource_of_users(self) -> None:
+        """Who did it is never mistaken for whom it was done to."""
+        self.subscribe(self.heard.append)
+        self.events.record("user", "delete", id=7, uri="/users/7", user_id="admin", old={})
+        self.events.before_commit()
+        [event] = self.heard
+        self.assertEqual(("admin", 7), (event.payload["user_id"], event.impacted[0]["id"]))
+
     def test_merged(self) -> None:
         """One event for a resource and an action, with every record; others for others."""
         self.subscribe(self.heard.append)
