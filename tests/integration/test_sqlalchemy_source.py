@@ -22,6 +22,7 @@ from sqlalchemy.orm import sessionmaker
 from oni.errors import BulkChangeError
 from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
 from oni.sources.sqlalchemy import Watch, _bulk, watch
+from oni.values import ModelChange
 from tests.integration import sqlalchemy_worker
 from tests.integration.daemon import CHECKOUT, environment
 from tests.integration.postgres import needs_postgres, running_postgres
@@ -188,6 +189,8 @@ class PostgresTests(PropertyCase):
 
     def test_two_phases(self) -> None:
         """Events are a part of what is prepared, and of its commit or rollback."""
+        told: list[ModelChange] = []
+        self.blog.sources.register_direct_handler(Post, told.append)
         maker = sessionmaker(self.blog.engine, twophase=True)
         self.addCleanup(watch(maker, self.blog.sources, [Post]).remove)
         for title, end in (("b", "commit"), ("c", "rollback")):
@@ -195,8 +198,10 @@ class PostgresTests(PropertyCase):
                 session.add(Post(title=title))
                 session.prepare()
                 self.assertEqual(len(self.blog.rows("SELECT * FROM pg_prepared_xacts")), 1)
+                self.assertEqual(len(told), 0 if title == "b" else 1)
                 getattr(session, end)()
         self.assertEqual([change.new["title"] for change in self.blog.changes()], ["b"])
+        self.assertEqual(self.blog.changes(), told)
 
     def test_each(self) -> None:
         """Rows are told of as on SQLite."""
