@@ -1,0 +1,249 @@
+"""The REST examples as the how-to page runs them: a process, curl, a websocket and a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.integration.clients import (
+    CURL,
+    Bare,
+    needs_browser,
+    needs_curl,
+    needs_websockets,
+    shows,
+    two_pages,
+)
+from tests.integration.daemon import CHECKOUT, START_WITHIN, environment, free_port, wait_until
+
+PAGE = (CHECKOUT / "docs/how-to/rest_and_websockets.rst").read_text(encoding="utf-8")
+EXAMPLE = CHECKOUT / "examples" / "rest"
+(ANSWER,) = map(json.loads, re.findall(r"^   (\{\"error.*)$", PAGE, re.MULTILINE))
+PROGRAMS = ("on_twisted_web.py", "on_klein.py", "on_flask.py")
+
+KEEP_SOCKETS = """
+    window.sockets = [];
+    WebSocket = class extends WebSocket {
+        constructor(address) { super(address); sockets.push(this); }
+    };
+"""
+
+pytestmark = [needs_browser, needs_curl, needs_websockets, pytest.mark.timeout(180)]
+
+
+class Running:
+    """A program that answers.
+
+    Attributes:
+        site: Where its page is.
+        events: Where its websockets are.
+    """
+
+    def __init__(self, ports: Mapping[str, int], log: Path, is_flask: bool) -> None:
+        self._ports = ports
+        self._log = log
+        site, events = ("5000", "5001") if is_flask else ("8080", "8080")
+        self.site = f"http://127.0.0.1:{ports[site]}"
+        self.events = f"ws://127.0.0.1:{ports[events]}/events/connection/websocket"
+
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def ask(self, path: str, body: bytes | None = None, method: str = "") -> tuple[int, Any]:
+        """Make a request; give status and answer."""
+        request = Request(self.site + path, body, method=method or None)
+        try:
+            with urlopen(request, timeout=20) as answer:
+                return answer.status, json.load(answer)
+        except HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def answers(self) -> bool:
+        """Whether it does."""
+        try:
+            return self.ask("/notes")[0] == 200
+        except URLError:
+            return False
+
+    def curl(self, number: int) -> Any:
+        """Send a note as the page does; give the answer."""
+        commands = re.findall(r"^   \$ (curl .*)$", PAGE, re.MULTILINE)
+        command = commands[number].replace("http://127.0.0.1:8080", self.site)
+        assert self.site in command and CURL is not None
+        done = subprocess.run(
+            [CURL, "--silent", "--show-error", *shlex.split(command)[1:]],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+
+@contextmanager
+def running(program: str, folder: Path) -> Iterator[Running]:
+    """Run a program by the page's command, on free ports."""
+    ports = {port: free_port() for port in ("8080", "5000", "5001")}
+    assert len(set(ports.values())) == len(ports)
+    for file in EXAMPLE.iterdir():
+        if file.suffix in (".py", ".toml", ".html"):
+            text = file.read_text(encoding="utf-8")
+            for port, free in ports.items():
+                text = re.sub(rf"\b{port}\b", str(free), text)
+            (folder / file.name).write_text(text, encoding="utf-8")
+    (command,) = re.findall(rf"^   \$ (.*{program})$", PAGE, re.MULTILINE)
+    path = environment()["PYTHONPATH"]
+    command = command.replace("PYTHONPATH=.", f"PYTHONPATH=.{os.pathsep}{path}")
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec env {command}"],
+            cwd=folder,
+            env={
+                **environment(),
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    found = Running(ports, folder / "log", "python" in command.split()[0])
+    try:
+        wait_until(
+            lambda: process.poll() is not None or found.answers(), "the start", START_WITHIN
+        )
+        assert process.poll() is None, found.log()
+        yield found
+        process.terminate()
+        process.wait(20)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in found.log(), found.log()
+
+
+@pytest.fixture(params=PROGRAMS)
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    """Each of them."""
+    with running(request.param, tmp_path) as found:
+        yield found
+
+
+def test_three_steps(example: Running) -> None:
+    """What is posted is shown by every page, and told to a websocket; what is refused is not."""
+    asyncio.run(see_in_a_browser(example))
+    hear_by_hand(example)
+
+
+async def see_in_a_browser(example: Running) -> None:
+    """Open two pages; send notes by curl and by both of them."""
+    async with two_pages() as (ann, bob):
+        for page in (ann, bob):
+            await page.goto(example.site)
+            await shows(page, "#state", "live")
+            await shows(page, "#notes", "")
+
+        assert await asyncio.to_thread(example.curl, 0) == {"id": 1, "text": "Hello"}
+        for page in (ann, bob):
+            await shows(page, "#notes", "Hello delete")
+        refused = await asyncio.to_thread(example.curl, 1)
+        assert refused == ANSWER
+
+        await ann.fill("#text", "<b>LOUD</b>")
+        await ann.press("#text", "Enter")
+        for page in (ann, bob):
+            await shows(page, "#notes", "Hello delete", "<b>LOUD</b> delete")
+        await bob.fill("#text", "LOUDER")
+        await bob.press("#text", "Enter")
+        await shows(bob, "#trouble", ANSWER["error"])
+        await bob.click("#notes li:first-child button")
+        for page in (ann, bob):
+            await shows(page, "#notes", "<b>LOUD</b> delete")
+        await shows(bob, "#trouble", "")
+
+
+def hear_by_hand(example: Running) -> None:
+    """Connect, subscribe, post; then all that may be asked of a resource."""
+    from websockets.sync.client import connect
+
+    with connect(example.events, proxy=None, compression=None) as socket:
+        client = Bare(socket)
+
+        def publication() -> tuple[int, Any, Any]:
+            while (said := client.next()) == {}:
+                socket.send("{}")  # a ping's answer
+            told = said["push"]["pub"]
+            return told["offset"], told["tags"]["event"], told["data"]["impacted_records"]
+
+        assert "connect" in client.ask(id=1, connect={})
+        assert "subscribe" in client.ask(id=2, subscribe={"channel": "notes"})
+        note = {"id": 3, "text": "Again"}
+        assert example.ask("/notes", b'{"text": "Again"}') == (201, note)
+        assert publication() == (1, "note_create", [{"new": note}])
+        assert example.ask("/notes", b'{"text": "AGAIN"}') == (403, ANSWER)
+        assert example.ask("/notes/3") == (200, note)
+        assert example.ask("/notes/3", method="DELETE") == (200, note)
+        assert publication() == (2, "note_delete", [{"old": note}])
+        note["id"] = 4  # an id is given once
+        assert example.ask("/notes", b'{"text": "Again"}') == (201, note)
+        assert publication() == (3, "note_create", [{"new": note}])
+
+    nothing = {"error": "there is no such note"}
+    for path in ("/notes/3", "/notes/x", "/notes/%C3%BC", "/notes/" + "9" * 5000):
+        assert example.ask(path) == (404, nothing)
+    assert example.ask("/notes/3", method="DELETE") == (404, nothing)
+    assert example.ask("/notes") == (200, [{"id": 2, "text": "<b>LOUD</b>"}, note])
+    for body in (b'{"text": ""}', b"[]", b"{", b'{"text": "\xff"}'):
+        status, answer = example.ask("/notes", body)
+        assert (status, list(answer)) == (400, ["error"])
+
+
+def test_page_misses_nothing(tmp_path: Path) -> None:
+    """A note that comes while a page loads is shown, and so is one that comes while it is cut."""
+
+    async def scenario() -> None:
+        async with two_pages() as (page, other):
+            heard = asyncio.Event()
+
+            def opened(socket: Any) -> None:
+                socket.on("framereceived", lambda frame: "note_create" in frame and heard.set())
+
+            async def list_late(route: Any) -> None:
+                response = await route.fetch()  # the notes as they are now: none
+                await asyncio.to_thread(example.curl, 0)
+                await heard.wait()
+                await route.fulfill(response=response)
+
+            page.on("websocket", opened)
+            await page.add_init_script(KEEP_SOCKETS)
+            await page.route("**/notes", list_late, times=1)
+            await page.goto(example.site)
+            await shows(page, "#notes", "Hello delete")
+
+            await page.route("**/notes", lambda route: route.abort(), times=1)
+            await page.evaluate("sockets.at(-1).close()")
+            await page.wait_for_function("sockets.length === 2")  # it comes back, and cannot list
+            await other.goto(example.site)
+            await other.click("#notes button")
+            await shows(other, "#notes", "")
+            await shows(page, "#notes", "")
+            await shows(page, "#state", "live")
+
+    with running("on_twisted_web.py", tmp_path) as example:
+        asyncio.run(scenario())
