@@ -34,7 +34,7 @@ OPTIONAL = {
     "postgres": ["psycopg>=3.2"],
     "pyramid": ["pyramid>=2", "pyramid_tm>=2.5", "transaction>=5", "zope.sqlalchemy>=3"],
     "django": ["Django>=5.2"],
-    "celery": ["celery>=5.5"],
+    "celery": ["celery>=5.7"],
     "aiohttp": ["aiohttp>=3.11"],
     "sanic": ["sanic>=24.12"],
 }
@@ -46,6 +46,7 @@ DEVELOPMENT = {
         "aiosqlite>=0.20",
         "asyncpg>=0.30",
         "build>=1.2",
+        "celery>=5.7",
         "cent>=5.2",
         "centrifuge-python>=0.7",
         "Flask>=3",

@@ -264,7 +264,8 @@ class Attempt:
         counted = self._tools.counted
         counted["failed"] += 1
         error = f"{_name(failure.type)}: {failure.getErrorMessage()}"
-        delay = failure.value.after if failure.check(NotNowError) else None
+        cause = failure.value
+        delay = cause.after if isinstance(cause, NotNowError) else None
         delivery: Delivery | None = await self._insist(
             lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent, delay=delay)
         )

@@ -7,6 +7,10 @@ one a process has is said by its settings, see :func:`configure_model_watcher`;
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from oni.errors import MissingExtraError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import (
     BaseModelEventWatcher,
@@ -24,6 +28,12 @@ from oni.watchers._methods import MethodModelEventWatcher
 from oni.watchers._threaded import ThreadedModelEventWatcher
 from oni.watchers._watch import watch_models
 
+if TYPE_CHECKING:
+    from oni.watchers.celery import (
+        ModelEventWatcherCeleryReceiver,
+        ModelEventWatcherCelerySender,
+    )
+
 __all__ = [
     "BaseModelEventWatcher",
     "CompositeModelEventWatcher",
@@ -32,6 +42,8 @@ __all__ = [
     "IModelEventWatcher",
     "MethodModelEventWatcher",
     "ModelEvent",
+    "ModelEventWatcherCeleryReceiver",
+    "ModelEventWatcherCelerySender",
     "NoopModelEventWatcher",
     "ThreadedModelEventWatcher",
     "configure_model_watcher",
@@ -39,3 +51,12 @@ __all__ = [
     "settings_from_ini",
     "watch_models",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ModelEventWatcherCeleryReceiver", "ModelEventWatcherCelerySender"):
+        try:
+            return getattr(import_module("oni.watchers.celery"), name)
+        except ImportError as error:
+            raise MissingExtraError(f"oni.watchers.{name}", "celery", error) from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

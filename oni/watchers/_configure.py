@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface.interfaces import IComponents
 
-from oni.errors import WatcherNameError
+from oni.errors import MissingExtraError, WatcherNameError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import BaseModelEventWatcher, CompositeModelEventWatcher
 from oni.watchers._methods import MethodModelEventWatcher
@@ -168,5 +168,7 @@ def _find(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)
+    except MissingExtraError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise WatcherNameError(name, f"it cannot be found: {error}") from error

@@ -12,7 +12,7 @@ from oni.watchers._configure import get_model_watcher
 from oni.watchers._direct import DirectModelEventWatcher
 from oni.watchers._methods import MethodModelEventWatcher
 
-__all__ = ["details_of", "tell", "watch_models"]
+__all__ = ["details_of", "parts_of", "tell", "watch_models"]
 
 _ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted")
 
@@ -55,9 +55,9 @@ def watch_models(
     found = get_model_watcher() if watcher is None else IModelEventWatcher(watcher)
     names = []
     for model in models:
-        for part, named in _parts(found, name):
+        for part, named in parts_of(found, name):
             if isinstance(part, DirectModelEventWatcher):
-                for direct, _ in _parts(part.watcher, None):
+                for direct, _ in parts_of(part.watcher, None):
                     sources.register_direct_handler(model, _Direct(direct), actions=_ACTIONS)
                 continue
             handler = _Handler(part)
@@ -73,11 +73,11 @@ def watch_models(
     return names
 
 
-def _parts(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
+def parts_of(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
     """Give those that succeed and fail for themselves, each with a name."""
     if type(watcher) is CompositeModelEventWatcher:
         for number, part in enumerate(watcher.watchers):
-            yield from _parts(part, f"{name}.{number}" if name else None)
+            yield from parts_of(part, f"{name}.{number}" if name else None)
     else:
         kind = type(watcher.target if isinstance(watcher, MethodModelEventWatcher) else watcher)
         yield watcher, name or f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,133 @@
+"""Gives messages to a broker, and waits until it has them. All of it blocks, within bounds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+__all__ = ["TASK", "Post"]
+
+TASK = "oni.model_event"
+"""The name of the task that a receiver has, and a sender asks for."""
+
+
+class Post:
+    """A connection to the broker of a Celery app, for one thread.
+
+    On AMQP the broker confirms every message, once it has it on its disk if the queue is a durable
+    one; a message that no queue takes fails. On Redis it is its answer. Nothing is tried again
+    here, but for what a connection that was idle has met with.
+
+    Args:
+        app: The Celery app.
+        timeout: Seconds that each single step may take.
+        queue: The queue. None: the app's own.
+    """
+
+    def __init__(self, app: Any, timeout: float, queue: str | None = None) -> None:
+        self._app = app
+        self._timeout = timeout
+        self._queue = queue
+        self._connection: Any = None
+
+    def send(
+        self,
+        message: str,
+        *,
+        attempt: int = 1,
+        countdown: float | None = None,
+        queue: str | None = None,
+    ) -> None:
+        """Let a worker have a message.
+
+        Args:
+            message: The message.
+            attempt: Which attempt of the worker's this is for.
+            countdown: Seconds that the worker shall wait.
+            queue: Another queue.
+
+        Raises:
+            Exception: It is not known that the broker has it.
+        """
+        began = time.monotonic()
+        is_fresh = self._connection is None
+        options: dict[str, Any] = {
+            "args": [message, attempt],
+            "countdown": countdown,
+            "queue": queue or self._queue,
+        }
+        try:
+            self._send(options)
+        except Exception:
+            self.close()
+            if is_fresh or time.monotonic() - began > self._timeout / 2:
+                raise
+            try:
+                self._send(options)  # the broker may have closed what nobody used
+            except BaseException:
+                self.close()
+                raise
+
+    def _send(self, options: dict[str, Any]) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._app.send_task(
+            TASK,
+            connection=self._connection,
+            ignore_result=True,
+            retry=False,
+            serializer="json",
+            delivery_mode=2,  # on the disk
+            mandatory=True,
+            timeout=self._timeout,
+            confirm_timeout=self._timeout,
+            add_to_parent=False,
+            **options,
+        )
+
+    def _connect(self) -> Any:
+        connection = self._app.connection_for_write(connect_timeout=self._timeout)
+        is_amqp = connection.transport.driver_type == "amqp"
+        connection.transport_options.update(
+            {"confirm_publish": True, "max_retries": 0}
+            if is_amqp
+            else {
+                "max_retries": 0,
+                "socket_connect_timeout": self._timeout,
+                "socket_timeout": self._timeout,
+            }
+        )
+        try:
+            connection.ensure_connection(max_retries=0, timeout=self._timeout)
+            if is_amqp:
+                # Its own read_timeout is one of the system's, which it goes on after.
+                connection.connection.transport.sock.settimeout(self._timeout)
+        except BaseException:
+            _drop(connection)
+            raise
+        return connection
+
+    @property
+    def address(self) -> str:
+        """Where the broker is, without a password."""
+        try:
+            return str(self._app.connection_for_write().as_uri())
+        except Exception:  # noqa: BLE001 - it may be what is wrong
+            return ""
+
+    def close(self) -> None:
+        """Drop the connection, if there is one. The next message makes another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _drop(connection)
+
+
+def _drop(connection: Any) -> None:
+    """Let go of a connection that may be dead: AMQP's own end would wait for an answer."""
+    try:
+        if connection.transport.driver_type == "amqp":
+            connection.collect()
+        else:
+            connection.release()
+    except Exception:  # noqa: BLE001 - it is of no use any more
+        pass
