@@ -138,6 +138,14 @@ def running(program: str, folder: Path) -> Iterator[Running]:
     assert "Traceback" not in found.log(), found.log()
 
 
+def test_readme() -> None:
+    """README's commands are some of the page's."""
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^    cd examples/rest\n(?:    .*\n)+", readme, re.MULTILINE)
+    for command in block.splitlines():
+        assert f"   $ {command.strip()}\n" in PAGE
+
+
 @pytest.fixture(params=PROGRAMS)
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
     """Each of them."""
@@ -234,6 +242,7 @@ def test_page_misses_nothing(tmp_path: Path) -> None:
             await page.add_init_script(KEEP_SOCKETS)
             await page.route("**/notes", list_late, times=1)
             await page.goto(example.site)
+            await shows(page, "#state", "live")
             await shows(page, "#notes", "Hello delete")
 
             await page.route("**/notes", lambda route: route.abort(), times=1)
