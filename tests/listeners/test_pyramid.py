@@ -17,7 +17,7 @@ from transaction.interfaces import TransactionFailedError, TransientError
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import verify
 
-from oni.errors import TransactionOverError, UnkeptContextError
+from oni.errors import CascadeError, TransactionOverError, UnkeptContextError
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -28,6 +28,7 @@ from oni.listeners import (
     new_dispatcher,
 )
 from oni.listeners.pyramid._attempts import Savepoint, TransactionAttempt
+from oni.listeners.pyramid._requests import _outermost
 from tests.listeners.pyramid_case import Article, PyramidCase
 
 
@@ -111,6 +112,19 @@ class EventTests(PyramidCase):
         payload = self.heard[0].payload
         self.assertEqual(("/t/1", "eve", "b"), tuple(payload[n] for n in ("uri", "user_id", "a")))
         self.assertNotIn("blog", payload)
+
+    def test_nothing_matched(self) -> None:
+        """A view may leave out what the URL matched; a request may have matched nothing."""
+
+        def view(request: Request) -> None:
+            request.resource_events.record("tag", "create", id=1, new={}, matched={})
+            del request.matchdict
+            request.resource_events.record("article", "create", id=1, new={})
+
+        self.make(subscribed(self.hear))
+        self.answer(self.ask(view))
+        for event in self.heard:
+            self.assertNotIn("blog", event.payload)
 
     def test_users(self) -> None:
         """Nobody is None; one who is known by a number is text, as everywhere."""
@@ -267,11 +281,14 @@ class PredicateTests(PyramidCase):
 
     def test_other_events(self) -> None:
         """An event that is none of a resource does not match."""
-        self.make(subscribed(self.hear, object, for_actions="create", for_resources="article"))
-        self.answer(self.ask(self.create))
-        self.assertEqual(
-            [ResourceChanged, AfterResourceChanged], [type(event) for event in self.heard]
-        )
+        predicates = ({"for_actions": "create"}, {"for_resources": "article"})
+        for number, predicate in enumerate(predicates):
+            self.heard.clear()
+            self.make(subscribed(self.hear, object, **predicate))
+            self.answer(self.ask(partial(self.create, id=number)))
+            self.assertEqual(
+                [ResourceChanged, AfterResourceChanged], [type(event) for event in self.heard]
+            )
 
     def test_unknown_action(self) -> None:
         """It is told where it was written."""
@@ -453,6 +470,20 @@ class AttemptTests(PyramidCase):
         told = [[each["id"] for each in event.impacted] for event in self.heard]
         self.assertEqual([[1], [3]], told)
 
+    def test_a_transaction_of_a_middleware(self) -> None:
+        """Where it is begun and committed around the application, it is told with that."""
+
+        def view(request: Request) -> None:
+            request.resource_events.record("article", "create", id=1, new={})
+
+        self.make(subscribed(self.hear, AfterResourceChanged), tm__manager_hook=None)
+        self.shop.view = view
+        with transaction.manager:
+            request = Request.blank("/blogs/mine/articles", environ={"repoze.tm.active": True})
+            self.answer(request.get_response(self.application))
+            self.assertEqual([], self.heard)
+        self.assertEqual(1, len(self.heard))
+
     def test_requests_within(self) -> None:
         """Those of a batch are one transaction, with one event for each resource and action."""
 
@@ -608,6 +639,45 @@ class WithoutManagerTests(PyramidCase):
         self.assertEqual(400, self.ask(self.create).status_int)
         self.assertEqual([], self.heard)
 
+    def test_rolled_back_after_a_veto(self) -> None:
+        """The session of a request that event sources keep events of goes on without it."""
+
+        def refused(error: Exception, request: Request) -> Response:
+            request.dbsession.add(Article(id=2, title="by the view for the exception"))
+            request.dbsession.commit()
+            return Response(status=409)
+
+        self.make(
+            subscribed(refuse),
+            lambda config: config.add_exception_view(refused, context=RefusedError),
+            has_manager=False,
+            is_kept=True,
+        )
+        self.assertEqual(409, self.ask(self.create).status_int)
+        self.assertEqual(["by the view for the exception"], self.shop.titles())
+
+    def test_another_application_within(self) -> None:
+        """What it says is told to its own subscribers."""
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        inner, told = self.application, []
+
+        def view(request: Request) -> None:
+            request.resource_events.record("blog", "update", id=1)
+            self.shop.view = self.create
+            self.answer(Request.blank("/blogs/mine/articles").get_response(inner))
+            told.append(len(self.heard))
+
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        self.answer(self.ask(view))
+        self.assertEqual([1], told)
+        self.assertEqual(["article", "blog"], [event.resource_name for event in self.heard])
+
+    def test_nothing_is_left_behind(self) -> None:
+        """When it is answered, or has failed, the thread knows nothing of it."""
+        self.make(has_manager=False)
+        self.answer(self.ask(self.create))
+        self.assertIsNone(_outermost.get())
+
     def test_with_sources(self) -> None:
         """Then the session is committed here, with what is kept for listeners."""
         listeners = {"event_listeners": "log", "event_listeners__log__use": "oni.listeners.log"}
@@ -740,6 +810,35 @@ class ConfigurationTests(PyramidCase):
         self.assertEqual(1, len(self.heard))
 
 
+class Other:
+    """Another resource.
+
+    Attributes:
+        called: The names of the methods that were called.
+        fails: The one that fails.
+    """
+
+    fails = ""
+
+    def __init__(self, key: str) -> None:
+        self.called: list[str] = []
+        self._key = key
+
+    def sortKey(self) -> str:
+        """Give its place."""
+        return self._key
+
+    def __getattr__(self, name: str) -> Any:
+        """Give a method."""
+
+        def method(transaction: Any) -> None:
+            self.called.append(name)
+            if name == self.fails:
+                raise OSError(name)
+
+        return method
+
+
 class AttemptInTransactionTests(PyramidCase):
     """The data manager, with the transaction package alone."""
 
@@ -800,29 +899,44 @@ class AttemptInTransactionTests(PyramidCase):
 
     def test_a_veto_cannot_be_undone(self) -> None:
         """Who tries to commit again fails again; the resources were aborted."""
-        aborted = []
-
-        class Other:
-            """Another resource."""
-
-            def sortKey(self) -> str:
-                return "!a"
-
-            def abort(self, transaction: Any) -> None:
-                aborted.append(transaction)
-
-            def __getattr__(self, name: str) -> Any:
-                return lambda *_: None
-
-        self.manager.get().join(Other())
+        other = Other("a")
+        self.manager.get().join(other)
         self.subscribe(refuse)
         self.say(1)
         self.assertRaises(RefusedError, self.manager.commit)
-        self.assertTrue(aborted)
+        self.assertIn("abort", other.called)
+        self.assertNotIn("tpc_begin", other.called)
         self.assertRaises(TransactionFailedError, self.manager.commit)
         self.manager.abort()
         self.begin()
         self.manager.commit()
+
+    def test_what_cannot_be_told_cannot_be_committed(self) -> None:
+        """So it is with every other failure, a cascade for example."""
+
+        def again(event: Any) -> None:
+            self.say(1)
+
+        self.subscribe(again)
+        self.say(1)
+        self.assertRaises(CascadeError, self.manager.commit)
+        self.assertRaises(TransactionFailedError, self.manager.commit)
+
+    def test_a_commit_that_fails_at_its_end(self) -> None:
+        """When this has voted for it already, nobody hears of it, either."""
+        other = Other("z")
+        other.fails = "tpc_vote"
+        self.manager.get().join(other)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(OSError, self.manager.commit)
+        self.assertEqual([], self.heard)
+
+    def test_one_hook(self) -> None:
+        """However much is said, subscribers are told in one go."""
+        for number in range(3):
+            self.say(number)
+        self.assertEqual(1, len(list(self.manager.get().getBeforeCommitHooks())))
 
     def test_aborted(self) -> None:
         """What was said in a transaction that is aborted cannot be told any more."""

@@ -19,6 +19,7 @@ from oni.listeners import (
     ResourceRead,
     new_dispatcher,
 )
+from tests.listeners.kept_case import KeptCase
 
 
 class TransactionTests(SynchronousTestCase):
@@ -347,3 +348,37 @@ class WithinTests(SynchronousTestCase):
         self.post(request="the request", clock=lambda: 7.0)
         self.assertEqual("the request", heard[0].request)
         self.assertEqual(7000, heard[0].payload["timestamp"])
+
+
+class KeptInGoesTests(KeptCase):
+    """What event sources keep of a transaction that tells in several goes."""
+
+    def test_goes(self) -> None:
+        """Each go keeps what is new, also after a savepoint was undone, and after the commit."""
+        self.switch_on({"event_listeners": "log", "event_listeners.log.use": "oni.listeners.log"})
+        goes: list[list[Any]] = []
+        admit_within = self.sources.admit_within
+
+        def admit(connection: Any, events: Any) -> Any:
+            goes.append([each["id"] for event in events for each in event["context"]["impacted"]])
+            return admit_within(connection, events)
+
+        self.patch(self.sources, "admit_within", admit)
+        with self.store.transaction() as begun:
+            events = ResourceEvents(
+                self.dispatcher, sources=self.sources, connection=lambda: begun.connection
+            )
+
+            def go(id: int) -> None:
+                events.record("article", "create", id=id, uri="/", new={})
+                events.before_commit()
+
+            go(1)
+            go_back = events.savepoint()
+            go(2)
+            go_back()
+            go(3)
+            events.before_commit()
+            events.committed()
+            go(4)
+        self.assertEqual([[1], [2], [3], [4]], goes)

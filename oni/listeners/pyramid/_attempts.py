@@ -75,8 +75,6 @@ class TransactionAttempt:
             self._veto = error.__cause__ or error
         except BaseException as error:  # noqa: BLE001 - it is raised later
             self._veto = error
-        if self._veto is not None:
-            self._join()
 
     def _ended(self, is_committed: bool) -> None:
         self._is_over = True
@@ -92,10 +90,7 @@ class TransactionAttempt:
         self._is_over = True
         veto, self._veto = self._veto, None
         if veto is not None:
-            try:
-                raise veto
-            finally:
-                del veto  # its traceback leads here
+            raise veto
 
     def commit(self, transaction: Any) -> None:
         """Do nothing."""
@@ -173,8 +168,7 @@ class PlainAttempt:
         self._events.committed()
 
     def fail(self) -> None:
-        """Roll the session back; forget everything."""
+        """Tell nobody; roll the session back."""
         self.is_over = True
-        self._events.rolled_back()
         if self._session is not None:
             self._session.rollback()

@@ -154,14 +154,14 @@ class RequestEvents:
 
     def _handled(self, response: Response) -> None:
         """The application has answered: outside of a transaction, that is all there is."""
-        if isinstance(self._attempt, PlainAttempt) and not self._attempt.is_over:
+        if isinstance(self._attempt, PlainAttempt):
             if response.status_int < 400:
                 self._attempt.succeed()
             else:
                 self._attempt.fail()
 
     def _failed(self) -> None:
-        if isinstance(self._attempt, PlainAttempt) and not self._attempt.is_over:
+        if isinstance(self._attempt, PlainAttempt):
             self._attempt.fail()
 
 

@@ -51,12 +51,9 @@ def _tell(registry: Registry, event: ResourceEvent, phase: Phase) -> None:
 
     The registry would stop at the first that fails, and drop what they return.
     """
-    subscribers = registry.adapters.subscriptions([providedBy(event)], None)
-    if not subscribers:
-        return
     dispatcher = EventDispatcher((), phases=[phase])
     dispatcher.start()
-    for subscriber in subscribers:
+    for subscriber in registry.adapters.subscriptions([providedBy(event)], None):
         dispatcher.add_event_handler(subscriber, phase.name, use_weakref=False)
     try:
         fire_here(dispatcher, event)
