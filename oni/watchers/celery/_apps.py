@@ -78,23 +78,25 @@ def prepare_worker(app: Any, visibility_timeout: float) -> None:
         app: The app; it may have its configuration already, or later.
         visibility_timeout: Seconds after which Redis gives a message to another worker.
     """
-    app.add_defaults(
-        {
-            "worker_prefetch_multiplier": 1,
-            # Those that wait for another attempt lie in the worker's memory.
-            "worker_eta_task_limit": 1000,
-            "broker_connection_retry_on_startup": True,
-            "broker_connection_max_retries": None,
-        }
-    )
+    ours = {
+        "worker_prefetch_multiplier": 1,
+        # Those that wait for another attempt lie in the worker's memory.
+        "worker_eta_task_limit": 1000,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+    }
     redis = {
         "visibility_timeout": visibility_timeout,
         "unacked_restore_throttle": 1,  # look every 10 seconds, and not every 100
     }
 
     def fill(source: Any, **_: object) -> None:
-        options = {**redis, **(source.broker_transport_options or {})}
-        source.broker_transport_options = options
+        *said, defaults = source.maps
+        for name, value in ours.items():
+            # A setting may also stand there under an old name.
+            if source[name] == defaults[name] and not any(name in each for each in said):
+                source[name] = value
+        source.broker_transport_options = {**redis, **(source.broker_transport_options or {})}
 
     if app.configured:
         fill(app.conf)
