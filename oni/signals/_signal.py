@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from threading import RLock, get_ident
+from types import FrameType
 from typing import Any, TypeVar, cast
-from weakref import ref
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python import threadable
 from twisted.python.failure import Failure
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from oni._clock import Clock
 from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering, settled
 from oni.signals._awaitable import Sending
+from oni.signals._receivers import giver, identity
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
 
@@ -102,11 +103,7 @@ class Signal:
             InvalidTimesError: ``times`` is no positive integer.
             UnknownPhaseError: There is no such phase.
         """
-        phase = self._first if phase is None else phase
-        caller = sys._getframe(1)
-        at = caller.f_code.co_filename, caller.f_lineno
-        with self._changing:
-            self._connect(receiver, sender, weak, times, phase, at)
+        self._connect(receiver, sender, weak, times, phase, sys._getframe(1))
         return receiver
 
     def _connect(
@@ -115,24 +112,26 @@ class Signal:
         sender: Any,
         weak: bool,
         times: int | None,
-        phase: str,
-        at: tuple[str, int],
+        phase: str | None,
+        caller: FrameType,
     ) -> None:
-        self._forget_gone()
-        key = _key(receiver, sender, phase)
-        if self._find(key, receiver) is not None:
-            return
-        spec = {} if sender is None else {"sender": id(sender)}
-        added: list[int] = []
-        with registering(at=at):
-            self._dispatcher.add_event_handler(
-                Spread(receiver), phase, use_weakref=weak, times=times, **spec
-            ).addCallback(added.append)
-        if sender is not None:
-            self._senders.add(sender)
-        self._connected[key] = added[0], _give(receiver, weak)
-        if len(self._connected) > self._most_connected:
-            self._sweep()
+        with self._changing:
+            self._forget_gone()
+            phase = self._first if phase is None else phase
+            key = _key(receiver, sender, phase)
+            if self._find(key, receiver) is not None:
+                return
+            spec = {} if sender is None else {"sender": id(sender)}
+            added: list[int] = []
+            with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
+                self._dispatcher.add_event_handler(
+                    Spread(receiver), phase, use_weakref=weak, times=times, **spec
+                ).addCallback(added.append)
+            if sender is not None:
+                self._senders.add(sender, key)
+            self._connected[key] = added[0], giver(receiver)
+            if len(self._connected) > self._most_connected:
+                self._sweep()
 
     def disconnect(
         self, receiver: Callable[..., Any], sender: Any = None, phase: str | None = None
@@ -175,12 +174,14 @@ class Signal:
 
     def _remove(self, key: _Key) -> None:
         handler_id, _ = self._connected.pop(key)
+        self._senders.remove(key[1], key)
         self._dispatcher.remove_event_handler(handler_id).addErrback(lambda failure: None)
 
     def _sweep(self) -> None:
         """Forget those that have died or were used up."""
         has = self._dispatcher.has_event_handler
-        self._connected = {key: held for key, held in self._connected.items() if has(held[0])}
+        for key in [key for key, (number, _) in self._connected.items() if not has(number)]:
+            self._remove(key)
         self._most_connected = _FEW + 2 * len(self._connected)
 
     def _forget_gone(self) -> None:
@@ -188,14 +189,12 @@ class Signal:
         gone = self._senders.gone
         with self._changing:
             while gone:
-                number = gone.popleft()
-                self._senders.remove(number)
-                for key in [key for key in self._connected if key[1] == number]:
+                for key in self._senders.keys_of(gone.popleft()):
                     self._remove(key)
 
     # --- Sending --------------------------------------------------------------------------------
 
-    def send(self, sender: Any, **what: Any) -> Sending[EventResult]:
+    def send(self, /, sender: Any, **what: Any) -> Sending[EventResult]:
         """Call the receivers in the next turn of the reactor, when the caller has returned.
 
         Any thread may call it; the receivers are called in the reactor's.
@@ -220,7 +219,7 @@ class Signal:
             reactor.callFromThread(later.go)
         return later.sending
 
-    def send_now(self, sender: Any, **what: Any) -> Sending[EventResult]:
+    def send_now(self, /, sender: Any, **what: Any) -> Sending[EventResult]:
         """Call the receivers at once. It needs no reactor.
 
         Args:
@@ -235,12 +234,12 @@ class Signal:
         """
         return Sending.of(self._fire(sender, what))
 
-    def send_here(self, sender: Any, **what: Any) -> EventResult:
+    def send_here(self, /, sender: Any, **what: Any) -> EventResult:
         """Call the receivers in this thread, whichever it is, and be done with it.
 
-        Several threads may do so at once, and no sending waits for another. Receivers are
-        connected and disconnected before or between them. It needs no reactor, and waits for
-        nothing: a receiver that returns what would have to be waited for has failed.
+        Several threads may do so at once, and no sending waits for another; receivers may be
+        connected and disconnected meanwhile. It needs no reactor, and waits for nothing: a
+        receiver that returns what would have to be waited for has failed.
 
         Args:
             sender: What the signal is about; the receivers' first argument.
@@ -278,7 +277,7 @@ class _Later:
         """Call the receivers."""
         if self.sending.called:  # it was cancelled
             return
-        self._under_way = self._signal._fire(self._sender, self._what)
+        self._under_way = maybeDeferred(self._signal._fire, self._sender, self._what)
         self._under_way.addBoth(self._tell)
 
     def _tell(self, result: Any) -> None:
@@ -313,7 +312,7 @@ def receiver(
 
     def connect(function: _R) -> _R:
         for each in signals:
-            each.connect(function, sender, weak, times, phase)
+            each._connect(function, sender, weak, times, phase, sys._getframe(1))
         return function
 
     return connect
@@ -331,28 +330,7 @@ def _settled(what: Any) -> Any:
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:
-    instance = getattr(receiver, "__self__", None)
-    function = getattr(receiver, "__func__", receiver)
-    return (id(instance), id(function)), 0 if sender is None else id(sender), phase
-
-
-def _give(receiver: Any, weak: bool) -> Callable[[], Any]:
-    """Give what gives a receiver as long as it is there."""
-    if not weak:
-        return lambda: receiver
-    instance, function = getattr(receiver, "__self__", None), getattr(receiver, "__func__", None)
-    if instance is None or function is None:
-        return ref(receiver) if _can_be_weak(receiver) else lambda: receiver
-    held = ref(instance)
-    return lambda: None if (found := held()) is None else function.__get__(found)
-
-
-def _can_be_weak(receiver: Any) -> bool:
-    try:
-        ref(receiver)
-    except TypeError:
-        return False
-    return True
+    return identity(receiver), 0 if sender is None else id(sender), phase
 
 
 def _nothing() -> None:

@@ -122,6 +122,33 @@ class PlainTests(HereTestCase):
             thread.join()
         self.assertEqual([()] * 3, [result.failures for result in results])
 
+    def test_changed_meanwhile(self) -> None:
+        """Handlers are added and removed while no other thread looks for those to call."""
+        happened: list[str] = []
+
+        class Held:
+            def __enter__(self) -> None:
+                happened.append("held")
+
+            def __exit__(self, *how: object) -> None:
+                happened.append("let go")
+
+        index = self.dispatcher._engine.index
+        self.patch(self.dispatcher._engine, "here", Held())
+        for change in ("add", "remove"):
+            doing = getattr(index, change)
+            self.patch(
+                index,
+                change,
+                lambda registration, change=change, doing=doing: (
+                    happened.append(change),
+                    doing(registration),
+                ),
+            )
+        added = self.add(self.note("a"))
+        self.successResultOf(self.dispatcher.remove_event_handler(added))
+        self.assertEqual(["held", "add", "let go", "held", "remove", "let go"], happened)
+
     def test_counts(self) -> None:
         """Calls and events are counted."""
         self.add(self.note("a"))

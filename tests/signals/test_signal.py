@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import deque
 from functools import partial
 from threading import Thread, get_ident
 from typing import Any
@@ -20,8 +21,10 @@ from oni.errors import (
     InvalidHandlerError,
     InvalidTimesError,
     UnknownPhaseError,
+    WrongThreadError,
 )
 from oni.signals import Signal, receiver
+from oni.signals._senders import Senders
 from oni.values import Phase
 
 
@@ -195,6 +198,16 @@ class DecoratorTests(SignalCase):
         self.assertEqual(("heard",), self.successResultOf(self.signal.send_now(sender)).values)
         self.assertEqual((), self.successResultOf(self.signal.send_now(Sender())).values)
 
+    def test_where_it_was_connected(self) -> None:
+        """That is where it is written, not in here."""
+
+        @receiver(self.signal)
+        def hear(sender: Any) -> None:
+            pass
+
+        [info] = self.signal.receivers()
+        self.assertIn("test_signal.py:", info.registered_at)
+
     def test_several_signals(self) -> None:
         """One function for all of them."""
         other = Signal(reactor=self.clock)
@@ -267,6 +280,65 @@ class WeakTests(SignalCase):
             self.signal.send_now("me")
         self.assertLess(len(self.signal._connected), 200)
 
+    def test_used_up(self) -> None:
+        """Nobody keeps a receiver that is called no more, though it was held."""
+
+        class Listener:
+            def hear(self, sender: Any) -> None:
+                pass
+
+        listener = Listener()
+        gone = weakref.ref(listener)
+        self.signal.connect(listener.hear, weak=False, times=1)
+        del listener
+        gc.collect()
+        self.assertIsNotNone(gone())
+        self.signal.send_now("me")
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_methods_of_builtin_classes(self) -> None:
+        """They are known again, too, as every other method is."""
+        strong: list[Any] = []
+        weak: deque[Any] = deque()
+        for _ in range(2):
+            self.signal.connect(strong.append, weak=False)
+            self.signal.connect(weak.append)
+        self.signal.connect(strong.extend, weak=False, phase="after")
+        self.signal.send_now("x")
+        self.assertEqual((["x", "x"], ["x"]), (strong, list(weak)))
+        self.assertTrue(self.signal.disconnect(strong.append))
+        self.assertFalse(self.signal.disconnect([].append))
+        self.assertTrue(self.signal.disconnect(weak.append))
+        self.signal.connect(weak.append)
+        gone = weakref.ref(weak)
+        del weak
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_what_cannot_be_held_weakly(self) -> None:
+        """It is held, where that is said, and known again; else it is refused."""
+
+        class Listener:
+            __slots__ = ()
+
+            def __call__(self, sender: Any) -> str:
+                return "called"
+
+            def hear(self, sender: Any) -> str:
+                return "heard"
+
+        listener = Listener()
+        for hear in (listener, listener.hear):
+            self.assertRaises(InvalidHandlerError, self.signal.connect, hear)
+            for _ in range(2):
+                self.signal.connect(hear, weak=False)
+        values = self.successResultOf(self.signal.send_now("me")).values
+        self.assertEqual(("called", "heard"), values)
+        self.assertTrue(self.signal.disconnect(listener))
+        self.assertTrue(self.signal.disconnect(listener.hear))
+        self.assertEqual([], list(self.signal.receivers()))
+
 
 class SenderTests(SignalCase):
     """Whose sends are heard."""
@@ -307,6 +379,53 @@ class SenderTests(SignalCase):
         self.signal.send_now(sender)
         self.signal.send_now((1, 2, 3)[:2])
         self.assertEqual([(sender, {})], self.heard)
+
+    def test_senders_are_let_go(self) -> None:
+        """They are kept only as long as a receiver is connected to them."""
+        living: list[int] = []
+
+        class Slotted:
+            __slots__ = ()
+
+            def __init__(self) -> None:
+                living.append(1)
+
+            def __del__(self) -> None:
+                living.pop()
+
+        sender: Slotted | None = Slotted()
+        self.signal.connect(self.hear, sender)
+        self.signal.connect(self.hear, sender, phase="after")
+        self.signal.disconnect(self.hear, sender)
+        left = sender
+        sender = None
+        gc.collect()
+        self.assertEqual([1], living)
+        self.signal.disconnect(self.hear, left, phase="after")
+        left = None
+        gc.collect()
+        self.assertEqual([], living)
+
+    def test_many_senders_die(self) -> None:
+        """Each takes its own receivers with it, and nobody looks through all of them."""
+        senders = [Sender() for _ in range(200)]
+        for sender in senders:
+            self.signal.connect(self.hear, sender)
+        self.signal.connect(self.hear)
+        looked: list[object] = []
+        keys_of = self.signal._senders.keys_of
+
+        def look(number: int) -> list[Any]:
+            looked.extend(keys := keys_of(number))
+            return keys
+
+        self.patch(Senders, "keys_of", lambda _, number: look(number))
+        del sender
+        while senders:
+            senders.pop()
+            self.signal.send_now("me")
+        self.assertEqual((200, 200), (len(looked), len(self.heard)))
+        self.assertEqual(1, len(self.signal.receivers()))
 
     def test_any_sender(self) -> None:
         """Without a sender, every one's."""
@@ -376,6 +495,32 @@ class SendTests(SignalCase):
             self.failureResultOf(sent, CancelledError)
             self.assertEqual([waits], cancelled)
             self.signal.disconnect(wait)
+
+    def test_that_cannot_be(self) -> None:
+        """What keeps the receivers from being called is told by the Deferred, like all else."""
+
+        def refuse(*anything: Any) -> None:
+            raise WrongThreadError
+
+        sent = self.signal.send("me")
+        self.patch(self.signal, "_fire", refuse)
+        self.clock.advance(0)
+        self.failureResultOf(sent, WrongThreadError)
+
+    def test_every_name(self) -> None:
+        """What is sent may have any name but ``sender``."""
+
+        def hear(sender: Any, **what: Any) -> dict[str, Any]:
+            return what
+
+        self.signal.connect(hear)
+        what = {"self": 1, "event": 2, "signal": 3}
+        later = self.signal.send("me", **what)
+        self.clock.advance(0)
+        here = self.signal.send_here("me", **what)
+        now = self.signal.send_now("me", **what)
+        for sent in (self.successResultOf(later), self.successResultOf(now), here):
+            self.assertEqual((what,), sent.values)
 
     def test_from_a_thread(self) -> None:
         """A send of another thread is carried to the reactor's."""
