@@ -657,8 +657,11 @@ class WithoutManagerTests(PyramidCase):
         self.assertEqual(["by the view for the exception"], self.shop.titles())
 
     def test_another_application_within(self) -> None:
-        """What it says is told to its own subscribers."""
-        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        """What it says is told to its own subscribers, with its own transaction."""
+        self.make(
+            subscribed(self.hear, AfterResourceChanged),
+            pyramid__tweens="pyramid_tm.tm_tween_factory pyramid.tweens.excview_tween_factory",
+        )
         inner, told = self.application, []
 
         def view(request: Request) -> None:
