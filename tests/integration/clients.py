@@ -198,7 +198,7 @@ async def two_pages() -> AsyncIterator[tuple[Any, Any]]:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM)
         try:
             context = await browser.new_context()
-            context.set_default_timeout(15_000)
+            context.set_default_timeout(45_000)
             pages = await context.new_page(), await context.new_page()
             for page in pages:
                 page.on("pageerror", lambda error: troubles.append(str(error)))
