@@ -10,7 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from oni.errors import MissingExtraError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import (
     BaseModelEventWatcher,
@@ -20,8 +19,10 @@ from oni.watchers._base import (
 from oni.watchers._configure import (
     configure_model_watcher,
     get_model_watcher,
+    make_model_watcher,
     settings_from_ini,
 )
+from oni.watchers._configured import watch_configured
 from oni.watchers._direct import DirectModelEventWatcher
 from oni.watchers._dispatcher import DispatcherModelEventWatcher, ModelEvent
 from oni.watchers._methods import MethodModelEventWatcher
@@ -48,7 +49,9 @@ __all__ = [
     "ThreadedModelEventWatcher",
     "configure_model_watcher",
     "get_model_watcher",
+    "make_model_watcher",
     "settings_from_ini",
+    "watch_configured",
     "watch_models",
 ]
 
@@ -58,5 +61,7 @@ def __getattr__(name: str) -> Any:
         try:
             return getattr(import_module("oni.watchers.celery"), name)
         except ImportError as error:
+            from oni.errors import MissingExtraError
+
             raise MissingExtraError(f"oni.watchers.{name}", "celery", error) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,16 @@ from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import BaseModelEventWatcher, CompositeModelEventWatcher
 from oni.watchers._methods import MethodModelEventWatcher
 
-__all__ = ["configure_model_watcher", "get_model_watcher", "make_watcher", "settings_from_ini"]
+__all__ = [
+    "configure_model_watcher",
+    "flat_settings",
+    "get_model_watcher",
+    "listed",
+    "make_model_watcher",
+    "make_watcher",
+    "named",
+    "settings_from_ini",
+]
 
 _log = Logger()
 
@@ -74,19 +83,36 @@ def configure_model_watcher(
             found, or is no watcher.
     """
     components = IComponents(registry)
-    said = _flat((getattr(registry, "settings", None) if settings is None else settings) or {})
-    known = _named(said)
-    if task_name not in known:
-        tasks = ", ".join(sorted(known)) or "none"
-        reason = f"the settings name no watcher for this process; they know {tasks}"
-        raise WatcherNameError(task_name, reason, sorted(known))
-    made = [(name, _made(name, said, task_name)) for name in known[task_name]]
+    said = getattr(registry, "settings", None) if settings is None else settings
+    made = _all_of(task_name, said or {})
     chosen = _one([watcher for _, watcher in made])
     for name, watcher in made:
         components.registerUtility(watcher, IModelEventWatcher, name)
     components.registerUtility(chosen, IModelEventWatcher)
     _chosen[:] = [chosen]
     return chosen
+
+
+def make_model_watcher(task_name: str, settings: Mapping[str, Any]) -> Any:
+    """Make the watcher that settings name for a process, as :func:`configure_model_watcher` does.
+
+    It becomes nobody's: it is neither registered nor what :func:`get_model_watcher` gives.
+
+    Raises:
+        WatcherNameError: See there.
+    """
+    return _one([watcher for _, watcher in _all_of(task_name, settings)])
+
+
+def _all_of(task_name: str, settings: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+    """Make a process's watchers; give each with its dotted name."""
+    said = flat_settings(settings)
+    known = named(said)
+    if task_name not in known:
+        tasks = ", ".join(sorted(known)) or "none"
+        reason = f"the settings name no watcher for this process; they know {tasks}"
+        raise WatcherNameError(task_name, reason, sorted(known))
+    return [(name, _made(name, said, task_name)) for name in known[task_name]]
 
 
 def get_model_watcher() -> Any:
@@ -110,7 +136,7 @@ def make_watcher(settings: Mapping[str, Any], task_name: str, key: str) -> Any:
     Raises:
         WatcherNameError: The settings have no such key, or it names what is no watcher.
     """
-    names = _list(settings.get(f"{task_name}.{key}", ()))
+    names = listed(settings.get(f"{task_name}.{key}", ()))
     if not names:
         raise WatcherNameError(f"{task_name}.{key}", "the settings have to name a watcher there")
     return _one([_made(name, settings, task_name) for name in names])
@@ -120,7 +146,7 @@ def _one(watchers: Sequence[Any]) -> Any:
     return watchers[0] if len(watchers) == 1 else CompositeModelEventWatcher(*watchers)
 
 
-def _flat(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def flat_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give settings with what the table ``watchers`` has, if it is there, in the other form."""
     table = settings.get("watchers")
     if not isinstance(table, Mapping):
@@ -132,17 +158,18 @@ def _flat(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return flat
 
 
-def _named(settings: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+def named(settings: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     """Give the names of watchers by task."""
     found = {
-        key.removesuffix(_KEY): _list(value)
+        key.removesuffix(_KEY): listed(value)
         for key, value in settings.items()
         if key.endswith(_KEY)
     }
     return {task: names for task, names in found.items() if names}
 
 
-def _list(value: Any) -> Sequence[str]:
+def listed(value: Any) -> Sequence[str]:
+    """Give names that stand in one text, or in a list."""
     if isinstance(value, str):
         return value.replace(",", " ").split()
     return [str(name) for name in value]
