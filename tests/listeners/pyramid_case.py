@@ -69,7 +69,7 @@ class Shop:
         self.sessions = sessionmaker(self.engine)
         self.view: Callable[[Request], Any] = lambda request: None
         self.clock = Reactor()
-        self.store = SqlAlchemyStore(self.engine)
+        self.store = SqlAlchemyStore(self.engine, clock=self.clock.seconds)
         self.store.open()
         self.sources = EventSources(
             Ledger(
