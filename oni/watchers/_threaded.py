@@ -35,10 +35,11 @@ _Call = tuple[Callable[[], Any], Deferred[Any]]
 class ThreadedModelEventWatcher:
     """Calls another watcher, which may block, in one thread, event after event.
 
-    The thread outlives whatever the watcher raises. It begins with the first event and keeps the
-    process from ending until :meth:`stop` has been called, which the reactor does when it has
-    stopped. When too many wait, no more is taken: the Deferred fails with
-    :class:`oni.errors.NotNowError`, and the event stays where it came from, a ledger for example.
+    The thread outlives whatever the watcher raises. It begins with the first event, and ends by
+    :meth:`stop`, which the reactor calls when it has stopped: the process ends when the thread has
+    done what waits for it, or when the time for that is over, though the watcher may hang. When
+    too many wait, no more is taken: the Deferred fails with :class:`oni.errors.NotNowError`, and
+    the event stays where it came from, a ledger for example.
 
     Events are given to it in the reactor's thread.
 
@@ -109,7 +110,7 @@ class ThreadedModelEventWatcher:
         with self._lock:
             if self._thread is None:
                 self._thread = Thread(
-                    target=self._live, args=(self._calls,), name="oni-watcher", daemon=False
+                    target=self._live, args=(self._calls,), name="oni-watcher", daemon=True
                 )
                 self._thread.start()
                 self._stop_with_reactor()
@@ -156,7 +157,8 @@ class ThreadedModelEventWatcher:
         if thread is None:
             ended.callback(0)
             return ended
-        Thread(target=self._end, args=(thread, calls, timeout, ended), daemon=True).start()
+        # No daemon: the process waits for it, and by it for the other one, but not for ever.
+        Thread(target=self._end, args=(thread, calls, timeout, ended), daemon=False).start()
         return ended
 
     def _end(

@@ -5,10 +5,30 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from oni.watchers._threaded import CAPACITY
+from tests.integration import threaded_watcher_end
 from tests.integration.daemon import CHECKOUT, environment
 from tests.integration.threaded_watcher import AT_ONCE, EVENTS
+
+WITHIN = 120.0  # seconds, on a busy machine
+
+
+def run(module: str, *arguments: str) -> str:
+    """Run a module to its end; give what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.integration.{module}", *arguments],
+        cwd=CHECKOUT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_hundred_thousand_events() -> None:
@@ -16,19 +36,21 @@ def test_a_hundred_thousand_events() -> None:
 
     What is refused stays with whoever offers it, who is the ledger otherwise.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.threaded_watcher"],
-        cwd=CHECKOUT,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(run("threaded_watcher"))
     assert found["once"] == EVENTS
     assert found["refusals"] >= AT_ONCE - CAPACITY - 1
     assert found["most_waiting"] <= CAPACITY
     assert found["growth"] < 20 * 1024, found
+
+
+def test_what_waits_is_done_at_the_end(tmp_path: Path) -> None:
+    """A process whose reactor has stopped ends when the thread has done what waited for it."""
+    assert run("threaded_watcher_end", str(tmp_path), "slow") == "the reactor has stopped\n"
+    heard = (tmp_path / "heard").read_text().split()
+    assert heard == [str(number) for number in range(threaded_watcher_end.EVENTS)]
+
+
+def test_a_watcher_that_hangs(tmp_path: Path) -> None:
+    """It keeps no process from ending: what it has not done is still where it came from."""
+    assert run("threaded_watcher_end", str(tmp_path), "hangs") == "the reactor has stopped\n"
+    assert not (tmp_path / "heard").exists()

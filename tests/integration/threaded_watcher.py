@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor as the_reactor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -20,8 +19,6 @@ from oni.watchers import ThreadedModelEventWatcher
 EVENTS = 100_000
 WARM_UP = 1_000  # events after which everything has been made that is made once
 AT_ONCE = 25_000  # events that are offered while the watcher hangs
-
-reactor: Any = the_reactor
 
 
 @implementer(IModelEventWatcher)
@@ -50,9 +47,13 @@ class Run:
     """Offers events until each was heard of; what is refused is offered again, later.
 
     As a ledger does, it has the events somewhere else: they are made when they are offered.
+
+    Args:
+        reactor: The reactor.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
         self.counts = Counts()
         self.watcher = ThreadedModelEventWatcher(self.counts)
         self.waiting = array("I")  # what was refused
@@ -68,7 +69,7 @@ class Run:
         if self.offered == 0:
             self.offer_new(WARM_UP)
         if self.done < WARM_UP:
-            reactor.callLater(0.001, self.begin)
+            self.reactor.callLater(0.001, self.begin)
             return
         self.before = resident()
         self.counts.may_go_on.clear()
@@ -87,9 +88,9 @@ class Run:
                 self.offer_new(1)
         self.look()
         if self.done < EVENTS:
-            reactor.callLater(0.001, self.go)
+            self.reactor.callLater(0.001, self.go)
         else:
-            self.watcher.stop().addBoth(lambda _: reactor.stop())
+            self.watcher.stop().addBoth(lambda _: self.reactor.stop())
 
     def offer_new(self, count: int) -> None:
         """Offer events that were never offered."""
@@ -129,7 +130,10 @@ def resident() -> int:
 
 def main() -> None:
     """Run it, and print what came out."""
-    run = Run()
+    from twisted.internet import reactor as the_reactor
+
+    reactor: Any = the_reactor
+    run = Run(reactor)
     reactor.callWhenRunning(run.begin)
     reactor.run()
     print(
