@@ -23,13 +23,12 @@ from oni.errors import Refused
 from oni.server import EmbeddedOni, load_settings
 
 HERE = Path(__file__).parent
-EVENTS = "http://127.0.0.1:5001/events"
 
 
-def make_app(notes: Notes) -> Flask:
-    """Make the application."""
+def make_app(notes: Notes, events: str) -> Flask:
+    """Make the application. Its page finds websockets below the address of events."""
     app = Flask(__name__)
-    page = (HERE / "page.html").read_text().replace("{{ events }}", EVENTS)
+    page = (HERE / "page.html").read_text().replace("{{ events }}", events)
 
     @app.get("/")
     def show_page() -> ResponseReturnValue:
@@ -83,7 +82,8 @@ def main() -> None:
     setup()
     notes, services = start_events()
     try:
-        make_server("127.0.0.1", 5000, make_app(notes), threaded=True).serve_forever()
+        app = make_app(notes, "http://127.0.0.1:5001/events")
+        make_server("127.0.0.1", 5000, app, threaded=True).serve_forever()
     finally:
         wait_for(timeout=30)(services.stopService)()
 

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -32,7 +33,16 @@ from tests.integration.daemon import CHECKOUT, START_WITHIN, environment, free_p
 PAGE = (CHECKOUT / "docs/how-to/rest_and_websockets.rst").read_text(encoding="utf-8")
 EXAMPLE = CHECKOUT / "examples" / "rest"
 (ANSWER,) = map(json.loads, re.findall(r"^   (\{\"error.*)$", PAGE, re.MULTILINE))
-PROGRAMS = ("on_twisted_web.py", "on_klein.py", "on_flask.py")
+
+WORKERS = "on_gunicorn:app"
+DAEMON = "oni --config oni.toml"
+PLACES = {
+    "on_twisted_web.py": ("8080", "8080/events"),
+    "on_klein.py": ("8080", "8080/events"),
+    "on_flask.py": ("5000", "5001/events"),
+    WORKERS: ("5000", "8000"),
+}
+PORTS = ("8080", "5000", "5001", "8000")
 
 KEEP_SOCKETS = """
     window.sockets = [];
@@ -52,16 +62,10 @@ class Running:
         events: Where its websockets are.
     """
 
-    def __init__(self, ports: Mapping[str, int], log: Path, is_flask: bool) -> None:
-        self._ports = ports
-        self._log = log
-        site, events = ("5000", "5001") if is_flask else ("8080", "8080")
+    def __init__(self, program: str, ports: Mapping[str, int]) -> None:
+        site, events = PLACES[program]
         self.site = f"http://127.0.0.1:{ports[site]}"
-        self.events = f"ws://127.0.0.1:{ports[events]}/events/connection/websocket"
-
-    def log(self) -> str:
-        """What it has written so far."""
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        self.events = f"ws://127.0.0.1:{ports[events[:4]]}{events[4:]}/connection/websocket"
 
     def ask(self, path: str, body: bytes | None = None, method: str = "") -> tuple[int, Any]:
         """Make a request; give status and answer."""
@@ -81,7 +85,7 @@ class Running:
             return False
 
     def curl(self, number: int) -> Any:
-        """Send a note as the page does; give the answer."""
+        """Send a note by a command of the page; give the answer."""
         commands = re.findall(r"^   \$ (curl .*)$", PAGE, re.MULTILINE)
         command = commands[number].replace("http://127.0.0.1:8080", self.site)
         assert self.site in command and CURL is not None
@@ -98,44 +102,63 @@ class Running:
 
 @contextmanager
 def running(program: str, folder: Path) -> Iterator[Running]:
-    """Run a program by the page's command, on free ports."""
-    ports = {port: free_port() for port in ("8080", "5000", "5001")}
+    """Run a program by the page's command, on free ports; what needs a daemon gets one."""
+    ports = {port: free_port() for port in PORTS}
     assert len(set(ports.values())) == len(ports)
+
+    def here(text: str) -> str:
+        return re.sub(rf"\b({'|'.join(PORTS)})\b", lambda found: str(ports[found[0]]), text)
+
     for file in EXAMPLE.iterdir():
         if file.suffix in (".py", ".toml", ".html"):
-            text = file.read_text(encoding="utf-8")
-            for port, free in ports.items():
-                text = re.sub(rf"\b{port}\b", str(free), text)
-            (folder / file.name).write_text(text, encoding="utf-8")
-    (command,) = re.findall(rf"^   \$ (.*{program})$", PAGE, re.MULTILINE)
+            (folder / file.name).write_text(here(file.read_text(encoding="utf-8")), "utf-8")
+    found = Running(program, ports)
+    with ExitStack() as stack:
+        if program == WORKERS:
+            daemon = here(command(DAEMON))
+            stack.enter_context(process(daemon, folder, lambda: listens(ports["8000"])))
+        stack.enter_context(process(here(command(program)), folder, found.answers))
+        yield found
+
+
+def command(end: str) -> str:
+    """Give the page's command that ends so."""
+    (found,) = re.findall(rf"^   \$ (.*{re.escape(end)})$", PAGE, re.MULTILINE)
+    return str(found)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def process(command: str, folder: Path, is_there: Callable[[], bool]) -> Iterator[None]:
+    """Run a command, as a shell finds it, in a folder, until the block ends."""
     path = environment()["PYTHONPATH"]
-    command = command.replace("PYTHONPATH=.", f"PYTHONPATH=.{os.pathsep}{path}")
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            ["sh", "-c", f"exec env {command}"],
+    log_path = folder / f"{command.split()[0]}.log"
+    with open(log_path, "wb") as log:
+        started = subprocess.Popen(
+            ["sh", "-c", f"exec env {command.replace('PYTHONPATH=.', f'PYTHONPATH=.:{path}')}"],
             cwd=folder,
-            env={
-                **environment(),
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            },
+            env={**environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    found = Running(ports, folder / "log", "python" in command.split()[0])
     try:
-        wait_until(
-            lambda: process.poll() is not None or found.answers(), "the start", START_WITHIN
-        )
-        assert process.poll() is None, found.log()
-        yield found
-        process.terminate()
-        process.wait(30)
+        wait_until(lambda: started.poll() is not None or is_there(), "the start", START_WITHIN)
+        assert started.poll() is None, log_path.read_text(encoding="utf-8")
+        yield
+        started.terminate()
+        started.wait(30)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    assert "Traceback" not in found.log(), found.log()
+        if started.poll() is None:
+            started.kill()
+            started.wait()
+    said = log_path.read_text(encoding="utf-8")
+    assert "Traceback" not in said, said
 
 
 def test_readme() -> None:
@@ -146,17 +169,18 @@ def test_readme() -> None:
         assert f"   $ {command.strip()}\n" in PAGE
 
 
-@pytest.fixture(params=PROGRAMS)
-def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
-    """Each of them."""
-    with running(request.param, tmp_path) as found:
-        yield found
-
-
-def test_three_steps(example: Running) -> None:
+@pytest.mark.parametrize("program", ["on_twisted_web.py", "on_klein.py", "on_flask.py"])
+def test_three_steps(program: str, tmp_path: Path) -> None:
     """What is posted is shown by every page, and told to a websocket; what is refused is not."""
-    asyncio.run(see_in_a_browser(example))
-    hear_by_hand(example)
+    with running(program, tmp_path) as example:
+        asyncio.run(see_in_a_browser(example))
+        hear_by_hand(example)
+
+
+def test_several_processes(tmp_path: Path) -> None:
+    """What Flask's processes keep, the daemon beside them tells."""
+    with running(WORKERS, tmp_path) as example:
+        hear_by_hand(example)
 
 
 async def see_in_a_browser(example: Running) -> None:
@@ -190,33 +214,37 @@ def hear_by_hand(example: Running) -> None:
     """Connect, subscribe, post; then all that may be asked of a resource."""
     from websockets.sync.client import connect
 
-    with connect(example.events, proxy=None, compression=None, open_timeout=30) as socket:
-        client = Bare(socket)
+    with connect(example.events, proxy=None, compression=None, open_timeout=30) as websocket:
+        client = Bare(websocket)
 
         def publication() -> tuple[int, Any, Any]:
             while (said := client.next()) == {}:
-                socket.send("{}")  # a ping's answer
+                websocket.send("{}")  # a ping's answer
             told = said["push"]["pub"]
             return told["offset"], told["tags"]["event"], told["data"]["impacted_records"]
 
         assert "connect" in client.ask(id=1, connect={})
         assert "subscribe" in client.ask(id=2, subscribe={"channel": "notes"})
-        note = {"id": 3, "text": "Again"}
-        assert example.ask("/notes", b'{"text": "Again"}') == (201, note)
-        assert publication() == (1, "note_create", [{"new": note}])
+        status, note = example.ask("/notes", b'{"text": "Again"}')
+        assert (status, note) == (201, {"id": note["id"], "text": "Again"})
+        assert example.ask("/notes")[1][-1] == note
+        first, *told = publication()
+        assert told == ["note_create", [{"new": note}]]
+
         assert example.ask("/notes", b'{"text": "AGAIN"}') == (403, ANSWER)
-        assert example.ask("/notes/3") == (200, note)
-        assert example.ask("/notes/3", method="DELETE") == (200, note)
-        assert publication() == (2, "note_delete", [{"old": note}])
-        note["id"] = 4  # an id is given once
+        path = f"/notes/{note['id']}"
+        assert example.ask(path) == (200, note)
+        assert example.ask(path, method="DELETE") == (200, note)
+        assert publication() == (first + 1, "note_delete", [{"old": note}])
+
+        note["id"] += 1  # an id is given once
         assert example.ask("/notes", b'{"text": "Again"}') == (201, note)
-        assert publication() == (3, "note_create", [{"new": note}])
+        assert publication() == (first + 2, "note_create", [{"new": note}])
 
     nothing = {"error": "there is no such note"}
-    for path in ("/notes/3", "/notes/x", "/notes/%C3%BC", "/notes/" + "9" * 5000):
-        assert example.ask(path) == (404, nothing)
-    assert example.ask("/notes/3", method="DELETE") == (404, nothing)
-    assert example.ask("/notes") == (200, [{"id": 2, "text": "<b>LOUD</b>"}, note])
+    assert example.ask(path, method="DELETE") == (404, nothing)
+    for wrong in (path, "/notes/x", "/notes/%C3%BC", "/notes/" + "9" * 30):
+        assert example.ask(wrong) == (404, nothing)
     for body in (b'{"text": ""}', b"[]", b"{", b'{"text": "\xff"}'):
         status, answer = example.ask("/notes", body)
         assert (status, list(answer)) == (400, ["error"])
