@@ -21,7 +21,7 @@ from oni.dispatcher import EventDispatcher, ThreadLimit, one_of
 from oni.errors import MissingExtraError, NotNowError, SettingsError
 from oni.interfaces import IEventSources
 from oni.listeners._base import ListenerBase
-from oni.listeners._settings import PREFIX, Wanted, wanted
+from oni.listeners._settings import PREFIX, Config, Wanted, wanted
 from oni.listeners.events import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -180,7 +180,7 @@ def activate(
     """
     checked = None if sources is None else IEventSources(sources)
     listeners = Listeners(is_kept=sources is not None)
-    given = {**settings, **{f"oni.{name}": value for name, value in extra.items()}}
+    given = Config(settings, **{f"oni.{name}": value for name, value in extra.items()})
     problems: list[str] = []
     made: list[tuple[Wanted, Any]] = []
     for each in wanted(settings):
@@ -215,7 +215,7 @@ def _close(made: Sequence[tuple[Wanted, Any]]) -> None:
     listeners.close()
 
 
-def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
+def _load(each: Wanted, settings: Config) -> Any:
     try:
         module = import_module(each.use)
     except ImportError as error:

@@ -9,11 +9,19 @@ from typing import Any
 from oni.errors import SettingsError
 from oni.listeners.events import ACTIONS
 
-__all__ = ["PREFIX", "Wanted", "flat", "truth", "wanted"]
+__all__ = ["PREFIX", "Config", "Wanted", "flat", "truth", "wanted"]
 
 PREFIX = "event_listeners"
 
 _DEFAULT_ACTIONS = ("create", "update", "delete")
+
+
+class Config(dict[str, Any]):
+    """All settings, for those that ask a mapping, and for those that ask a configurator."""
+
+    def get_settings(self) -> Config:
+        """Give them, as Pyramid's configurators do."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -98,6 +99,30 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual({"key": "a"}, found.by_name["one"].own)
         config = SimpleNamespace(get_settings=lambda: {"x.y": 1, "x.use": 2})
         self.assertEqual({"y": 1}, own_settings(config, "x."))
+
+    def test_as_a_configurator_has_them(self) -> None:
+        """A module that was written for Pyramid's configurator finds its settings, too."""
+        module = sys.modules["listeners_that_were_there"] = ModuleType("before")
+        self.addCleanup(sys.modules.pop, "listeners_that_were_there")
+
+        class Listener(ListenerBase):
+            def __init__(self, key: str, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.key = key
+
+            def __call__(self, event: Any) -> None:
+                """Hear of nothing."""
+
+        def load_from_config(config: Any, prefix: str) -> Listener:
+            return Listener(config.get_settings()[prefix + "key"], config, prefix=prefix)
+
+        module.load_from_config = load_from_config  # type: ignore[attr-defined]
+        said = {
+            "event_listeners": "one",
+            "event_listeners.one.use": "listeners_that_were_there",
+            "event_listeners.one.key": "a",
+        }
+        self.assertEqual("a", activate(said, self.dispatcher).by_name["one"].key)
 
     def test_toml(self) -> None:
         """Tables mean the same."""
