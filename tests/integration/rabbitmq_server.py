@@ -7,11 +7,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,13 +17,12 @@ from tests.integration.daemon import free_port
 
 START_WITHIN = 120.0  # seconds, on a busy machine
 # The same places as in tools/debian_packages.sh, which installs what is missing.
-PLACES = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/lib/rabbitmq/sbin/rabbitmq-server")
+RABBITMQ = ("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 def find_program() -> str | None:
     """Find the server itself: what Debian has on the path wants to be root or its own user."""
-    found = [place for place in PLACES if os.access(place, os.X_OK)]
-    return found[0] if found else shutil.which("rabbitmq-server")
+    return shutil.which(RABBITMQ[1]) or shutil.which(RABBITMQ[0])
 
 
 PROGRAM = find_program()
@@ -135,31 +131,3 @@ class RabbitMqServer:
         if names is not None:
             names.kill()
             names.wait(START_WITHIN)
-
-    def pause(self) -> None:
-        """Let none of its processes run, until :meth:`go_on`."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let them run again."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGCONT)
-
-
-@contextmanager
-def running_rabbitmq() -> Iterator[RabbitMqServer]:
-    """Run a server."""
-    with tempfile.TemporaryDirectory(prefix="oni-rabbitmq-", ignore_cleanup_errors=True) as name:
-        server = RabbitMqServer(Path(name))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
-
-
-if __name__ == "__main__":
-    with running_rabbitmq() as trial:
-        print(trial.url, file=sys.stderr)
-        time.sleep(float(sys.argv[1]))
