@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,6 +31,7 @@ from oni.listeners import (
 )
 from oni.listeners.pyramid._attempts import Savepoint, TransactionAttempt
 from oni.listeners.pyramid._requests import _outermost
+from tests.listeners import pyramid_subscribers
 from tests.listeners.pyramid_case import Article, PyramidCase
 
 
@@ -145,6 +148,13 @@ class EventTests(PyramidCase):
         self.answer(self.ask(view))
         told = [(e.resource_name, [i["id"] for i in e.impacted]) for e in self.heard]
         self.assertEqual([("article", [1, 2]), ("tag", [3])], told)
+
+    def test_decorator(self) -> None:
+        """Pyramid's decorator for subscribers is found by a scan, with the predicates."""
+        pyramid_subscribers.heard.clear()
+        self.make(lambda config: config.scan(pyramid_subscribers))
+        self.answer(self.ask(self.create))
+        self.assertEqual(1, len(pyramid_subscribers.heard))
 
     def test_the_requests_session(self) -> None:
         """A subscriber reads and writes in the request's transaction; both are committed."""
@@ -708,6 +718,50 @@ class WithoutManagerTests(PyramidCase):
         self.make(subscribed(again, AfterResourceChanged), has_manager=False)
         self.answer(self.ask(view))
         self.assertEqual(1, len(self.flushLoggedErrors(TransactionOverError)))
+
+    def test_said_while_it_is_sent(self) -> None:
+        """Who says something when the request has been answered is told so, with or without."""
+
+        def view(request: Request) -> Response:
+            def parts() -> Iterator[bytes]:
+                request.resource_events.record("tag", "create", id=1, new={})
+                yield b"never"
+
+            return Response(app_iter=parts())
+
+        for has_manager in (False, True):
+            self.make(subscribed(self.hear), has_manager=has_manager)
+            self.assertRaises(TransactionOverError, lambda: self.ask(view).body)
+        self.assertEqual([], self.heard)
+
+    def test_tried_again(self) -> None:
+        """An attempt after one that was answered says what it has to."""
+        attempts = []
+
+        def view(request: Request) -> None:
+            attempts.append(request)
+            if len(attempts) < 2:
+                raise TransientError
+            self.create(request)
+
+        self.make(
+            subscribed(self.hear),
+            lambda config: config.include("pyramid_retry"),
+            has_manager=False,
+            retry__attempts=2,
+        )
+        self.answer(self.ask(lambda request: view(request)))
+        self.assertEqual(1, len(self.heard))
+
+    def test_nothing_to_say(self) -> None:
+        """A request that says nothing is freed when it is done: no cycle keeps it."""
+        seen = []
+        self.make(has_manager=False)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.answer(self.ask(lambda request: seen.append(weakref.ref(request))))
+        self.assertIsNone(seen[0]())
 
     def test_without_the_tween(self) -> None:
         """Where the tween was left out, the log says that nobody is told."""

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from zope.sqlalchemy import mark_changed
 
 from oni.dispatcher import EventDispatcher
+from oni.errors import TransactionOverError
 from oni.listeners._transaction import ResourceEvents
 from oni.listeners.events import ResourceAction
 from oni.listeners.pyramid._attempts import PlainAttempt, TransactionAttempt
@@ -23,7 +24,10 @@ __all__ = ["Home", "RequestEvents", "events_tween_factory"]
 
 _log = Logger()
 
-_outermost: ContextVar[RequestEvents | None] = ContextVar("_outermost", default=None)
+_outermost: ContextVar[Request | None] = ContextVar("_outermost", default=None)
+
+_NAME = "resource_events"  # of a request's property, which is kept in the request
+_ANSWERED = "oni.listeners.answered"  # in the environment of a request that was
 
 
 @dataclass(slots=True, eq=False)
@@ -106,9 +110,10 @@ class RequestEvents:
     def _current(self) -> TransactionAttempt | PlainAttempt:
         """Give the attempt that goes on, or begin one."""
         outermost = _outermost.get()
-        if outermost is None or outermost._home is not self._home:
-            outermost = self
-        return outermost._own()
+        if outermost is None or outermost.registry is not self._request.registry:
+            return self._own()
+        events: RequestEvents = outermost.resource_events
+        return events._own()
 
     def _own(self) -> TransactionAttempt | PlainAttempt:
         manager = _manager_of(self._request)
@@ -132,6 +137,8 @@ class RequestEvents:
 
     def _plain_attempt(self) -> PlainAttempt:
         request = self._request
+        if _ANSWERED in request.environ:
+            raise TransactionOverError
         session = self._home.session_of(request)
         attempt = PlainAttempt(self._events(lambda: session.connection()), session)
         request.add_finished_callback(lambda _: _warn_of(attempt, request.path))
@@ -200,16 +207,19 @@ def events_tween_factory(
     """
 
     def events_tween(request: Request) -> Response:
-        events: RequestEvents = request.resource_events
-        token = _outermost.set(events)
+        request.environ.pop(_ANSWERED, None)  # an attempt before this one was
+        token = _outermost.set(request)
         try:
             response = handler(request)
-            events._handled(response)
+            if _NAME in vars(request):  # most requests have nothing to say
+                request.resource_events._handled(response)
         except BaseException:
-            events._failed()
+            if _NAME in vars(request):
+                request.resource_events._failed()
             raise
         finally:
             _outermost.reset(token)
+            request.environ[_ANSWERED] = True
         return response
 
     return events_tween
