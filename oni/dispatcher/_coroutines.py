@@ -52,8 +52,8 @@ def _deferred(awaited: Any) -> Any:
     if isinstance(awaited, Deferred) or (loop := _running_loop()) is None:
         return awaited
     if awaited is None:  # a task's way to let others have their turn
-        turn: Deferred[None] = Deferred(lambda _: handle.cancel())
-        handle = loop.call_soon(turn.callback, None)
+        turn: Deferred[None] = Deferred()
+        loop.call_soon(turn.callback, None)
         return turn
     if getattr(awaited, "_asyncio_future_blocking", False) and awaited.get_loop() is loop:
         awaited._asyncio_future_blocking = False  # as tasks do: somebody waits for it now

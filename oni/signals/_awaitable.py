@@ -38,7 +38,6 @@ class Sending(Deferred[_T]):
         try:
             yield both
         except asyncio.CancelledError:
-            self.addErrback(lambda failure: None)  # nobody asks any more how it failed
             self.cancel()
             raise
         if isinstance(both.outcome, Failure):

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from oni._clock import Clock
 from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering, settled
 from oni.signals._awaitable import Sending
-from oni.signals._receivers import giver, identity
+from oni.signals._receivers import identity
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
 
@@ -65,7 +65,8 @@ class Signal:
         self._dispatcher.start()
         self._first = self._dispatcher.phases[0].name
         self._senders = Senders()
-        self._connected: dict[_Key, tuple[int, Callable[[], Any]]] = {}
+        # The ids of handlers. While one is there its receiver is, and what the key is made of.
+        self._connected: dict[_Key, int] = {}
         self._most_connected = _FEW
         self._changing = RLock()  # senders may die in any thread that sends here
 
@@ -119,7 +120,7 @@ class Signal:
             self._forget_gone()
             phase = self._first if phase is None else phase
             key = _key(receiver, sender, phase)
-            if self._find(key, receiver) is not None:
+            if self._is_connected(key):
                 return
             spec = {} if sender is None else {"sender": id(sender)}
             added: list[int] = []
@@ -129,7 +130,7 @@ class Signal:
                 ).addCallback(added.append)
             if sender is not None:
                 self._senders.add(sender, key)
-            self._connected[key] = added[0], giver(receiver)
+            self._connected[key] = added[0]
             if len(self._connected) > self._most_connected:
                 self._sweep()
 
@@ -144,8 +145,7 @@ class Signal:
         key = _key(receiver, sender, self._first if phase is None else phase)
         with self._changing:
             self._forget_gone()
-            handler_id = self._find(key, receiver)
-            if handler_id is None:
+            if not self._is_connected(key):
                 return False
             self._remove(key)
             return True
@@ -165,22 +165,18 @@ class Signal:
         """
         return bool(self._connected)
 
-    def _find(self, key: _Key, receiver: Callable[..., Any]) -> int | None:
-        """Give the id of a connected receiver, if the one that is meant is still there."""
-        handler_id, give = self._connected.get(key, (0, _nothing))
-        if give() != receiver:
-            return None
-        return handler_id if self._dispatcher.has_event_handler(handler_id) else None
+    def _is_connected(self, key: _Key) -> bool:
+        return self._dispatcher.has_event_handler(self._connected.get(key, 0))
 
     def _remove(self, key: _Key) -> None:
-        handler_id, _ = self._connected.pop(key)
+        handler_id = self._connected.pop(key)
         self._senders.remove(key[1], key)
         self._dispatcher.remove_event_handler(handler_id).addErrback(lambda failure: None)
 
     def _sweep(self) -> None:
         """Forget those that have died or were used up."""
         has = self._dispatcher.has_event_handler
-        for key in [key for key, (number, _) in self._connected.items() if not has(number)]:
+        for key in [key for key, number in self._connected.items() if not has(number)]:
             self._remove(key)
         self._most_connected = _FEW + 2 * len(self._connected)
 
@@ -213,7 +209,7 @@ class Signal:
         later = _Later(self, sender, what)
         reactor = self._clock.reactor
         io_thread: int | None = cast("int | None", threadable.ioThread)
-        if io_thread in (None, get_ident()) or not IReactorFromThreads.providedBy(reactor):
+        if io_thread == get_ident() or not IReactorFromThreads.providedBy(reactor):
             later.call = reactor.callLater(0, later.go)
         else:
             reactor.callFromThread(later.go)
@@ -278,11 +274,7 @@ class _Later:
         if self.sending.called:  # it was cancelled
             return
         self._under_way = maybeDeferred(self._signal._fire, self._sender, self._what)
-        self._under_way.addBoth(self._tell)
-
-    def _tell(self, result: Any) -> None:
-        if not self.sending.called:
-            self.sending.callback(result)
+        self._under_way.addBoth(self.sending.callback)
 
     def _cancel(self, _: object) -> None:
         if self._under_way is not None:
@@ -330,8 +322,4 @@ def _settled(what: Any) -> Any:
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:
-    return identity(receiver), 0 if sender is None else id(sender), phase
-
-
-def _nothing() -> None:
-    return None
+    return identity(receiver), id(sender), phase

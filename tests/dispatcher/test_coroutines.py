@@ -142,6 +142,9 @@ class SuspendedTests(DispatcherCase):
 
         loop = asyncio.new_event_loop()
         self.addCleanup(loop.close)
+        unhandled: list[Any] = []
+        loop.set_exception_handler(lambda _, said: unhandled.append(said))
+        self.addCleanup(self.assertEqual, [], unhandled)
         result: Any = loop.run_until_complete(asyncio.wait_for(run(), 10))
         return result
 
@@ -218,6 +221,38 @@ class SuspendedTests(DispatcherCase):
         self.in_loop(lambda: Deferred.fromFuture(asyncio.ensure_future(run())))
         self.assertEqual(self.heard, ["cancelled", "ended"])
         self.assertTrue(kept[0].cancelled())
+        self.assertFalse(kept[0]._asyncio_future_blocking)
+
+    def test_cancelled_in_its_turn(self) -> None:
+        """So is a coroutine that has let others have their turn."""
+
+        async def handler(event: Any) -> None:
+            try:
+                await asyncio.sleep(0)
+            except CancelledError:
+                self.heard.append("cancelled")
+
+        self.add(handler)
+
+        async def run() -> None:
+            self.dispatcher.fire_event("event").addErrback(lambda _: None).cancel()
+            await asyncio.sleep(0.001)
+
+        self.in_loop(lambda: Deferred.fromFuture(asyncio.ensure_future(run())))
+        self.assertEqual(self.heard, ["cancelled"])
+
+    def test_awaiting_a_future_of_another_loop(self) -> None:
+        """What only that loop could wait for fails, too."""
+        other = asyncio.new_event_loop()
+        self.addCleanup(other.close)
+
+        async def handler(event: Any) -> None:
+            await other.create_future()
+
+        self.add(handler)
+        result = self.in_loop(lambda: self.dispatcher.fire_event("event"))
+        self.assertEqual(len(result.failures), 1)
+        self.flushLoggedErrors(RuntimeError)
 
     def test_never_fires_and_is_collected(self) -> None:
         """A coroutine whose Deferred is lost is closed with it, quietly."""

@@ -275,10 +275,21 @@ class WeakTests(SignalCase):
 
     def test_no_leak(self) -> None:
         """Receivers that come and go leave nothing behind."""
-        for _ in range(1000):
-            self.signal.connect(partial(self.hear), times=1, weak=False)
+        kept = [partial(self.hear) for _ in range(1000)]
+        for each in kept:
+            self.signal.connect(each, times=1)
             self.signal.send_now("me")
         self.assertLess(len(self.signal._connected), 200)
+
+    def test_many(self) -> None:
+        """Many that stay are not looked through again with each that comes."""
+        swept: list[int] = []
+        sweep = self.signal._sweep
+        self.patch(self.signal, "_sweep", lambda: (swept.append(1), sweep()))
+        for _ in range(1000):
+            self.signal.connect(partial(self.hear), weak=False)
+        self.assertEqual(1000, len(self.signal.receivers()))
+        self.assertLess(len(swept), 10)
 
     def test_used_up(self) -> None:
         """Nobody keeps a receiver that is called no more, though it was held."""
@@ -382,29 +393,48 @@ class SenderTests(SignalCase):
 
     def test_senders_are_let_go(self) -> None:
         """They are kept only as long as a receiver is connected to them."""
-        living: list[int] = []
+        living: set[int] = set()
 
         class Slotted:
             __slots__ = ()
 
             def __init__(self) -> None:
-                living.append(1)
+                living.add(id(self))
 
             def __del__(self) -> None:
-                living.pop()
+                living.discard(id(self))
 
-        sender: Slotted | None = Slotted()
+        def connect(disconnected: tuple[str, ...]) -> int:
+            sender = Slotted()
+            for phase in ("during", "after"):
+                self.signal.connect(self.hear, sender, phase=phase)
+            for phase in disconnected:
+                self.assertTrue(self.signal.disconnect(self.hear, sender, phase=phase))
+            return id(sender)
+
+        stays = connect(("during",))
+        for _ in range(3):
+            connect(("during", "after"))
+        gc.collect()
+        self.assertEqual({stays}, living)
+
+    def test_several_receivers_of_a_sender(self) -> None:
+        """They all go with it."""
+        sender = Sender()
         self.signal.connect(self.hear, sender)
         self.signal.connect(self.hear, sender, phase="after")
-        self.signal.disconnect(self.hear, sender)
-        left = sender
-        sender = None
+        del sender
         gc.collect()
-        self.assertEqual([1], living)
-        self.signal.disconnect(self.hear, left, phase="after")
-        left = None
-        gc.collect()
-        self.assertEqual([], living)
+        self.assertEqual([], list(self.signal.receivers()))
+
+    def test_a_sender_in_the_place_of_another(self) -> None:
+        """Who connects to it is heard, though the one before was not forgotten yet."""
+        sender = Sender()
+        self.signal.connect(self.hear, sender)
+        self.signal._senders.gone.append(id(sender))  # as if there had been another one
+        self.signal.connect(self.hear, sender)
+        self.signal.send_now(sender)
+        self.assertEqual(1, len(self.heard))
 
     def test_many_senders_die(self) -> None:
         """Each takes its own receivers with it, and nobody looks through all of them."""
@@ -476,8 +506,9 @@ class SendTests(SignalCase):
         sent = self.signal.send("me")
         sent.cancel()
         self.failureResultOf(sent, CancelledError)
+        self.assertEqual([], self.clock.getDelayedCalls())
         self.clock.advance(0)
-        self.assertEqual(([], []), (self.heard, self.clock.getDelayedCalls()))
+        self.assertEqual([], self.heard)
 
     def test_cancelled_while_under_way(self) -> None:
         """Then the receivers are cancelled."""
@@ -541,6 +572,12 @@ class SendTests(SignalCase):
         [call] = calls
         call()
         self.assertEqual([("thread", {})], self.heard)
+        self.patch(threadable, "ioThread", None)  # nor does it run yet
+        sent = signal.send("early")
+        sent.cancel()
+        self.failureResultOf(sent, CancelledError)
+        calls.pop()()
+        self.assertEqual(1, len(self.heard))
 
     def test_awaited_by_twisted(self) -> None:
         """A coroutine that Twisted drives awaits both."""
@@ -564,6 +601,42 @@ class SendTests(SignalCase):
 
         self.signal.connect(again)
         self.assertEqual(([2, 1, 0],), self.successResultOf(self.signal.send_now(2)).values)
+
+
+class ChangeTests(SignalCase):
+    """Receivers that come and go while several threads send."""
+
+    def test_one_at_a_time(self) -> None:
+        """Nothing is changed in two threads at once."""
+        held: list[str] = []
+
+        class Held:
+            def __enter__(self) -> None:
+                held.append("held")
+
+            def __exit__(self, *how: object) -> None:
+                held.pop()
+
+        sender = Sender()
+        self.patch(self.signal, "_changing", Held())
+        seen: list[bool] = []
+        for name in ("add", "remove", "keys_of"):
+            doing = getattr(Senders, name)
+            self.patch(
+                Senders,
+                name,
+                lambda senders, *said, doing=doing: (
+                    seen.append(bool(held)),
+                    doing(senders, *said),
+                )[1],
+            )
+        self.signal.connect(self.hear, sender)
+        self.signal.disconnect(self.hear, sender)
+        self.signal.connect(self.hear, sender)
+        del sender
+        gc.collect()
+        self.signal.send_here("me")
+        self.assertEqual([True] * 5, seen)
 
 
 class NameTests(SynchronousTestCase):
