@@ -62,12 +62,12 @@ class Notes:
         for tables in (Base.metadata, ledger_tables):  # somebody may come before it is open
             tables.create_all(engine)
         self._sessions = sessionmaker(engine)
-        self._readers = sessionmaker(engine.execution_options(oni_read=True))
+        self._readers = sessionmaker(engine.execution_options(oni_read=True))  # wait for nobody
         oni.resources.add_event_handler(
             refuse_shouting, "before", kind=ResourceChanged, resource_name="note", action="create"
         )
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """Give all notes."""
         with self._readers() as session:
             return [note.record() for note in session.scalars(sa.select(Note).order_by(Note.id))]

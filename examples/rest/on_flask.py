@@ -38,7 +38,7 @@ def make_app(notes: Notes, events: str) -> Flask:
     @app.get("/notes")
     def list_notes() -> ResponseReturnValue:
         """Give all notes."""
-        return jsonify(notes.list())
+        return jsonify(notes.all())
 
     @app.post("/notes")
     def create_note() -> ResponseReturnValue:

@@ -42,7 +42,7 @@ def page(request: Request) -> bytes:
 @app.route("/notes", methods=["GET"])
 async def list_notes(request: Request) -> bytes:
     """Give all notes."""
-    return answer(request, 200, await deferToThread(notes.list))
+    return answer(request, 200, await deferToThread(notes.all))
 
 
 @app.route("/notes", methods=["POST"])

@@ -55,7 +55,7 @@ class AllNotes(Resource):
 
     def render_GET(self, request: Request) -> int:
         """Give all of them."""
-        return answer(request, 200, notes.list)
+        return answer(request, 200, notes.all)
 
     def render_POST(self, request: Request) -> int:
         """Make one."""

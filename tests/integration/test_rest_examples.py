@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -248,6 +249,19 @@ def hear_by_hand(example: Running) -> None:
     for body in (b'{"text": ""}', b"[]", b"{", b'{"text": "\xff"}'):
         status, answer = example.ask("/notes", body)
         assert (status, list(answer)) == (400, ["error"])
+
+
+def test_gone_before_the_answer(tmp_path: Path) -> None:
+    """A client that asks, and is gone before the answer, is not worth a word in the log."""
+    at_once = struct.pack("ii", 1, 0)  # by a reset
+    with running("on_twisted_web.py", tmp_path) as example:
+        place = example.site.removeprefix("http://")
+        host, port = place.split(":")
+        for _ in range(20):
+            with socket.create_connection((host, int(port)), timeout=30) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                client.sendall(f"GET /notes HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+        assert example.answers()
 
 
 def test_page_misses_nothing(tmp_path: Path) -> None:
