@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
@@ -15,6 +16,8 @@ from oni.errors import HandlerTimeoutError, InvalidTimeoutError
 from oni.values import EventResult, is_seconds
 
 __all__ = ["fire_here"]
+
+_log = Logger()
 
 _PATIENCE = 30.0  # seconds
 _MARGIN = 1.0  # seconds
@@ -95,8 +98,12 @@ def _end_of(awaited: Awaited, timeout: float | None, reactor: Any) -> Deferred[A
     if seconds is not None:
 
         def too_late(value: Any, seconds: float) -> Failure:
-            if isinstance(value, Failure):
-                value.trap(CancelledError)
+            if isinstance(value, Failure) and not value.check(CancelledError):
+                _log.failure(
+                    "{handler} failed after it was given up",
+                    failure=value,
+                    handler=awaited.handler,
+                )
             return Failure(HandlerTimeoutError(awaited.handler, awaited.phase, seconds))
 
         ended.addTimeout(seconds, reactor, too_late)

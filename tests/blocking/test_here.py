@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from oni.blocking import _here, fire_here
 from oni.dispatcher import EventDispatcher, ThreadLimit, in_thread, where
+from oni.dispatcher._frames import current_frame
 from oni.errors import (
     CallTimeoutError,
     EventAbortedError,
@@ -170,6 +172,7 @@ class PlainTests(HereTestCase):
         numbers.append(self.add(self.note("removed")))
         self.assertEqual(1, len(self.fire()))
         self.assertEqual([], self.called)
+        self.assertEqual(1, self.dispatcher.statistics()["handlers"])
         self.flushWarnings()
 
     def test_nested(self) -> None:
@@ -249,6 +252,32 @@ class FailureTests(HereTestCase):
             self.assertIsInstance(error.__cause__, PermissionError)
             self.assertEqual(2, len(error.failures))
             self.flushLoggedErrors(ValueError)
+
+    def test_who_ends_it(self) -> None:
+        """The first phase that aborts, whatever fails of what always runs."""
+        dispatcher = EventDispatcher(
+            phases=[
+                Phase("before", on_error="abort"),
+                Phase("after", on_error="abort", always=True),
+            ]
+        )
+        dispatcher.start()
+
+        def fails(event: Any) -> None:
+            raise ValueError("no")
+
+        for phase in ("before", "after"):
+            dispatcher.add_event_handler(fails, phase)
+        error = self.assertRaises(EventAbortedError, fire_here, dispatcher, "event")
+        self.assertEqual(("before", 2), (error.phase, len(error.failures)))
+
+    def test_what_is_over(self) -> None:
+        """What a handler leaves behind knows that its event has ended, and so does the caller."""
+        contexts: list[contextvars.Context] = []
+        self.add(lambda event: contexts.append(contextvars.copy_context()))
+        self.fire()
+        self.assertRaises(LookupError, contexts[0].run, self.dispatcher.result_so_far)
+        self.assertIsNone(current_frame.get())
 
     def test_later_failures(self) -> None:
         """Others are logged, stand in the result, and stop nobody."""
@@ -331,6 +360,44 @@ class WaitingTests(HereTestCase):
         self.assertEqual([3, 5], seconds)
         self.assertEqual(2, len(self.flushLoggedErrors(HandlerTimeoutError)))
 
+    def test_time_limit_of_a_phase(self) -> None:
+        """The phase's holds for each handler that has none of its own."""
+        self.dispatcher.add_phase(Phase("limited", timeout=2), after="during")
+
+        async def advance(event: Any) -> None:
+            self.clock.advance(10)
+
+        self.add(lambda event: Deferred(), "limited")
+        self.add(lambda event: Deferred(), "limited", timeout=1)
+        self.add(advance, "limited")
+        seconds = [failure.value.seconds for failure in self.fire(timeout=5).failures]
+        self.assertEqual([2, 1], seconds)
+        self.flushLoggedErrors(HandlerTimeoutError)
+
+    def test_what_a_late_handler_does(self) -> None:
+        """It was too late, whatever it does when it is cancelled; the log has its failure."""
+
+        def fails(deferred: Deferred[None]) -> None:
+            deferred.errback(ZeroDivisionError())
+
+        async def returns(event: Any) -> str:
+            try:
+                await Deferred()
+            except CancelledError:
+                return "nevertheless"
+            return "in time"
+
+        async def advance(event: Any) -> None:
+            self.clock.advance(10)
+
+        self.add(lambda event: Deferred(fails))
+        self.add(returns)
+        self.add(advance)
+        failures = self.fire(timeout=5).failures
+        self.assertEqual([HandlerTimeoutError] * 2, [failure.type for failure in failures])
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.flushLoggedErrors(HandlerTimeoutError)
+
     def test_a_reactor_that_hangs(self) -> None:
         """The wait has an end also where the reactor does not come to it."""
         self.addCleanup(self.pump.hold())
@@ -374,11 +441,33 @@ class WaitingTests(HereTestCase):
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             result = self.fire()
+            self.assertEqual(("during", "after"), result.values)
+            self.assertEqual(2, len(result.failures))
+            del result
+            self.assertEqual(2, len(self.flushLoggedErrors(NotRunningError)))
             gc.collect()
-        self.assertEqual(("during", "after"), result.values)
-        self.assertEqual(2, len(result.failures))
-        self.assertEqual(2, len(self.flushLoggedErrors(NotRunningError)))
         self.assertEqual([], warned)  # of a coroutine that was never awaited
+
+    def test_begun_and_given_up(self) -> None:
+        """A coroutine that was begun is another thread's, and left alone."""
+        begun: list[Any] = []
+
+        async def coroutine(event: Any) -> None:
+            try:
+                await Deferred()
+            finally:
+                self.called.append("closed")
+
+        def begin(awaited: Any) -> Any:
+            begun.append(awaited[0].what)
+            begun[0].send(None)
+            raise CallTimeoutError("fire_here", 1)
+
+        self.add(coroutine)
+        [failure] = self.dispatcher.fire_event_here("event", begin).failures
+        self.assertEqual([], self.called)
+        failure.trap(CallTimeoutError)
+        self.flushLoggedErrors(CallTimeoutError)
 
     def test_interrupted(self) -> None:
         """Whoever interrupts the thread that waits is heard."""

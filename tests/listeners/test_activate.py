@@ -11,15 +11,18 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.component import getGlobalSiteManager
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import (
+    MissingExtraError,
     NotNowError,
     QueueFullError,
     SettingsError,
     UnkeptContextError,
     WatchersFailedError,
 )
+from oni.interfaces import IChannels, IEventDispatcher
 from oni.ledger import MemoryConnection
 from oni.listeners import (
     AfterResourceChanged,
@@ -35,6 +38,7 @@ from oni.listeners import (
 )
 from oni.listeners.channel import Listener as ChannelListener
 from oni.listeners.dispatcher import Listener as DispatcherListener
+from oni.values import Event
 from tests.listeners.kept_case import KeptCase
 
 HERE = __name__
@@ -172,6 +176,36 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn(part, said)
         self.assertEqual([], list(self.dispatcher.handlers()))
 
+    def test_made_for_nothing(self) -> None:
+        """Listeners that were made before something was found to be wrong are closed again."""
+        made: list[Recorder] = []
+
+        class Kept(Recorder):
+            def __init__(self, own: dict[str, Any]) -> None:
+                super().__init__(own)
+                made.append(self)
+
+        self.patch(sys.modules[HERE], "Recorder", Kept)
+        both = {**settings(), "event_listeners": "one two", "event_listeners.two.use": "json"}
+        error = self.assertRaises(SettingsError, activate, both, self.dispatcher)
+        self.assertEqual(1, len(error.problems))
+        lacks = {**both, "event_listeners.two.use": "oni.listeners.redis"}
+        self.patch(_activate, "import_module", self.import_without_redis)
+        self.assertRaises(MissingExtraError, activate, lacks, self.dispatcher)
+        self.assertEqual([1, 1], [each.closed for each in made])
+
+    def import_without_redis(self, name: str) -> Any:
+        """Import a module where the package redis is not installed."""
+        if name == "oni.listeners.redis":
+            raise ModuleNotFoundError("No module named 'redis'", name="redis")
+        return sys.modules[name]
+
+    def test_no_such_listener(self) -> None:
+        """A slip of the pen is no package that is missing."""
+        wrong = {**settings(), "event_listeners.one.use": "oni.listeners.rediss"}
+        error = self.assertRaises(SettingsError, activate, wrong, self.dispatcher)
+        self.assertIn("No module named 'oni.listeners.rediss'", error.problems[0])
+
     def test_values_that_are_no_words(self) -> None:
         """Names, actions and resources are words or lists of them, whatever a file can hold."""
         for wrong in (5, None, True, {"one": 1}, ["one", 2]):
@@ -200,6 +234,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertIn("event_listeners.one.use: it must name", said)
         self.assertIn("not destroy", said)
         self.assertIn("event_listeners.tow.use: event_listeners does not name", said)
+        error = self.assertRaises(
+            SettingsError, activate, settings(actions=" , "), self.dispatcher
+        )
+        self.assertIn("create, update, delete, read, not none", error.problems[0])
         self.assertIn("named twice", said)
 
     def test_counted(self) -> None:
@@ -349,6 +387,39 @@ class KeptTests(KeptCase):
         self.assertEqual("/articles/1", event.impacted[0]["uri"])
         self.assertEqual(1, event.payload["article_id"])
 
+    def test_only_its_own(self) -> None:
+        """Names are taken as they are; what only looks like an event of resources is none."""
+        self.listener.heard.clear()
+        self.sources.unregister_group_handler("listener.one")
+        only = activate(settings(resources="a.b"), self.dispatcher, self.sources).by_name["one"]
+        for name, action in (("a.b", "create"), ("axb", "create"), ("a.b.create", "update")):
+            self.record_in_one(name, action, id=1, uri="/", new={})
+        with self.store.transaction() as transaction:
+            other = Event(group="my.resource.a.b.create", key="mine", context={})
+            self.sources.admit_within(transaction.connection, [other])
+        self.run_for(10)
+        self.assertEqual(["a.b"], [event.resource_name for event in only.heard])
+
+    def test_reading(self) -> None:
+        """What was read is heard as that."""
+        self.sources.unregister_group_handler("listener.one")
+        reads = activate(settings(actions="read"), self.dispatcher, self.sources).by_name["one"]
+        for action in ("create", "read"):
+            self.record_in_one("article", action, id=1, uri="/", new={})
+        self.run_for(10)
+        self.assertEqual([AfterResourceRead], list(map(type, reads.heard)))
+
+    def test_where_it_is_called(self) -> None:
+        """One that blocks in a thread, others in the reactor's."""
+        said: list[Any] = []
+        self.patch(
+            self.sources, "register_group_handler", lambda *_, **how: said.append(how["threaded"])
+        )
+        for blocks in (True, False):
+            self.patch(Recorder, "blocks", blocks)
+            activate(settings(), self.dispatcher, self.sources)
+        self.assertEqual([True, False], said)
+
     def test_rolled_back(self) -> None:
         """What was not is not: no ghost."""
         self.update({"n": 1}, rolled_back=True)
@@ -377,6 +448,19 @@ class KeptTests(KeptCase):
         self.run_for(60)
         self.assertEqual(1, self.counted("pending"))
         self.assertEqual([], self.said)
+
+    def test_nowhere_to_keep_it(self) -> None:
+        """What is to be kept needs the transaction's connection, and that is said at once."""
+        error = self.assertRaises(TypeError, ResourceEvents, self.dispatcher, sources=self.sources)
+        self.assertIn("connection", str(error))
+
+    def test_brought_at_once(self) -> None:
+        """Who has committed lets the ledger be looked through: nobody waits for its next turn."""
+        woken: list[bool] = []
+        self.patch(self.sources, "wake", lambda: woken.append(True))
+        events = ResourceEvents(self.dispatcher, sources=self.sources, connection=lambda: None)
+        events.committed()
+        self.assertEqual([True], woken)
 
     def test_told_twice_before_one_commit(self) -> None:
         """What was kept is not kept again when the transaction goes on before its end."""
@@ -441,8 +525,17 @@ class ShippedTests(SynchronousTestCase):
         globalLogPublisher.addObserver(said.append)
         self.addCleanup(globalLogPublisher.removeObserver, said.append)
         self.load("log", level="warn")(self.EVENT)
-        [event] = said
+        event = said[0]
         self.assertEqual("create article 7 by bob", event["log_format"].format(**event))
+        many = AfterResourceChanged(
+            payload={**self.EVENT.payload, "user_id": None},
+            impacted=[{"id": number} for number in range(1_000)],
+        )
+        self.load("log")(many)
+        self.assertEqual(
+            "create article 0, 1, 2, 3, 4 and 995 more by nobody known",
+            said[1]["log_format"].format(**said[1]),
+        )
         self.assertEqual("warn", event["log_level"].name)
         error = self.assertRaises(SettingsError, self.load, "log", level="loud", colour="red")
         self.assertEqual(2, len(error.problems))
@@ -483,6 +576,27 @@ class ShippedTests(SynchronousTestCase):
             self.assertIn("in braces", error.problems[0])
         self.load("channel", channel="{{all}}:{article_id}-{from-url}")
         self.assertIsInstance(listener, ChannelListener)
+
+    def test_utilities(self) -> None:
+        """Where nothing else is given they ask for the process's own, when they are called."""
+        published: list[Any] = []
+        dispatcher = new_dispatcher()
+        dispatcher.add_event_handler(published.append, "during", use_weakref=False)
+
+        class Channel:
+            def publish(self, kind: str, data: Any) -> Deferred[None]:
+                published.append(kind)
+                return succeed(None)
+
+        channels = SimpleNamespace(get=lambda name: Channel())
+        listeners = self.load("channel", channel="all"), self.load("dispatcher")
+        registry = getGlobalSiteManager()
+        for utility, provided in ((channels, IChannels), (dispatcher, IEventDispatcher)):
+            registry.registerUtility(utility, provided)
+            self.addCleanup(registry.unregisterUtility, utility, provided)
+        for listener in listeners:
+            self.successResultOf(listener(self.EVENT))
+        self.assertEqual(["article_create", self.EVENT], published)
 
     def test_dispatcher(self) -> None:
         """It fires at a dispatcher, and fails with its handlers."""

@@ -17,6 +17,7 @@ from oni.listeners import (
     ResourceEvent,
     ResourceEvents,
     ResourceRead,
+    _transaction,
     new_dispatcher,
 )
 from tests.listeners.kept_case import KeptCase
@@ -232,12 +233,41 @@ class TransactionTests(SynchronousTestCase):
         self.subscribe(self.heard.append, kind=AfterResourceChanged)
         self.create(1)
         self.events.before_commit()
+        self.create(3)
         self.events.rolled_back()
+        self.events.before_commit()
         self.events = self.begin()
         self.create(2)
         self.events.before_commit()
         self.events.committed()
         self.assertEqual([2], [event.payload["article_id"] for event in self.heard])
+
+    def test_committed_never_raises(self) -> None:
+        """What is done stays done, whatever keeps subscribers from being told of it."""
+        self.subscribe(self.heard.append, kind=AfterResourceChanged)
+        for id in (1, 2):
+            self.events.record(f"article{id}", "create", id=id, uri="/", new={})
+        self.events.before_commit()
+        fire_here, calls = _transaction.fire_here, iter("ab")
+
+        def fire(*said: Any, **more: Any) -> Any:
+            if next(calls) == "a":
+                raise MemoryError
+            return fire_here(*said, **more)
+
+        self.patch(_transaction, "fire_here", fire)
+        self.events.committed()
+        self.assertEqual(["article2"], [event.resource_name for event in self.heard])
+        self.assertEqual(1, len(self.flushLoggedErrors(MemoryError)))
+
+    def test_records_as_they_were(self) -> None:
+        """What becomes of a record after it was said is said anew, or not at all."""
+        self.subscribe(self.heard.append)
+        record = {"title": "Hello"}
+        self.events.record("article", "create", id=1, uri="/", new=record)
+        record["title"] = "Oops"
+        self.events.before_commit()
+        self.assertEqual([{"new": {"title": "Hello"}}], self.heard[0].impacted_records)
 
     def test_unknown_action(self) -> None:
         """It is refused where it is said."""
