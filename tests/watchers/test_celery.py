@@ -452,6 +452,16 @@ class LedgerTests(ReceiverCase):
         self.receive(receiver, attempt=31)
         self.assertEqual((30, 29), (len(watcher.heard), len(self.sent)))
 
+    def test_an_operator_ends_it(self) -> None:
+        """What somebody has said is done is not called again."""
+        watcher = Recorder(asleep)
+        receiver = self.receiver(watcher, ledger=self.make, name="notify")
+        self.receive(receiver)
+        with self.store.transaction() as transaction:
+            transaction.resolve("notify", "k", "done", "ann")
+        self.receive(receiver, attempt=2)
+        self.assertEqual((1, 1), (len(watcher.heard), len(self.sent)))
+
     def test_each_for_itself(self) -> None:
         """Of several watchers only the one that has failed is called again."""
         failing = [True]
@@ -626,6 +636,7 @@ class SettingsTests(SynchronousTestCase):
         receiver = configure_model_watcher(self.registry, "notify", self.settings)
         self.assertIsInstance(receiver, ModelEventWatcherCeleryReceiver)
         self.assertIn(TASK, receiver.app.tasks)
+        self.assertEqual(["notify"], list(receiver._parts))
         options = receiver.app.conf.broker_transport_options
         self.assertEqual(60, options["visibility_timeout"])
 

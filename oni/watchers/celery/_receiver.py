@@ -124,7 +124,8 @@ class ModelEventWatcherCeleryReceiver:
     def from_settings(cls, settings: Mapping[str, Any], task_name: str) -> Self:
         """Make one around the watcher, or watchers, that ``TASK.celerymodelwatcher`` names.
 
-        Its other settings are ``TASK.celery.broker`` and the like.
+        Its other settings are ``TASK.celery.broker`` and the like. The ledger's deliveries are
+        named after the task.
 
         Raises:
             SettingsError: Some of these are wrong.
@@ -140,7 +141,8 @@ class ModelEventWatcherCeleryReceiver:
                 "visibility_timeout": read_seconds,
             },
         )
-        return cls(make_watcher(settings, task_name, "celerymodelwatcher"), **found)
+        watcher = make_watcher(settings, task_name, "celerymodelwatcher")
+        return cls(watcher, name=task_name, **found)
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         """Pass it on."""
