@@ -72,7 +72,7 @@ class DirectTests(CommittingCase):
             with self.assertRaises(RefusedError), transaction.atomic():
                 Post.objects.create(title="Two")
                 raise RefusedError
-            savepoint = transaction.savepoint()
+            savepoint = connection.savepoint()
             Post.objects.create(title="Three")
             transaction.savepoint_rollback(savepoint)
         self.assertEqual([], self.heard)
