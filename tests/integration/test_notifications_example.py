@@ -13,6 +13,7 @@ import pytest
 from tests.integration.daemon import CHECKOUT, environment, wait_until
 
 WITHIN = 60.0  # seconds, on a busy machine
+pytestmark = pytest.mark.timeout(4 * WITHIN)
 TOLD = ["to ann: Whiskers", "to bob: Barking", "to bob: Whiskers"]
 
 

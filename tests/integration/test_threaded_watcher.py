@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from oni.watchers._threaded import CAPACITY
 from tests.integration import threaded_watcher_end
 from tests.integration.daemon import CHECKOUT, environment
 from tests.integration.threaded_watcher import AT_ONCE, EVENTS
 
 WITHIN = 120.0  # seconds, on a busy machine
+pytestmark = pytest.mark.timeout(150)
 
 
 def run(module: str, *arguments: str) -> str:
