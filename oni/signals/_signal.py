@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python import threadable
-from twisted.python.failure import Failure
 
 from oni._clock import Clock
-from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering, settled
+from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering
 from oni.signals._awaitable import Sending
+from oni.signals._left import go_on
 from oni.signals._receivers import identity
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
@@ -234,15 +234,16 @@ class Signal:
         """Call the receivers in this thread, whichever it is, and be done with it.
 
         Several threads may do so at once, and no sending waits for another; receivers may be
-        connected and disconnected meanwhile. It needs no reactor, and waits for nothing: a
-        receiver that returns what would have to be waited for has failed.
+        connected and disconnected meanwhile. It needs no reactor, and waits for nothing: what a
+        receiver returns that has to be waited for, a coroutine for example, goes on in the
+        reactor's thread, and is logged if it fails; where no reactor runs, it has failed.
 
         Args:
             sender: What the signal is about; the receivers' first argument.
             what: Their further arguments.
 
         Returns:
-            What each receiver has returned, or how it failed.
+            What each receiver has returned, or how it failed; None of one that goes on.
 
         Raises:
             EventAbortedError: A receiver has failed in a phase that aborts.
@@ -250,7 +251,10 @@ class Signal:
         if self._senders.gone:
             self._forget_gone()
         fire = self._dispatcher.fire_event_here
-        return fire(Sent(sender, what), _wait_for_nothing, sender=id(sender))
+        return fire(Sent(sender, what), self._go_on, sender=id(sender))
+
+    def _go_on(self, awaited: Sequence[Awaited]) -> Sequence[Any]:
+        return [go_on(each, lambda: self._clock.reactor) for each in awaited]
 
     def _fire(self, sender: Any, what: dict[str, Any]) -> Deferred[EventResult]:
         if self._senders.gone:
@@ -308,17 +312,6 @@ def receiver(
         return function
 
     return connect
-
-
-def _wait_for_nothing(awaited: Sequence[Awaited]) -> Sequence[Any]:
-    return [_settled(each.what) for each in awaited]
-
-
-def _settled(what: Any) -> Any:
-    try:
-        return settled(what, "a receiver of what is sent in the caller's thread")
-    except TypeError:
-        return Failure()
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import inspect
 import threading
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.task import Clock
+from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from oni.errors import EventAbortedError
+from oni.errors import EventAbortedError, NotRunningError
 from oni.signals import Signal, models
 from oni.values import Phase
+
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
 class Sender:
@@ -26,6 +34,7 @@ class HereTests(SynchronousTestCase):
         self.signal = Signal("tested")
         self.sender = Sender()
         self.heard: list[Any] = []
+        self.gate: Deferred[Any] = Deferred()
 
     def hear(self, sender: Any, **what: Any) -> str:
         """Be a receiver."""
@@ -62,27 +71,84 @@ class HereTests(SynchronousTestCase):
         signal.connect(fails)
         self.assertRaises(EventAbortedError, signal.send_here, self.sender)
 
-    def test_nothing_is_waited_for(self) -> None:
-        """A Deferred that has fired counts; what has to be waited for has failed."""
+    def give(self, value: Any) -> None:
+        """Connect a receiver that returns something."""
 
-        async def later(sender: Any) -> None:
-            raise AssertionError("is never begun")
+        def receiver(sender: Any) -> Any:
+            return value
 
-        def give(value: Any) -> Any:
-            def receiver(sender: Any) -> Any:
-                return value
+        self.signal.connect(receiver, weak=False)
 
-            self.signal.connect(receiver, weak=False)
+    async def go_on(self, sender: Any) -> str:
+        """Be a receiver that has to wait once, and then may fail."""
+        failure = await self.gate
+        self.heard.append((sender, colour.get(), threading.get_ident()))
+        if failure is not None:
+            raise failure
+        return "went on"
 
-        give(succeed("done"))
-        give(fail(ValueError("failed")))
-        give(Deferred())
-        self.signal.connect(later)
+    def test_no_reactor(self) -> None:
+        """A Deferred that has fired counts; what had to go on has failed."""
+        for thread in (None, 1):  # the second one is that of a process that has forked
+            self.patch(threadable, "ioThread", thread)
+            self.signal = Signal("tested")
+            coroutine = self.go_on(self.sender)
+            for given in (succeed("done"), fail(ValueError("failed")), Deferred(), coroutine):
+                self.give(given)
+            result = self.signal.send_here(self.sender)
+            self.assertEqual(("done",), result.values)
+            kinds = [failure.type for failure in result.failures]
+            self.assertEqual([ValueError, NotRunningError, NotRunningError], kinds)
+            self.assertEqual(inspect.CORO_CLOSED, inspect.getcoroutinestate(coroutine))
+            self.flushLoggedErrors(ValueError, NotRunningError)
+
+    def test_going_on(self) -> None:
+        """In the reactor's thread a receiver goes on, and nobody waits for it."""
+        self.patch(threadable, "ioThread", threading.get_ident())
+
+        async def at_once(sender: Any) -> str:
+            return "ended"
+
+        async def fails(sender: Any) -> None:
+            raise ValueError("at once")
+
+        for receiver in (self.go_on, at_once, fails):
+            self.signal.connect(receiver)
         result = self.signal.send_here(self.sender)
-        self.assertEqual(("done",), result.values)
-        kinds = [failure.type for failure in result.failures]
-        self.assertEqual([ValueError, TypeError, TypeError], kinds)
-        self.assertEqual(3, len(self.flushLoggedErrors(ValueError, TypeError)))
+        self.assertEqual((None, "ended"), result.values)
+        self.assertEqual([ValueError], [failure.type for failure in result.failures])
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.gate.callback(ZeroDivisionError())
+        self.assertEqual(1, len(self.heard))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_going_on_elsewhere(self) -> None:
+        """From another thread it is carried there, with the context that it was called in."""
+        calls: list[Any] = []
+
+        @implementer(IReactorFromThreads)
+        class Reactor(Clock):
+            def callFromThread(self, call: Any, *said: Any) -> None:
+                calls.append((call, said))
+
+        self.signal = Signal("tested", reactor=Reactor())
+        self.patch(threadable, "ioThread", threading.get_ident())
+        self.signal.connect(self.go_on)
+        results: list[Any] = []
+
+        def send() -> None:
+            colour.set("blue")
+            results.append(self.signal.send_here(self.sender))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join(30)
+        self.assertEqual((None,), results[0].values)
+        [(call, said)] = calls
+        call(*said)
+        self.gate.callback(ZeroDivisionError())
+        self.assertEqual([(self.sender, "blue", threading.get_ident())], self.heard)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_threads_at_once(self) -> None:
         """Several threads send at once, and none waits for another's receivers."""

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python import threadable
 
-from oni.errors import InvalidHandlerError
+from oni.errors import InvalidHandlerError, NotRunningError
 from oni.ledger.sqlalchemy import prepare_engine
 from oni.signals.models import post_delete, post_save
 from oni.sources import EventSources
@@ -438,14 +439,15 @@ class SignalTests(DirectCase):
         self.assertEqual((1, 1), (len(self.sent), len(self.heard)))
 
     def test_a_receiver_returns_what_has_to_be_waited_for(self) -> None:
-        """It has failed, and is never begun."""
+        """Where no reactor runs it has failed, and is never begun."""
 
         async def later(sender: type, **what: Any) -> None:
             raise AssertionError("is never begun")
 
+        self.patch(threadable, "ioThread", None)
         with self.connected(post_save, later):
             self.add(Post(id=1, title="a"))
-        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+        self.assertEqual(1, len(self.flushLoggedErrors(NotRunningError)))
 
     def test_threads(self) -> None:
         """Threads that commit at once have their receivers called at once, each in its thread."""
