@@ -149,6 +149,37 @@ class WatchTests(SynchronousTestCase):
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((3, 0), (counted["done"], counted["pending"]))
 
+    def test_a_slow_one_holds_up_nobody(self) -> None:
+        """Of one that never answers no more is under way than may be; the other hears all of it.
+
+        What is not under way is in no memory, but in the ledger.
+        """
+        hanging: list[Deferred[None]] = []
+
+        def hang(*said: Any) -> Deferred[None]:
+            hanging.append(Deferred())
+            return hanging[-1]
+
+        slow, quick = Recorder(hang), Recorder()
+        both = CompositeModelEventWatcher(slow, quick)
+        watch_models(self.sources, ["blog.Post"], both, name="site")
+        events = 300
+        self.commit(*(ModelChange("blog.Post", id, "created") for id in range(events)))
+        self.run_for(60)
+        self.assertEqual({("blog.Post", "created", id) for id in range(events)}, set(quick.heard))
+        under_way = self.sources.statistics()["under_way"]
+        self.assertEqual(under_way, len(slow.heard))
+        self.assertLessEqual(under_way, 64 + 2)  # concurrency, and one more for each handler
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((events, under_way), (counted["done"], counted["running"]))
+        self.assertEqual(events - under_way, counted["pending"])
+        slow.answer = None
+        for each in hanging:
+            each.callback(None)
+        self.run_for(60)
+        self.assertEqual(events, len(slow.heard))
+        self.assertEqual(2 * events, self.successResultOf(self.sources.ledger.count())["done"])
+
     def test_until_it_succeeds(self) -> None:
         """A watcher that fails for an hour has the event when it does not any more."""
         failing = [True]

@@ -8,12 +8,15 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model
+from twisted.logger import Logger
 
 from oni.sources.django._fates import Part, heed_savepoints
 from oni.sources.django._home import home
 from oni.values import Committed, ModelChange
 
 __all__ = ["Instances", "as_deleted", "tell_after_commit"]
+
+_log = Logger()
 
 Instances = Mapping[tuple[str, Any], Any]
 """The instances of changes, by their model's name and primary key."""
@@ -30,8 +33,11 @@ class _Telling(Part):
         self._committed = committed
 
     def __call__(self) -> None:
-        """Tell. It never fails."""
-        home.sources.tell_directly(self._committed)
+        """Tell. It never fails: who has saved has done so, and other callbacks shall be called."""
+        try:
+            home.sources.tell_directly(self._committed)
+        except BaseException:  # noqa: BLE001 - see above
+            _log.failure("Nobody could be told directly of what was committed")
 
 
 def tell_after_commit(using: str, changes: Sequence[ModelChange], instances: Instances) -> None:

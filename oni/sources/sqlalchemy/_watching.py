@@ -171,9 +171,16 @@ class Watching:
             return
         if transaction.parent is None:
             del _mapper_events.pendings(session)[self]
-            pending.direct.tell(session, self._sources)
+            self._tell_directly(session, pending)
         elif transaction.nested and pending.end(transaction):
             self._hand_over.run(session, pending)
+
+    def _tell_directly(self, session: Session, pending: Pending) -> None:
+        """Tell what was committed, if it was. Whatever fails, whoever has committed has not."""
+        try:
+            pending.direct.tell(session, self._sources)
+        except BaseException:  # noqa: BLE001 - the rows are there
+            _log.failure("Nobody could be told directly of what was committed")
 
 
 def watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from django.db import connection, transaction
 
@@ -116,6 +117,19 @@ class DirectTests(CommittingCase):
             Post.objects.create(title="One")
             transaction.on_commit(fails)
         self.assertEqual([("created", "One")], self.said())
+
+    def test_telling_fails(self) -> None:
+        """Even if the event sources themselves fail, who has saved and other callbacks do not."""
+        called: list[str] = []
+
+        def save() -> None:
+            with transaction.atomic():
+                Post.objects.create(title="One")
+                transaction.on_commit(lambda: called.append("another"))
+
+        with mock.patch.object(api.event_sources(), "tell_directly", side_effect=SystemExit):
+            save()
+        self.assertEqual((["another"], 1), (called, Post.objects.count()))
 
     def test_databases(self) -> None:
         """Each database's commit tells its own."""
