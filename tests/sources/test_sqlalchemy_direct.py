@@ -201,6 +201,21 @@ class HandlerTests(DirectCase):
         self.assertEqual(2, len(self.flushLoggedErrors(RefusedError)))
         self.assertEqual(1, len(self.flushLoggedErrors(SystemExit)))
 
+    def test_telling_fails(self) -> None:
+        """Even if the event sources themselves fail, the commit has not."""
+
+        def fails(committed: Any) -> None:
+            raise RefusedError
+
+        self.patch(self.blog.sources, "tell_directly", fails)
+        self.hear()
+        session = self.blog.sessions()
+        self.addCleanup(session.close)
+        session.add(Post(title="a"))
+        session.commit()
+        self.assertEqual(1, len(self.flushLoggedErrors(RefusedError)))
+        self.assertEqual("a", session.scalars(sa.select(Post)).one().title)
+
     def test_nothing_is_waited_for(self) -> None:
         """A Deferred that has fired is fine; what would have to be waited for is a failure."""
 
