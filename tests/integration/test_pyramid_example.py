@@ -15,14 +15,17 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.integration.clients import bare, needs_websockets
 from tests.integration.daemon import (
     CHECKOUT,
+    daemon,
     environment,
     free_port,
     wait_until,
@@ -79,15 +82,35 @@ class Running:
         return self.ask(said.address.removeprefix(SITE), said.d, said.X)
 
 
+def block(language: str, number: int = 0) -> str:
+    """Give one of the page's blocks in a language."""
+    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)", PAGE, re.MULTILINE)
+    return dedent(found[number]).strip() + "\n"
+
+
+def replace(file: Path, pattern: str, by: str) -> None:
+    """Write something else into a file, in one place."""
+    text, times = re.subn(pattern, lambda _: by, file.read_text(encoding="utf-8"), flags=re.M)
+    assert times == 1, pattern
+    file.write_text(text, encoding="utf-8")
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Running]:
-    """Run the page's command in a copy of the example, on a free port."""
+def running(folder: Path, for_pages: bool = False) -> Iterator[Running]:
+    """Run the page's command in a copy of the example, on a free port.
+
+    Args:
+        folder: Where the copy goes.
+        for_pages: Whether another process is to call the listener, as the page says at its end.
+    """
     shutil.copytree(
         CHECKOUT / "examples" / "pyramid", folder, ignore=shutil.ignore_patterns("blog.db*", "__*")
     )
     port = str(free_port())
-    settings = folder / "blog.ini"
-    settings.write_text(settings.read_text(encoding="utf-8").replace("6543", port), "utf-8")
+    replace(folder / "blog.ini", r"\b6543\b", port)
+    if for_pages:
+        replace(folder / "blog.ini", r"(?:^event_listeners.*\n)+", block("ini"))
+        replace(folder / "blog.py", r"(?<=    )sources = EventSources\(.*\n", block("python"))
     [command] = re.findall(r"^   \$ PYTHONPATH=\. pserve (.*)$", PAGE, re.MULTILINE)
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
@@ -142,3 +165,33 @@ def test_page(tmp_path: Path) -> None:
         database.close()
     groups = [group for (group,) in kept]
     assert groups == [f"resource.article.{action}" for action in ("create", "update", "delete")]
+
+
+@needs_websockets
+def test_websocket(tmp_path: Path) -> None:
+    """A websocket of the daemon hears of what was committed, and of nothing that was refused."""
+    folder = tmp_path / "example"
+    listen = '[server]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\n\n'
+    with (
+        running(folder, for_pages=True) as site,
+        daemon(folder, listen + block("toml")) as oni,
+        bare(oni) as client,
+    ):
+        assert "subscribe" in client.ask(id=7, subscribe={"channel": "articles"})
+        for title, status in (("Hello", 201), ("HELLO", 400), ("Hello", 400), ("Bye", 201)):
+            assert site.ask("/blogs/mine/articles", json.dumps({"title": title}))[0] == status
+        assert site.ask("/blogs/mine/articles/2", method="DELETE")[0] == 200
+        told: list[tuple[str, int]] = []
+        while len(told) < 3:
+            said = json.loads(client.socket.recv(timeout=WITHIN))
+            if not said:
+                client.socket.send("{}")  # a ping's answer
+                continue
+            publication = said["push"]["pub"]
+            payload = publication["data"]["payload"]
+            told.append((publication["tags"]["event"], payload["article_id"]))
+        assert sorted(told) == [
+            ("article_create", 1),
+            ("article_create", 2),
+            ("article_delete", 2),
+        ]
