@@ -429,6 +429,36 @@ class SignalTests(DirectCase):
             session.add(new)
         self.assertEqual([(Post, new, False, "b")], self.sent)
 
+    def test_the_one_that_was_saved(self) -> None:
+        """What another instance has done in a savepoint that was rolled back is not told."""
+        with self.blog.sessions.begin() as session:
+            post = Post(id=1, title="a")
+            session.add(post)
+            with contextlib.suppress(RefusedError), session.begin_nested():
+                session.delete(post)
+                session.flush()
+                session.add(Post(id=1, title="b"))
+                session.flush()
+                raise RefusedError
+        self.assertEqual([(Post, post, True, "a")], self.sent)
+
+    def test_statements_between(self) -> None:
+        """A statement that changes a row, too, leaves its instance; one that deletes it does not."""
+        self.watching.remove()
+        self.watch({Post: Watch(bulk="expand")})
+        with self.blog.sessions.begin() as session:
+            post = Post(id=1, title="a")
+            session.add(post)
+            session.flush()
+            session.execute(sa.update(Post).values(title="b"))
+        self.assertEqual([(Post, post, True)], [sent[:3] for sent in self.sent])
+        self.sent.clear()
+        with self.blog.sessions.begin() as session:
+            session.get_one(Post, 1).title = "c"
+            session.flush()
+            session.execute(sa.delete(Post))
+        self.assertEqual([], self.sent)
+
     def test_statements_send_nothing(self) -> None:
         """There is no instance of what they change."""
         self.watching.remove()

@@ -62,12 +62,7 @@ class _Block:
             changes = coalesce(told.change for told in kept)
             if kept == heard or not vetoes:
                 hand_over_changes(self._using, changes)
-                known = {
-                    (each.change.model, each.change.id): each.instance
-                    for each in kept
-                    if each.instance is not None
-                }
-                tell_after_commit(self._using, changes, known)
+                tell_after_commit(self._using, changes, _instances(kept))
                 return
             for veto in vetoes if changes else ():
                 veto(changes)
@@ -78,6 +73,18 @@ class _Block:
         """Give what was not rolled back."""
         kept = {id(function) for _, function, _ in self._connection.run_on_commit}
         return [told for told in self._told if id(told) in kept]
+
+
+def _instances(told: Sequence[_Told]) -> Instances:
+    """Give the instances that rows were changed through last."""
+    found: dict[tuple[str, Any], Any] = {}
+    for each in told:
+        row = each.change.model, each.change.id
+        if each.instance is not None:
+            found[row] = each.instance
+        elif each.change.action == "deleted":  # by a statement
+            found.pop(row, None)
+    return found
 
 
 @overload

@@ -36,31 +36,41 @@ class DirectBuffer(ChangeBuffer):
     def __init__(self, hears: Callable[[str], bool]) -> None:
         super().__init__()
         self._hears = hears
-        self._rows: dict[_Row, CapturedRow] = {}
+        self._rows: dict[int, CapturedRow] = {}  # by the id of their changes, which they hold
         self._values: _Values | None = None
 
     def add_row(self, row: CapturedRow) -> None:
         """Keep a row's change, where somebody wants it."""
         if self._hears(row.change.model):
             self.add(row.change)
-            self._rows[row.change.model, row.change.id] = row
+            self._rows[id(row.change)] = row
 
     def committed(self) -> None:
         """The transaction is committed. Keep the instances' values, which are about to expire."""
-        states = (sa.inspect(row.instance, raiseerr=False) for row in self._rows.values())
-        self._values = [(state, _columns(state)) for state in states if state is not None]
+        states = [sa.inspect(instance) for instance in self._instances().values()]
+        self._values = [(state, _columns(state)) for state in states]
 
     def tell(self, session: Session, sources: IEventSources) -> None:
         """Tell what was committed, if it was. The session's transaction has ended."""
         if self._values is None or not len(self) or self._is_within_another(session):
             return
-        changes = self.coalesced()
-        found = [Committed(each, self._instance(each.model, each.id)) for each in changes]
+        instances = self._instances()
+        found = [
+            Committed(each, instances.get((each.model, each.id))) for each in self.coalesced()
+        ]
         with _as_committed(session, self._values):
             sources.tell_directly(found)
 
-    def _instance(self, model: str, id: Any) -> Any:
-        return self._rows[model, id].instance
+    def _instances(self) -> Mapping[_Row, Any]:
+        """Give the instances that rows were changed through last, as far as that was kept."""
+        found: dict[_Row, Any] = {}
+        for change in self:
+            instance = self._rows[id(change)].instance
+            if instance is not None:
+                found[change.model, change.id] = instance
+            elif change.action == "deleted":  # by a statement
+                found.pop((change.model, change.id), None)
+        return found
 
     def _is_within_another(self, session: Session) -> bool:
         """Say whether somebody else's transaction is around it, which may yet be rolled back."""

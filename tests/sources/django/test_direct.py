@@ -184,6 +184,19 @@ class SignalTests(CommittingCase):
             post.tags.create(name="a")
         self.assertEqual([(Post, post, True)], self.sent)
 
+    def test_statements_between(self) -> None:
+        """A statement that changes a row, too, leaves its object; one that deletes it does not."""
+        with atomic_events():
+            post = Post.objects.create(title="One")
+            Post.objects.update(title="Two")
+        self.assertEqual([(Post, post, True)], self.sent)
+        self.sent.clear()
+        with atomic_events():
+            post.stars = 7
+            post.save()
+            Post.objects.all()._raw_delete("default")
+        self.assertEqual([], self.sent)
+
     def test_statements_send_nothing(self) -> None:
         """They have no objects."""
         Post.objects.bulk_create([Post(title="One")])
