@@ -443,7 +443,7 @@ class SignalTests(DirectCase):
         self.assertEqual([(Post, post, True, "a")], self.sent)
 
     def test_statements_between(self) -> None:
-        """A statement that changes a row, too, leaves its instance; one that deletes it does not."""
+        """A statement that changes a row leaves its instance; one that deletes it does not."""
         self.watching.remove()
         self.watch({Post: Watch(bulk="expand")})
         with self.blog.sessions.begin() as session:
