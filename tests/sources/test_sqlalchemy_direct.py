@@ -458,6 +458,13 @@ class SignalTests(DirectCase):
             session.flush()
             session.execute(sa.delete(Post))
         self.assertEqual([], self.sent)
+        self.add(Post(id=1, title="a"))
+        self.sent.clear()
+        with self.blog.sessions.begin() as session:
+            session.delete(session.get_one(Post, 1))
+            session.flush()
+            session.execute(sa.insert(Post).values(id=1, title="made by a statement"))
+        self.assertEqual([], self.sent)
 
     def test_statements_send_nothing(self) -> None:
         """There is no instance of what they change."""

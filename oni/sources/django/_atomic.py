@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from oni.errors import ChangeRoundsError
-from oni.sources._changes import coalesce
+from oni.sources._changes import coalesce, instances_of
 from oni.sources.django._direct import Instances, tell_after_commit
 from oni.sources.django._fates import Part, heed_savepoints
 from oni.sources.django._hand_over import hand_over_changes
@@ -62,7 +62,8 @@ class _Block:
             changes = coalesce(told.change for told in kept)
             if kept == heard or not vetoes:
                 hand_over_changes(self._using, changes)
-                tell_after_commit(self._using, changes, _instances(kept))
+                known = instances_of((each.change, each.instance) for each in kept)
+                tell_after_commit(self._using, changes, known)
                 return
             for veto in vetoes if changes else ():
                 veto(changes)
@@ -73,18 +74,6 @@ class _Block:
         """Give what was not rolled back."""
         kept = {id(function) for _, function, _ in self._connection.run_on_commit}
         return [told for told in self._told if id(told) in kept]
-
-
-def _instances(told: Sequence[_Told]) -> Instances:
-    """Give the instances that rows were changed through last."""
-    found: dict[tuple[str, Any], Any] = {}
-    for each in told:
-        row = each.change.model, each.change.id
-        if each.instance is not None:
-            found[row] = each.instance
-        elif each.change.action == "deleted":  # by a statement
-            found.pop(row, None)
-    return found
 
 
 @overload

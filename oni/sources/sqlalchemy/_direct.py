@@ -11,13 +11,12 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from oni.interfaces import IEventSources
-from oni.sources._changes import ChangeBuffer
+from oni.sources._changes import ChangeBuffer, instances_of
 from oni.sources.sqlalchemy._capture import CapturedRow
 from oni.values import Committed
 
 __all__ = ["DirectBuffer"]
 
-_Row = tuple[str, Any]
 _Values = list[tuple[Any, Mapping[str, Any]]]
 
 
@@ -47,7 +46,7 @@ class DirectBuffer(ChangeBuffer):
 
     def committed(self) -> None:
         """The transaction is committed. Keep the instances' values, which are about to expire."""
-        states = [sa.inspect(instance) for instance in self._instances().values()]
+        states = [sa.inspect(each) for each in self._instances().values() if each is not None]
         self._values = [(state, _columns(state)) for state in states]
 
     def tell(self, session: Session, sources: IEventSources) -> None:
@@ -61,16 +60,9 @@ class DirectBuffer(ChangeBuffer):
         with _as_committed(session, self._values):
             sources.tell_directly(found)
 
-    def _instances(self) -> Mapping[_Row, Any]:
+    def _instances(self) -> Mapping[tuple[str, Any], Any]:
         """Give the instances that rows were changed through last, as far as that was kept."""
-        found: dict[_Row, Any] = {}
-        for change in self:
-            instance = self._rows[id(change)].instance
-            if instance is not None:
-                found[change.model, change.id] = instance
-            elif change.action == "deleted":  # by a statement
-                found.pop((change.model, change.id), None)
-        return found
+        return instances_of((change, self._rows[id(change)].instance) for change in self)
 
     def _is_within_another(self, session: Session) -> bool:
         """Say whether somebody else's transaction is around it, which may yet be rolled back."""
