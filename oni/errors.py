@@ -51,6 +51,7 @@ __all__ = [
     "InvalidTimeoutError",
     "InvalidTimesError",
     "KeywordInUseError",
+    "LargeContextError",
     "LedgerBusyError",
     "LedgerCorruptError",
     "LedgerFullError",
@@ -825,6 +826,10 @@ class UnkeptContextError(OniError, ValueError):
         self.key = key
         self.field = field
         self.reason = reason
+
+
+class LargeContextError(UnkeptContextError):
+    """An event's context is larger than what is kept of one; its largest field is named."""
 
 
 class PoisonEventError(OniError, ValueError):

@@ -1047,7 +1047,8 @@ class IEventSources(Interface):
 
         Raises:
             LedgerKeyError: A key is empty, too long, or not text.
-            UnkeptContextError: A value cannot be kept, or the whole context is too large.
+            UnkeptContextError: A value cannot be kept.
+            LargeContextError: It is one of these: the whole context is too large.
             LedgerTransactionError: The connection is not one that this can be done on.
         """
 

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni import errors
+from oni.errors import UnkeptContextError
 from oni.values import EventResult, PendingEvent
 
 PENDING = PendingEvent("event", {}, "running", "during", ("handler",), 2.0)
@@ -163,6 +164,12 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         RuntimeError,
         "cannot keep what is promised:\n  it forgets",
         {"problems": ("it forgets",)},
+    ),
+    "LargeContextError": (
+        ("k", "context.photo", "too large"),
+        UnkeptContextError,
+        "context.photo of the event 'k' cannot be kept: too large",
+        {"key": "k", "field": "context.photo", "reason": "too large"},
     ),
     "UnkeptContextError": (
         ("k", "context.user", "it has no key"),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from oni.blocking import fire_here
 from oni.dispatcher import EventDispatcher
-from oni.errors import CascadeError, EventAbortedError
+from oni.errors import CascadeError, EventAbortedError, LargeContextError
 from oni.interfaces import IEventSources
 from oni.listeners._activate import kept
 from oni.listeners.events import (
@@ -175,7 +176,8 @@ class ResourceEvents:
         It may be called again, where more was said since.
 
         Raises:
-            UnkeptContextError: What is kept for listeners is nothing that can be kept.
+            UnkeptContextError: What is kept for listeners is nothing that can be kept, or a single
+                record is too large.
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
             CascadeError: They cause new events again and again.
         """
@@ -189,7 +191,7 @@ class ResourceEvents:
             raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
         new = self._told[self._kept :]
         if self._sources is not None and self._connection is not None and new:
-            self._sources.admit_within(self._connection(), [kept(event) for event in new])
+            _keep(self._sources, self._connection(), new)
             self._kept = len(self._told)
 
     def _tell_before(self, told: Mapping[str, Any]) -> None:
@@ -245,6 +247,41 @@ class ResourceEvents:
     def told(self) -> tuple[ResourceEvent, ...]:
         """The events that subscribers were told of before the commit, in order."""
         return tuple(self._told)
+
+
+def _keep(sources: Any, connection: Any, events: Sequence[ResourceEvent]) -> None:
+    """Keep events for listeners, in parts what is too large to be kept in one."""
+    try:
+        sources.admit_within(connection, [kept(event) for event in events])
+    except LargeContextError:
+        if len(events) == len(events[0].impacted) == 1:
+            raise
+        parts = [[event] for event in events] if len(events) > 1 else _halves(events[0])
+        for part in parts:
+            _keep(sources, connection, part)
+
+
+def _halves(event: ResourceEvent) -> list[list[ResourceEvent]]:
+    """Give an event as two, one after the other, with half of the records each."""
+    middle = len(event.impacted) // 2
+    halves = []
+    for number, part in enumerate((slice(None, middle), slice(middle, None)), 1):
+        impacted = event.impacted[part]
+        payload = {
+            **event.payload,
+            "uri": impacted[0]["uri"],
+            f"{event.resource_name}_id": impacted[0]["id"],
+            "user_id": event.payload["user_id"],
+        }
+        half = replace(
+            event,
+            payload=payload,
+            impacted=impacted,
+            impacted_records=event.impacted_records[part],
+            key=f"{event.key}.{number}",
+        )
+        halves.append([half])
+    return halves
 
 
 def _copy(gathered: Mapping[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], Any]:

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any
 
 from oni._tags import SCALARS
-from oni.errors import PoisonEventError, UnkeptContextError
+from oni.errors import LargeContextError, PoisonEventError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.ledger import MAX_PAYLOAD_BYTES
 from oni.values import UNKNOWN, Event, ModelChange
@@ -298,7 +298,7 @@ def _dump(value: Any) -> bytes:
     return text.encode()
 
 
-def _too_large(key: str, kept: Mapping[str, Any], size: int) -> UnkeptContextError:
+def _too_large(key: str, kept: Mapping[str, Any], size: int) -> LargeContextError:
     """Say which field is the largest."""
     sizes = {
         f"{part}.{name}": len(_dump(value))
@@ -306,7 +306,7 @@ def _too_large(key: str, kept: Mapping[str, Any], size: int) -> UnkeptContextErr
         for name, value in _items(kept[part])
     }
     field = max(sizes, key=lambda name: sizes[name], default="context")
-    return UnkeptContextError(
+    return LargeContextError(
         key,
         field,
         f"it has {sizes.get(field, size)} of {size} bytes, and {MAX_PAYLOAD_BYTES} are kept in "

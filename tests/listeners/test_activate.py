@@ -15,6 +15,7 @@ from zope.component import getGlobalSiteManager
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import (
+    LargeContextError,
     MissingExtraError,
     NotNowError,
     QueueFullError,
@@ -448,6 +449,51 @@ class KeptTests(KeptCase):
         self.run_for(60)
         self.assertEqual(1, self.counted("pending"))
         self.assertEqual([], self.said)
+
+    def test_many_records(self) -> None:
+        """What is too large to be kept in one is brought in parts, each in its place, in order."""
+        self.listener.heard.clear()
+        with self.store.transaction() as transaction:
+            events = ResourceEvents(
+                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
+            )
+            for number in range(300):
+                new = {"text": "x" * 1_000, "n": number}
+                events.record("user", "create", id=number, uri=f"/{number}", user_id="me", new=new)
+            events.record("tag", "create", id=1, uri="/tags/1", new={})
+            events.before_commit()
+            self.assertEqual([300, 1], [len(event.impacted) for event in events.told])
+        events.committed()
+        self.run_for(60)
+        users = [event for event in self.listener.heard if event.resource_name == "user"]
+        self.assertEqual(1, len(self.listener.heard) - len(users))
+        self.assertLess(1, len(users))
+        self.assertEqual(len(users), len({event.key for event in users}))
+        records = sorted(record["new"]["n"] for each in users for record in each.impacted_records)
+        self.assertEqual(list(range(300)), records)
+        for each in users:
+            first = each.impacted[0]
+            self.assertEqual(first["new"], each.impacted_records[0]["new"])
+            self.assertEqual(first["uri"], each.payload["uri"])
+            self.assertEqual("me", each.payload["user_id"])
+
+    def test_a_record_that_is_too_large(self) -> None:
+        """It is refused in the transaction, with the others; nothing is committed."""
+
+        def commit() -> None:
+            with self.store.transaction() as transaction:
+                events = ResourceEvents(
+                    self.dispatcher,
+                    sources=self.sources,
+                    connection=lambda: transaction.connection,
+                )
+                for size in (10, 70_000, 10):
+                    events.record("tag", "create", id=1, uri="/", new={"text": "x" * size})
+                events.before_commit()
+
+        error = self.assertRaises(LargeContextError, commit)
+        self.assertEqual("context.impacted", error.field)
+        self.assertEqual({}, dict(self.store.events))
 
     def test_nowhere_to_keep_it(self) -> None:
         """What is to be kept needs the transaction's connection, and that is said at once."""
