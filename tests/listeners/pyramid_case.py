@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 import zope.sqlalchemy
 from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -20,11 +21,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from oni.ledger import Ledger
 from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
+from oni.listeners import ResourceChanged
 from oni.sources import EventSources
 from tests.ledger.threads import AtOnce
 from tests.sources.house import HandPool, Reactor
 
-__all__ = ["Article", "PyramidCase", "Shop"]
+__all__ = [
+    "Article",
+    "PyramidCase",
+    "RefusedError",
+    "Shop",
+    "bad_request",
+    "refuse",
+    "subscribed",
+]
 
 
 class Base(DeclarativeBase):
@@ -145,6 +155,31 @@ class Shop:
         """End every connection."""
         self.store.close()
         self.engine.dispose()
+
+
+def subscribed(
+    subscriber: Callable[[Any], Any], kind: type = ResourceChanged, **predicates: Any
+) -> Callable[[Configurator], None]:
+    """Give what adds a subscriber."""
+
+    def add(config: Configurator) -> None:
+        config.add_subscriber(subscriber, kind, **predicates)
+
+    return add
+
+
+class RefusedError(Exception):
+    """Somebody does not want it."""
+
+
+def refuse(event: Any) -> None:
+    """Refuse it."""
+    raise RefusedError("no")
+
+
+def bad_request(event: Any) -> None:
+    """Refuse it with an answer."""
+    raise HTTPBadRequest("articles have a title")
 
 
 class PyramidCase(SynchronousTestCase):

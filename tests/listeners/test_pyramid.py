@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import transaction
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
-from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy.exc import IntegrityError
-from transaction.interfaces import TransactionFailedError, TransientError
+from transaction.interfaces import TransientError
 from twisted.internet.defer import Deferred, succeed
-from zope.interface import verify
 
-from oni.errors import CascadeError, TransactionOverError, UnkeptContextError
+from oni.errors import TransactionOverError, UnkeptContextError
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
     ListenerBase,
     ResourceChanged,
-    ResourceEvents,
     ResourceRead,
-    new_dispatcher,
 )
-from oni.listeners.pyramid._attempts import Savepoint, TransactionAttempt
-from oni.listeners.pyramid._requests import _outermost
 from tests.listeners import pyramid_subscribers
-from tests.listeners.pyramid_case import Article, PyramidCase
-
-
-def subscribed(
-    subscriber: Callable[[Any], Any], kind: type = ResourceChanged, **predicates: Any
-) -> Callable[[Configurator], None]:
-    """Give what adds a subscriber."""
-
-    def add(config: Configurator) -> None:
-        config.add_subscriber(subscriber, kind, **predicates)
-
-    return add
-
-
-class RefusedError(Exception):
-    """Somebody does not want it."""
-
-
-def refuse(event: Any) -> None:
-    """Refuse it."""
-    raise RefusedError("no")
-
-
-def bad_request(event: Any) -> None:
-    """Refuse it with an answer."""
-    raise HTTPBadRequest("articles have a title")
+from tests.listeners.pyramid_case import (
+    Article,
+    PyramidCase,
+    RefusedError,
+    bad_request,
+    refuse,
+    subscribed,
+)
 
 
 class EventTests(PyramidCase):
@@ -602,198 +576,6 @@ class AttemptTests(PyramidCase):
         self.assertEqual([], self.shop.titles())
 
 
-class WithoutManagerTests(PyramidCase):
-    """Requests without a transaction manager."""
-
-    def test_success(self) -> None:
-        """It is told when the request has been answered well."""
-
-        def view(request: Request) -> str:
-            self.create(request)
-            request.dbsession.commit()
-            self.assertEqual([], self.heard)
-            return "done"
-
-        self.make(
-            subscribed(self.hear), subscribed(self.hear, AfterResourceChanged), has_manager=False
-        )
-        self.assertEqual("done", self.answer(self.ask(view)))
-        self.assertEqual([ResourceChanged, AfterResourceChanged], list(map(type, self.heard)))
-
-    def test_failure(self) -> None:
-        """A request that fails, or is answered with an error, tells nobody."""
-
-        def fails(request: Request) -> None:
-            self.create(request)
-            raise RefusedError
-
-        def not_found(request: Request) -> Response:
-            self.create(request)
-            return Response(status=404)
-
-        self.make(
-            subscribed(self.hear), subscribed(self.hear, AfterResourceChanged), has_manager=False
-        )
-        self.assertRaises(RefusedError, self.ask, fails)
-        self.assertEqual(404, self.ask(not_found).status_int)
-        self.assertEqual([], self.heard)
-        self.assertEqual([], [line for line in self.said if "told to nobody" in line])
-
-    def test_veto(self) -> None:
-        """What a subscriber raises is the answer, and reaches the views for exceptions."""
-        self.make(
-            subscribed(bad_request),
-            subscribed(self.hear, AfterResourceChanged),
-            has_manager=False,
-        )
-        self.assertEqual(400, self.ask(self.create).status_int)
-        self.assertEqual([], self.heard)
-
-    def test_rolled_back_after_a_veto(self) -> None:
-        """The session of a request that event sources keep events of goes on without it."""
-
-        def refused(error: Exception, request: Request) -> Response:
-            request.dbsession.add(Article(id=2, title="by the view for the exception"))
-            request.dbsession.commit()
-            return Response(status=409)
-
-        self.make(
-            subscribed(refuse),
-            lambda config: config.add_exception_view(refused, context=RefusedError),
-            has_manager=False,
-            is_kept=True,
-        )
-        self.assertEqual(409, self.ask(self.create).status_int)
-        self.assertEqual(["by the view for the exception"], self.shop.titles())
-
-    def test_another_application_within(self) -> None:
-        """What it says is told to its own subscribers, with its own transaction."""
-        self.make(
-            subscribed(self.hear, AfterResourceChanged),
-            pyramid__tweens="pyramid_tm.tm_tween_factory pyramid.tweens.excview_tween_factory",
-        )
-        inner, told = self.application, []
-
-        def view(request: Request) -> None:
-            request.resource_events.record("blog", "update", id=1)
-            self.shop.view = self.create
-            self.answer(Request.blank("/blogs/mine/articles").get_response(inner))
-            told.append(len(self.heard))
-
-        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
-        self.answer(self.ask(view))
-        self.assertEqual([1], told)
-        self.assertEqual(["article", "blog"], [event.resource_name for event in self.heard])
-
-    def test_nothing_is_left_behind(self) -> None:
-        """When it is answered, or has failed, the thread knows nothing of it."""
-        self.make(has_manager=False)
-        self.answer(self.ask(self.create))
-        self.assertIsNone(_outermost.get())
-
-    def test_with_sources(self) -> None:
-        """Then the session is committed here, with what is kept for listeners."""
-        listeners = {"event_listeners": "log", "event_listeners__log__use": "oni.listeners.log"}
-        self.make(has_manager=False, is_kept=True, **listeners)
-        self.answer(self.ask(self.create))
-        self.assertEqual(
-            (["Hello"], ["resource.article.create"]), (self.shop.titles(), self.shop.kept())
-        )
-        self.make(subscribed(refuse), has_manager=False, is_kept=True)
-        self.assertRaises(RefusedError, self.ask, lambda request: self.create(request, 2))
-        self.assertEqual((1, 1), (len(self.shop.titles()), len(self.shop.kept())))
-
-    def test_too_late(self) -> None:
-        """Who says something after it was told is told so."""
-
-        def again(event: Any) -> None:
-            requests[0].resource_events.record("tag", "create", id=1, new={})
-
-        requests: list[Request] = []
-
-        def view(request: Request) -> None:
-            requests.append(request)
-            self.create(request)
-
-        self.make(subscribed(again, AfterResourceChanged), has_manager=False)
-        self.answer(self.ask(view))
-        self.assertEqual(1, len(self.flushLoggedErrors(TransactionOverError)))
-
-    def test_said_while_it_is_sent(self) -> None:
-        """Who says something when the request has been answered is told so, with or without."""
-
-        def view(request: Request) -> Response:
-            def parts() -> Iterator[bytes]:
-                request.resource_events.record("tag", "create", id=1, new={})
-                yield b"never"
-
-            return Response(app_iter=parts())
-
-        for has_manager in (False, True):
-            self.make(subscribed(self.hear), has_manager=has_manager)
-            self.assertRaises(TransactionOverError, lambda: self.ask(view).body)
-        self.assertEqual([], self.heard)
-
-    def test_tried_again(self) -> None:
-        """An attempt after one that was answered says what it has to."""
-        attempts = []
-
-        def view(request: Request) -> None:
-            attempts.append(request)
-            if len(attempts) < 2:
-                raise TransientError
-            self.create(request)
-
-        self.make(
-            subscribed(self.hear),
-            lambda config: config.include("pyramid_retry"),
-            has_manager=False,
-            retry__attempts=2,
-        )
-        self.answer(self.ask(lambda request: view(request)))
-        self.assertEqual(1, len(self.heard))
-
-    def test_nothing_to_say(self) -> None:
-        """A request that says nothing is freed when it is done: no cycle keeps it."""
-        seen = []
-        self.make(has_manager=False)
-        gc.collect()
-        gc.disable()
-        self.addCleanup(gc.enable)
-        self.answer(self.ask(lambda request: seen.append(weakref.ref(request))))
-        self.assertIsNone(seen[0]())
-
-    def test_without_the_tween(self) -> None:
-        """Where the tween was left out, the log says that nobody is told."""
-        self.make(
-            subscribed(self.hear),
-            has_manager=False,
-            pyramid__tweens="pyramid.tweens.excview_tween_factory",
-        )
-        self.answer(self.ask(self.create, "/1"))
-        self.assertEqual([], self.heard)
-        [line] = [line for line in self.said if "told to nobody" in line]
-        self.assertIn("/blogs/mine/articles/1", line)
-
-    def test_a_manager_that_is_not_active(self) -> None:
-        """A request that the transaction manager leaves alone is one without."""
-        for hook in ("pyramid_tm.explicit_manager", None):
-            self.heard.clear()
-            self.make(
-                subscribed(self.hear, AfterResourceChanged),
-                tm__manager_hook=hook,
-                tm__activate_hook=lambda request: False,
-            )
-            self.answer(
-                self.ask(
-                    lambda request: request.resource_events.record(
-                        "article", "create", id=1, new={}
-                    )
-                )
-            )
-            self.assertEqual(1, len(self.heard), hook)
-
-
 class ConfigurationTests(PyramidCase):
     """What is switched on when."""
 
@@ -865,159 +647,3 @@ class ConfigurationTests(PyramidCase):
         self.make(subscribed(self.hear), lambda config: config.include("oni.listeners.pyramid"))
         self.answer(self.ask(self.create))
         self.assertEqual(1, len(self.heard))
-
-
-class Other:
-    """Another resource.
-
-    Attributes:
-        called: The names of the methods that were called.
-        fails: The one that fails.
-    """
-
-    fails = ""
-
-    def __init__(self, key: str) -> None:
-        self.called: list[str] = []
-        self._key = key
-
-    def sortKey(self) -> str:
-        """Give its place."""
-        return self._key
-
-    def __getattr__(self, name: str) -> Any:
-        """Give a method."""
-
-        def method(transaction: Any) -> None:
-            self.called.append(name)
-            if name == self.fails:
-                raise OSError(name)
-
-        return method
-
-
-class AttemptInTransactionTests(PyramidCase):
-    """The data manager, with the transaction package alone."""
-
-    def setUp(self) -> None:
-        """Begin a transaction."""
-        super().setUp()
-        self.manager = transaction.TransactionManager(explicit=True)
-        self.dispatcher = new_dispatcher()
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin another."""
-        begun = self.manager.begin()
-        self.attempt = TransactionAttempt(begun, self.manager, ResourceEvents(self.dispatcher))
-
-    def say(self, id: int) -> None:
-        """Say that a record is created."""
-        self.attempt.events().record("article", "create", id=id, uri="/", new={})
-
-    def subscribe(self, subscriber: Callable[[Any], Any], **spec: Any) -> None:
-        """Let somebody hear."""
-        self.dispatcher.add_event_handler(subscriber, "before", use_weakref=False, **spec)
-
-    def told(self) -> list[list[int]]:
-        """Give the ids of the records that were told of."""
-        return [[each["id"] for each in event.impacted] for event in self.heard]
-
-    def test_interface(self) -> None:
-        """It is one of those that can go back to savepoints."""
-        interfaces = transaction.interfaces
-        verify.verifyObject(interfaces.ISavepointDataManager, self.attempt)
-        verify.verifyObject(interfaces.IDataManagerSavepoint, Savepoint(lambda: None))
-
-    def test_savepoint(self) -> None:
-        """What was said since a savepoint is forgotten with it."""
-        self.subscribe(self.hear, kind=AfterResourceChanged)
-        self.say(1)
-        savepoint = self.manager.savepoint()
-        self.say(2)
-        savepoint.rollback()
-        self.say(3)
-        self.manager.commit()
-        self.assertEqual([[1, 3]], self.told())
-
-    def test_savepoint_before_all(self) -> None:
-        """So it is if the savepoint was there first; and a veto is one afterwards."""
-        self.manager.abort()
-        begun = self.manager.begin()
-        savepoint = begun.savepoint()
-        self.attempt = TransactionAttempt(begun, self.manager, ResourceEvents(self.dispatcher))
-        self.say(1)
-        savepoint.rollback()
-        self.subscribe(self.hear)
-        self.say(2)
-        self.subscribe(refuse, kind=ResourceChanged)
-        self.assertRaises(RefusedError, self.manager.commit)
-        self.assertEqual([[2]], self.told())
-
-    def test_a_veto_cannot_be_undone(self) -> None:
-        """Who tries to commit again fails again; the resources were aborted."""
-        other = Other("a")
-        self.manager.get().join(other)
-        self.subscribe(refuse)
-        self.say(1)
-        self.assertRaises(RefusedError, self.manager.commit)
-        self.assertIn("abort", other.called)
-        self.assertNotIn("tpc_begin", other.called)
-        self.assertRaises(TransactionFailedError, self.manager.commit)
-        self.manager.abort()
-        self.begin()
-        self.manager.commit()
-
-    def test_what_cannot_be_told_cannot_be_committed(self) -> None:
-        """So it is with every other failure, a cascade for example."""
-
-        def again(event: Any) -> None:
-            self.say(1)
-
-        self.subscribe(again)
-        self.say(1)
-        self.assertRaises(CascadeError, self.manager.commit)
-        self.assertRaises(TransactionFailedError, self.manager.commit)
-
-    def test_a_commit_that_fails_at_its_end(self) -> None:
-        """When this has voted for it already, nobody hears of it, either."""
-        other = Other("z")
-        other.fails = "tpc_vote"
-        self.manager.get().join(other)
-        self.subscribe(self.hear, kind=AfterResourceChanged)
-        self.say(1)
-        self.assertRaises(OSError, self.manager.commit)
-        self.assertEqual([], self.heard)
-
-    def test_one_hook(self) -> None:
-        """However much is said, subscribers are told in one go."""
-        for number in range(3):
-            self.say(number)
-        self.assertEqual(1, len(list(self.manager.get().getBeforeCommitHooks())))
-
-    def test_aborted(self) -> None:
-        """What was said in a transaction that is aborted cannot be told any more."""
-        self.subscribe(self.hear)
-        self.say(1)
-        self.manager.abort()
-        self.assertRaises(TransactionOverError, self.say, 2)
-        self.assertEqual([], self.heard)
-
-    def test_many_attempts(self) -> None:
-        """The package's own way of trying again works with a veto."""
-        attempts = []
-
-        def busy(event: Any) -> None:
-            attempts.append(event)
-            if len(attempts) < 2:
-                raise TransientError
-
-        self.manager.abort()
-        self.subscribe(busy, kind=ResourceChanged)
-        self.subscribe(self.hear, kind=AfterResourceChanged)
-        for attempt in self.manager.attempts(3):
-            with attempt as begun:
-                events = ResourceEvents(self.dispatcher)
-                self.attempt = TransactionAttempt(begun, self.manager, events)
-                self.say(1)
-        self.assertEqual((2, [[1]]), (len(attempts), self.told()))

@@ -86,11 +86,17 @@ class TransactionAttempt:
     # What follows is ISavepointDataManager.
 
     def tpc_begin(self, transaction: Any) -> None:
-        """Let the commit fail if somebody has vetoed."""
+        """Let the commit fail if somebody has vetoed, or something was said and told to nobody.
+
+        That is so when it was said after the hooks were called, or when another hook failed before
+        this one's, which is forgotten then, and somebody commits all the same.
+        """
         self._is_over = True
         veto, self._veto = self._veto, None
         if veto is not None:
             raise veto
+        if self._is_armed:
+            raise TransactionOverError
 
     def commit(self, transaction: Any) -> None:
         """Do nothing."""

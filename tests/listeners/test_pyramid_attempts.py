@@ -1,0 +1,202 @@
+"""Pyramid: what is told by the hooks of the transaction package, without Pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import transaction
+from transaction.interfaces import TransactionFailedError, TransientError
+from zope.interface import verify
+
+from oni.errors import CascadeError, TransactionOverError
+from oni.listeners import (
+    AfterResourceChanged,
+    ResourceChanged,
+    ResourceEvents,
+    new_dispatcher,
+)
+from oni.listeners.pyramid._attempts import Savepoint, TransactionAttempt
+from tests.listeners.pyramid_case import (
+    PyramidCase,
+    RefusedError,
+    refuse,
+)
+
+
+class Other:
+    """Another resource.
+
+    Attributes:
+        called: The names of the methods that were called.
+        fails: The one that fails.
+    """
+
+    fails = ""
+
+    def __init__(self, key: str) -> None:
+        self.called: list[str] = []
+        self._key = key
+
+    def sortKey(self) -> str:
+        """Give its place."""
+        return self._key
+
+    def __getattr__(self, name: str) -> Any:
+        """Give a method."""
+
+        def method(transaction: Any) -> None:
+            self.called.append(name)
+            if name == self.fails:
+                raise OSError(name)
+
+        return method
+
+
+class AttemptInTransactionTests(PyramidCase):
+    """The data manager, with the transaction package alone."""
+
+    def setUp(self) -> None:
+        """Begin a transaction."""
+        super().setUp()
+        self.manager = transaction.TransactionManager(explicit=True)
+        self.dispatcher = new_dispatcher()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another."""
+        begun = self.manager.begin()
+        self.attempt = TransactionAttempt(begun, self.manager, ResourceEvents(self.dispatcher))
+
+    def say(self, id: int) -> None:
+        """Say that a record is created."""
+        self.attempt.events().record("article", "create", id=id, uri="/", new={})
+
+    def subscribe(self, subscriber: Callable[[Any], Any], **spec: Any) -> None:
+        """Let somebody hear."""
+        self.dispatcher.add_event_handler(subscriber, "before", use_weakref=False, **spec)
+
+    def told(self) -> list[list[int]]:
+        """Give the ids of the records that were told of."""
+        return [[each["id"] for each in event.impacted] for event in self.heard]
+
+    def test_interface(self) -> None:
+        """It is one of those that can go back to savepoints."""
+        interfaces = transaction.interfaces
+        verify.verifyObject(interfaces.ISavepointDataManager, self.attempt)
+        verify.verifyObject(interfaces.IDataManagerSavepoint, Savepoint(lambda: None))
+
+    def test_savepoint(self) -> None:
+        """What was said since a savepoint is forgotten with it."""
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        savepoint = self.manager.savepoint()
+        self.say(2)
+        savepoint.rollback()
+        self.say(3)
+        self.manager.commit()
+        self.assertEqual([[1, 3]], self.told())
+
+    def test_savepoint_before_all(self) -> None:
+        """So it is if the savepoint was there first; and a veto is one afterwards."""
+        self.manager.abort()
+        begun = self.manager.begin()
+        savepoint = begun.savepoint()
+        self.attempt = TransactionAttempt(begun, self.manager, ResourceEvents(self.dispatcher))
+        self.say(1)
+        savepoint.rollback()
+        self.subscribe(self.hear)
+        self.say(2)
+        self.subscribe(refuse, kind=ResourceChanged)
+        self.assertRaises(RefusedError, self.manager.commit)
+        self.assertEqual([[2]], self.told())
+
+    def test_a_veto_cannot_be_undone(self) -> None:
+        """Who tries to commit again fails again; the resources were aborted."""
+        other = Other("a")
+        self.manager.get().join(other)
+        self.subscribe(refuse)
+        self.say(1)
+        self.assertRaises(RefusedError, self.manager.commit)
+        self.assertIn("abort", other.called)
+        self.assertNotIn("tpc_begin", other.called)
+        self.assertRaises(TransactionFailedError, self.manager.commit)
+        self.manager.abort()
+        self.begin()
+        self.manager.commit()
+
+    def test_what_cannot_be_told_cannot_be_committed(self) -> None:
+        """So it is with every other failure, a cascade for example."""
+
+        def again(event: Any) -> None:
+            self.say(1)
+
+        self.subscribe(again)
+        self.say(1)
+        self.assertRaises(CascadeError, self.manager.commit)
+        self.assertRaises(TransactionFailedError, self.manager.commit)
+
+    def test_a_commit_that_fails_at_its_end(self) -> None:
+        """When this has voted for it already, nobody hears of it, either."""
+        other = Other("z")
+        other.fails = "tpc_vote"
+        self.manager.get().join(other)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(OSError, self.manager.commit)
+        self.assertEqual([], self.heard)
+
+    def test_a_hook_that_is_forgotten(self) -> None:
+        """When another hook has failed nobody commits past the subscribers."""
+
+        def fails() -> None:
+            raise OSError
+
+        self.manager.get().addBeforeCommitHook(fails)
+        self.say(1)
+        self.assertRaises(OSError, self.manager.commit)
+        self.assertRaises(TransactionOverError, self.manager.commit)
+
+    def test_said_after_the_hooks(self) -> None:
+        """What nobody can be told of any more lets the commit fail."""
+        synchronizer = mock.Mock()  # it is held weakly
+        synchronizer.beforeCompletion.side_effect = lambda _: self.say(2)
+        self.manager.registerSynch(synchronizer)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(TransactionOverError, self.manager.commit)
+        self.assertEqual([], self.heard)
+
+    def test_one_hook(self) -> None:
+        """However much is said, subscribers are told in one go."""
+        for number in range(3):
+            self.say(number)
+        self.assertEqual(1, len(list(self.manager.get().getBeforeCommitHooks())))
+
+    def test_aborted(self) -> None:
+        """What was said in a transaction that is aborted cannot be told any more."""
+        self.subscribe(self.hear)
+        self.say(1)
+        self.manager.abort()
+        self.assertRaises(TransactionOverError, self.say, 2)
+        self.assertEqual([], self.heard)
+
+    def test_many_attempts(self) -> None:
+        """The package's own way of trying again works with a veto."""
+        attempts = []
+
+        def busy(event: Any) -> None:
+            attempts.append(event)
+            if len(attempts) < 2:
+                raise TransientError
+
+        self.manager.abort()
+        self.subscribe(busy, kind=ResourceChanged)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        for attempt in self.manager.attempts(3):
+            with attempt as begun:
+                events = ResourceEvents(self.dispatcher)
+                self.attempt = TransactionAttempt(begun, self.manager, events)
+                self.say(1)
+        self.assertEqual((2, [[1]]), (len(attempts), self.told()))

@@ -1,0 +1,219 @@
+"""Pyramid: requests without a transaction manager, and those that nobody hears any more."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from pyramid.request import Request
+from pyramid.response import Response
+from transaction.interfaces import TransientError
+
+from oni.errors import TransactionOverError
+from oni.listeners import (
+    AfterResourceChanged,
+    ResourceChanged,
+)
+from oni.listeners.pyramid._requests import _outermost
+from tests.listeners.pyramid_case import (
+    Article,
+    PyramidCase,
+    RefusedError,
+    bad_request,
+    refuse,
+    subscribed,
+)
+
+
+class WithoutManagerTests(PyramidCase):
+    """Requests without a transaction manager."""
+
+    def test_success(self) -> None:
+        """It is told when the request has been answered well."""
+
+        def view(request: Request) -> str:
+            self.create(request)
+            request.dbsession.commit()
+            self.assertEqual([], self.heard)
+            return "done"
+
+        self.make(
+            subscribed(self.hear), subscribed(self.hear, AfterResourceChanged), has_manager=False
+        )
+        self.assertEqual("done", self.answer(self.ask(view)))
+        self.assertEqual([ResourceChanged, AfterResourceChanged], list(map(type, self.heard)))
+
+    def test_failure(self) -> None:
+        """A request that fails, or is answered with an error, tells nobody."""
+
+        def fails(request: Request) -> None:
+            self.create(request)
+            raise RefusedError
+
+        def not_found(request: Request) -> Response:
+            self.create(request)
+            return Response(status=404)
+
+        self.make(
+            subscribed(self.hear), subscribed(self.hear, AfterResourceChanged), has_manager=False
+        )
+        self.assertRaises(RefusedError, self.ask, fails)
+        self.assertEqual(404, self.ask(not_found).status_int)
+        self.assertEqual([], self.heard)
+        self.assertEqual([], [line for line in self.said if "told to nobody" in line])
+
+    def test_veto(self) -> None:
+        """What a subscriber raises is the answer, and reaches the views for exceptions."""
+        self.make(
+            subscribed(bad_request),
+            subscribed(self.hear, AfterResourceChanged),
+            has_manager=False,
+        )
+        self.assertEqual(400, self.ask(self.create).status_int)
+        self.assertEqual([], self.heard)
+
+    def test_rolled_back_after_a_veto(self) -> None:
+        """The session of a request that event sources keep events of goes on without it."""
+
+        def refused(error: Exception, request: Request) -> Response:
+            request.dbsession.add(Article(id=2, title="by the view for the exception"))
+            request.dbsession.commit()
+            return Response(status=409)
+
+        self.make(
+            subscribed(refuse),
+            lambda config: config.add_exception_view(refused, context=RefusedError),
+            has_manager=False,
+            is_kept=True,
+        )
+        self.assertEqual(409, self.ask(self.create).status_int)
+        self.assertEqual(["by the view for the exception"], self.shop.titles())
+
+    def test_another_application_within(self) -> None:
+        """What it says is told to its own subscribers, with its own transaction."""
+        self.make(
+            subscribed(self.hear, AfterResourceChanged),
+            pyramid__tweens="pyramid_tm.tm_tween_factory pyramid.tweens.excview_tween_factory",
+        )
+        inner, told = self.application, []
+
+        def view(request: Request) -> None:
+            request.resource_events.record("blog", "update", id=1)
+            self.shop.view = self.create
+            self.answer(Request.blank("/blogs/mine/articles").get_response(inner))
+            told.append(len(self.heard))
+
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        self.answer(self.ask(view))
+        self.assertEqual([1], told)
+        self.assertEqual(["article", "blog"], [event.resource_name for event in self.heard])
+
+    def test_nothing_is_left_behind(self) -> None:
+        """When it is answered, or has failed, the thread knows nothing of it."""
+        self.make(has_manager=False)
+        self.answer(self.ask(self.create))
+        self.assertIsNone(_outermost.get())
+
+    def test_with_sources(self) -> None:
+        """Then the session is committed here, with what is kept for listeners."""
+        listeners = {"event_listeners": "log", "event_listeners__log__use": "oni.listeners.log"}
+        self.make(has_manager=False, is_kept=True, **listeners)
+        self.answer(self.ask(self.create))
+        self.assertEqual(
+            (["Hello"], ["resource.article.create"]), (self.shop.titles(), self.shop.kept())
+        )
+        self.make(subscribed(refuse), has_manager=False, is_kept=True)
+        self.assertRaises(RefusedError, self.ask, lambda request: self.create(request, 2))
+        self.assertEqual((1, 1), (len(self.shop.titles()), len(self.shop.kept())))
+
+    def test_too_late(self) -> None:
+        """Who says something after it was told is told so."""
+
+        def again(event: Any) -> None:
+            requests[0].resource_events.record("tag", "create", id=1, new={})
+
+        requests: list[Request] = []
+
+        def view(request: Request) -> None:
+            requests.append(request)
+            self.create(request)
+
+        self.make(subscribed(again, AfterResourceChanged), has_manager=False)
+        self.answer(self.ask(view))
+        self.assertEqual(1, len(self.flushLoggedErrors(TransactionOverError)))
+
+    def test_said_while_it_is_sent(self) -> None:
+        """Who says something when the request has been answered is told so, with or without."""
+
+        def view(request: Request) -> Response:
+            def parts() -> Iterator[bytes]:
+                request.resource_events.record("tag", "create", id=1, new={})
+                yield b"never"
+
+            return Response(app_iter=parts())
+
+        for has_manager in (False, True):
+            self.make(subscribed(self.hear), has_manager=has_manager)
+            self.assertRaises(TransactionOverError, lambda: self.ask(view).body)
+        self.assertEqual([], self.heard)
+
+    def test_tried_again(self) -> None:
+        """An attempt after one that was answered says what it has to."""
+        attempts = []
+
+        def view(request: Request) -> None:
+            attempts.append(request)
+            if len(attempts) < 2:
+                raise TransientError
+            self.create(request)
+
+        self.make(
+            subscribed(self.hear),
+            lambda config: config.include("pyramid_retry"),
+            has_manager=False,
+            retry__attempts=2,
+        )
+        self.answer(self.ask(lambda request: view(request)))
+        self.assertEqual(1, len(self.heard))
+
+    def test_nothing_to_say(self) -> None:
+        """A request that says nothing is freed when it is done: no cycle keeps it."""
+        seen = []
+        self.make(has_manager=False)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.answer(self.ask(lambda request: seen.append(weakref.ref(request))))
+        self.assertIsNone(seen[0]())
+
+    def test_without_the_tween(self) -> None:
+        """Where the tween was left out, the log says that nobody is told."""
+        self.make(
+            subscribed(self.hear),
+            has_manager=False,
+            pyramid__tweens="pyramid.tweens.excview_tween_factory",
+        )
+        self.answer(self.ask(self.create, "/1"))
+        self.assertEqual([], self.heard)
+        [line] = [line for line in self.said if "told to nobody" in line]
+        self.assertIn("/blogs/mine/articles/1", line)
+
+    def test_a_manager_that_is_not_active(self) -> None:
+        """A request that the transaction manager leaves alone is one without."""
+        for hook in ("pyramid_tm.explicit_manager", None):
+            self.heard.clear()
+            self.make(
+                subscribed(self.hear, AfterResourceChanged),
+                tm__manager_hook=hook,
+                tm__activate_hook=lambda request: False,
+            )
+            self.answer(
+                self.ask(
+                    lambda request: request.resource_events.record(
+                        "article", "create", id=1, new={}
+                    )
+                )
+            )
+            self.assertEqual(1, len(self.heard), hook)
