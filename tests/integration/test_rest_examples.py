@@ -11,11 +11,11 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -38,10 +38,10 @@ EXAMPLE = CHECKOUT / "examples" / "rest"
 WORKERS = "on_gunicorn:app"
 DAEMON = "oni --config oni.toml"
 PLACES = {
-    "on_twisted_web.py": ("8080", "8080/events"),
-    "on_klein.py": ("8080", "8080/events"),
-    "on_flask.py": ("5000", "5001/events"),
-    WORKERS: ("5000", "8000"),
+    "on_twisted_web.py": ("127.0.0.1:8080", "127.0.0.1:8080/events"),
+    "on_klein.py": ("127.0.0.1:8080", "127.0.0.1:8080/events"),
+    "on_flask.py": ("127.0.0.1:5000", "127.0.0.1:5001/events"),
+    WORKERS: ("127.0.0.1:5000", "127.0.0.1:8000"),
 }
 PORTS = ("8080", "5000", "5001", "8000")
 
@@ -63,10 +63,9 @@ class Running:
         events: Where its websockets are.
     """
 
-    def __init__(self, program: str, ports: Mapping[str, int]) -> None:
-        site, events = PLACES[program]
-        self.site = f"http://127.0.0.1:{ports[site]}"
-        self.events = f"ws://127.0.0.1:{ports[events[:4]]}{events[4:]}/connection/websocket"
+    def __init__(self, site: str, events: str) -> None:
+        self.site = f"http://{site}"
+        self.events = f"ws://{events}/connection/websocket"
 
     def ask(self, path: str, body: bytes | None = None, method: str = "") -> tuple[int, Any]:
         """Make a request; give status and answer."""
@@ -82,7 +81,7 @@ class Running:
         """Whether it does."""
         try:
             return self.ask("/notes")[0] == 200
-        except URLError:
+        except OSError:
             return False
 
     def curl(self, number: int) -> Any:
@@ -113,7 +112,7 @@ def running(program: str, folder: Path) -> Iterator[Running]:
     for file in EXAMPLE.iterdir():
         if file.suffix in (".py", ".toml", ".html"):
             (folder / file.name).write_text(here(file.read_text(encoding="utf-8")), "utf-8")
-    found = Running(program, ports)
+    found = Running(*map(here, PLACES[program]))
     with ExitStack() as stack:
         if program == WORKERS:
             daemon = here(command(DAEMON))
