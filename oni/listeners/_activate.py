@@ -60,7 +60,8 @@ class Listeners:
 
     Args:
         seconds: The clock that tells for how long a call goes on.
-        is_kept: Whether what a listener fails with is brought again; the log says so.
+        is_kept: Whether what a listener fails with is brought again; the log says so, and says
+            each failure once until it succeeds.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Listeners:
         self.calls: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self._now = seconds
+        self._is_kept = is_kept
         self._says = _SAYS_KEPT if is_kept else _SAYS_LOST
         self._is_well: dict[str, bool] = {}
         self._is_closed = False
@@ -89,8 +91,10 @@ class Listeners:
             try:
                 result = listener(event)
             except BaseException as error:
-                self._count(name, began, error)
-                raise
+                failed = self._failed(name, began, error)
+                if failed is error:
+                    raise
+                raise failed from error
             if isinstance(result, Deferred):
                 return result.addBoth(self._ended, name, began)
             if isinstance(result, Awaitable):
@@ -123,19 +127,34 @@ class Listeners:
                 _log.failure("The listener {name} could not be closed", name=name)
 
     def _ended(self, result: Any, name: str, began: float) -> Any:
-        self._count(name, began, result.value if isinstance(result, Failure) else None)
+        if isinstance(result, Failure):
+            error: Any = result.value
+            failed = self._failed(name, began, error)
+            return result if failed is error else Failure(failed)
+        self._count(name, began)
         return result
 
     async def _end_of(self, awaitable: Awaitable[Any], name: str, began: float) -> Any:
         try:
             result = await awaitable
         except BaseException as error:
-            self._count(name, began, error)
-            raise
+            failed = self._failed(name, began, error)
+            if failed is error:
+                raise
+            raise failed from error
         self._count(name, began)
         return result
 
-    def _count(self, name: str, began: float, error: BaseException | None = None) -> None:
+    def _failed(self, name: str, began: float, error: BaseException) -> BaseException:
+        """Count a failure; give it, or what is to be logged no more, as it is tried again."""
+        if self._count(name, began, error) or not self._is_kept:
+            return error
+        if not isinstance(error, Exception) or isinstance(error, NotNowError):
+            return error
+        return NotNowError(f"the listener {name}", f"{type(error).__name__}: {error}")
+
+    def _count(self, name: str, began: float, error: BaseException | None = None) -> bool:
+        """Count a call; say whether it is news how it has ended."""
         well = error is None
         with self._lock:
             self.calls[name] += 1
@@ -148,6 +167,7 @@ class Listeners:
             _log.info("The listener {name} succeeds again", name=name)
         elif is_news:
             _log.warn(self._says, name=name, kind=type(error).__name__, error=error)
+        return is_news
 
 
 def activate(

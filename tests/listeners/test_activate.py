@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.component import getGlobalSiteManager
@@ -82,6 +82,12 @@ def settings(**more: Any) -> dict[str, Any]:
     """Switch one listener on."""
     found = {"event_listeners": "one", "event_listeners.one.use": HERE}
     return {**found, **{f"event_listeners.one.{name}": value for name, value in more.items()}}
+
+
+async def call_in_coroutine(call: Any) -> Any:
+    """Call a listener, and wait for it."""
+    result = call(None)
+    return await result if isinstance(result, Awaitable) else result
 
 
 class SettingsTests(SynchronousTestCase):
@@ -284,6 +290,33 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((1, 1), (listeners.calls["coroutine"], listeners.failures["coroutine"]))
         self.assertEqual(4, next(times))
 
+    def test_fails_later_again(self) -> None:
+        """What is brought again is logged the first time, however the listener fails."""
+        listeners = Listeners(is_kept=True)
+
+        class Later(ListenerBase):
+            def __call__(self, event: Any) -> Any:
+                return fail(ValueError("no"))
+
+        class Coroutine(ListenerBase):
+            async def __call__(self, event: Any) -> Any:
+                raise ValueError("no")
+
+        class Ends(ListenerBase):
+            def __call__(self, event: Any) -> Any:
+                raise SystemExit
+
+        for listener, kinds in (
+            (Later(), [ValueError, NotNowError]),
+            (Coroutine(), [ValueError, NotNowError]),
+            (Ends(), [SystemExit, SystemExit]),
+        ):
+            call = listeners.add("one", listener)
+            for kind in kinds:
+                told = ensureDeferred(call_in_coroutine(call))
+                failure = self.failureResultOf(told, kind)
+                self.assertIn("no" if kind is not SystemExit else "", str(failure.value))
+
     def test_in_the_reactor(self) -> None:
         """A listener that wants it is called in the reactor's thread, also from another one."""
         calls: list[Any] = []
@@ -433,11 +466,18 @@ class KeptTests(KeptCase):
         self.update({"n": 1})
         self.flushLoggedErrors(ConnectionError)
         self.assertTrue(any("was told of is kept" in text for text in self.said))
+        self.said.clear()
+        self.run_for(600)
+        self.update({"n": 2})
+        self.assertLess(5, len(self.listener.heard))
+        self.assertEqual(([], []), (self.said, self.flushLoggedErrors()))  # it was said before
         self.listener.fails = None
-        self.run_for(60)
+        self.listener.heard.clear()
+        self.run_for(600)
         self.assertEqual(2, len(self.listener.heard))
+        self.assertEqual(["The listener one succeeds again"], self.said)
         counted = self.successResultOf(self.sources.ledger.count())
-        self.assertEqual((1, 0), (counted["done"], counted["pending"]))
+        self.assertEqual((2, 0), (counted["done"], counted["pending"]))
 
     def test_closed(self) -> None:
         """What comes after the end stays kept, for the next process; the log is not full of it."""
