@@ -45,6 +45,7 @@ PLACES = {
 }
 PORTS = ("8080", "5000", "5001", "8000")
 
+CUT = '{"push": {"channel": "notes", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}'
 KEEP_SOCKETS = """
     window.sockets = [];
     WebSocket = class extends WebSocket {
@@ -264,7 +265,7 @@ def test_gone_before_the_answer(tmp_path: Path) -> None:
 
 
 def test_page_misses_nothing(tmp_path: Path) -> None:
-    """A note that comes while a page loads is shown, and so is one that comes while it is cut."""
+    """A note that comes while a page loads is shown, and so is what becomes of it after a gap."""
 
     async def scenario() -> None:
         async with two_pages() as (page, other):
@@ -287,7 +288,7 @@ def test_page_misses_nothing(tmp_path: Path) -> None:
             await shows(page, "#notes", "Hello delete")
 
             await page.route("**/notes", lambda route: route.abort(), times=1)
-            await page.evaluate("sockets.at(-1).close()")
+            await page.evaluate(f"sockets.at(-1).onmessage({{data: '{CUT}'}})")
             await page.wait_for_function("sockets.length >= 2")  # it comes back, and cannot list
             await other.goto(example.site)
             await other.click("#notes button")
