@@ -216,6 +216,38 @@ class HandlerTests(DirectCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RefusedError)))
         self.assertEqual("a", session.scalars(sa.select(Post)).one().title)
 
+    def test_somebody_else_fails(self) -> None:
+        """A listener of a program's own that fails after the commit keeps nobody from hearing."""
+
+        def fails(session: Session, transaction: Any = None) -> None:
+            if transaction is None or transaction.parent is None:
+                raise RefusedError
+
+        self.watching.remove()
+        self.hear()
+        for number, name in enumerate(("after_commit", "after_transaction_end")):
+            sa.event.listen(self.blog.sessions.class_, name, fails)
+            watching = self.watch([Post])
+            with self.assertRaises(RefusedError):
+                self.add(Post(id=number, title="a"))
+            watching.remove()
+            sa.event.remove(self.blog.sessions.class_, name, fails)
+        self.assertEqual([(0,), (1,)], self.blog.rows("SELECT id FROM post ORDER BY id"))
+        self.assertEqual([0, 1], [change.id for change in self.heard])
+
+    def test_removed_in_a_transaction(self) -> None:
+        """Who does not watch any more when it ends is not told, though others are."""
+        other = EventSources()
+        other.register_direct_handler(Post, self.heard.append)
+        self.addCleanup(watch(self.blog.sessions, other, [Post]).remove)
+        gone: list[ModelChange] = []
+        self.hear(handler=gone.append)
+        with self.blog.sessions.begin() as session:
+            session.add(Post(id=1, title="a"))
+            session.flush()
+            self.watching.remove()
+        self.assertEqual(([1], []), ([change.id for change in self.heard], gone))
+
     def test_nothing_is_waited_for(self) -> None:
         """A Deferred that has fired is fine; what would have to be waited for is a failure."""
 
@@ -441,6 +473,33 @@ class SignalTests(DirectCase):
                 session.flush()
                 raise RefusedError
         self.assertEqual([(Post, post, True, "a")], self.sent)
+
+    def test_several_sources(self) -> None:
+        """Where others watch the same sessions, each is told, and the signal is sent once.
+
+        So it is for what a receiver saves through the session, which is another transaction.
+        """
+
+        def save_more(sender: type, instance: Any, created: bool) -> None:
+            if instance.id == 1:
+                session.add(Post(id=2, title="b"))
+                session.flush()
+                session.rollback()
+                session.add(Post(id=3, title="c"))
+                session.commit()
+
+        heard: list[int] = []
+        other = EventSources()
+        other.register_direct_handler(Post, lambda change: heard.append(change.id))
+        self.addCleanup(watch(self.blog.sessions, other, [Post]).remove)
+        self.hear()
+        session = self.blog.sessions()
+        self.addCleanup(session.close)
+        with self.connected(post_save, save_more):
+            session.add(Post(id=1, title="a"))
+            session.commit()
+        self.assertEqual([1, 3], sorted(sent[1].id for sent in self.sent))
+        self.assertEqual(([1, 3], [3, 1]), ([change.id for change in self.heard], heard))
 
     def test_statements_between(self) -> None:
         """A statement that changes a row leaves its instance; one that deletes it does not."""

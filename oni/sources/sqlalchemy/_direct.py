@@ -49,11 +49,19 @@ class DirectBuffer(ChangeBuffer):
         states = [sa.inspect(each) for each in self._instances().values() if each is not None]
         self._values = [(state, _columns(state)) for state in states]
 
-    def tell(self, session: Session, sources: IEventSources) -> None:
-        """Tell what was committed, if it was. The session's transaction has ended."""
+    def tell(self, session: Session, sources: IEventSources, sent: set[tuple[str, Any]]) -> None:
+        """Tell what was committed, if it was. The session's transaction has ended.
+
+        Args:
+            session: The session.
+            sources: Who is told.
+            sent: The rows whose instances were told already, as others watch the session, too:
+                the models' signals belong to all of them.
+        """
         if self._values is None or not len(self) or self._is_within_another(session):
             return
-        instances = self._instances()
+        instances = {row: each for row, each in self._instances().items() if row not in sent}
+        sent.update(instances)
         found = [
             Committed(each, instances.get((each.model, each.id))) for each in self.coalesced()
         ]

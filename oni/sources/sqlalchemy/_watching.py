@@ -18,12 +18,14 @@ from oni.sources.sqlalchemy import _mapper_events
 from oni.sources.sqlalchemy._bulk import BulkStatements
 from oni.sources.sqlalchemy._hand_over import HandOver, Listener
 from oni.sources.sqlalchemy._models import Watch, WatchedModels
-from oni.sources.sqlalchemy._pending import Pending
+from oni.sources.sqlalchemy._pending import Pending, Row
 from oni.sources.sqlalchemy._sessions import Target, check_begun, listened_on, overlap
 
 __all__ = ["Watching", "watch"]
 
 _log = Logger()
+
+_FIRST = ("after_commit", "after_transaction_end")
 
 
 class Watching:
@@ -80,7 +82,8 @@ class Watching:
 
     def _begin(self) -> None:
         for name, listener in self._listeners.items():
-            event.listen(self._target, name, listener)
+            # Others that fail after a commit would keep those behind them from hearing of it.
+            event.listen(self._target, name, listener, insert=name in _FIRST)
         _mapper_events.listen()
         _watchings.add(self)
 
@@ -170,15 +173,18 @@ class Watching:
         if pending is None:
             return
         if transaction.parent is None:
-            del _mapper_events.pendings(session)[self]
-            self._tell_directly(session, pending)
+            # All who watch it, at once: who is told may begin another transaction in the session.
+            ended = _mapper_events.take_pendings(session)
+            sent: set[Row] = set()
+            for watching, each in ended.items():
+                watching._tell_directly(session, each, sent)
         elif transaction.nested and pending.end(transaction):
             self._hand_over.run(session, pending)
 
-    def _tell_directly(self, session: Session, pending: Pending) -> None:
+    def _tell_directly(self, session: Session, pending: Pending, sent: set[Row]) -> None:
         """Tell what was committed, if it was. Whatever fails, whoever has committed has not."""
         try:
-            pending.direct.tell(session, self._sources)
+            pending.direct.tell(session, self._sources, sent)
         except BaseException:  # noqa: BLE001 - the rows are there
             _log.failure("Nobody could be told directly of what was committed")
 
