@@ -236,6 +236,8 @@ class TransactionTests(SynchronousTestCase):
         self.create(3)
         self.events.rolled_back()
         self.events.before_commit()
+        self.events.committed()
+        self.assertEqual([], self.heard)
         self.events = self.begin()
         self.create(2)
         self.events.before_commit()
