@@ -41,6 +41,8 @@ from oni.watchers import (
     settings_from_ini,
 )
 from oni.watchers.celery import TASK, _inbox, _receiver
+from oni.watchers.celery._kept import LostMessage
+from oni.watchers.celery._lost import LostAndFound
 from oni.watchers.celery._messages import Heard, read, write
 from tests.ledger.threads import AtOnce
 from tests.watchers.test_watchers import DETAILS, Reactor, Recorder, tell_all
@@ -161,6 +163,7 @@ class ReceiverCase(SynchronousTestCase):
         """Begin with nothing sent."""
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.broker: Callable[[], object] = lambda: None
+        self.kept: Any = None
         test = self
 
         class Post:
@@ -169,8 +172,13 @@ class ReceiverCase(SynchronousTestCase):
             def __init__(self, app: Celery, timeout: float) -> None:
                 """Take what the other one takes."""
 
-            def send(self, message: str, **options: Any) -> None:
+            def kept(self, queue: str | None) -> Any:
+                """Give what there is."""
+                return test.kept
+
+            def send(self, message: str, key: str, **options: Any) -> None:
                 """Keep it."""
+                test.assertEqual("k", key)
                 test.broker()
                 test.sent.append((message, options))
 
@@ -209,12 +217,16 @@ class ReceiverCase(SynchronousTestCase):
         return ModelEventWatcherCeleryReceiver(watcher, broker="memory://", **options)
 
     def receive(
-        self, receiver: ModelEventWatcherCeleryReceiver, message: Any = MESSAGE, attempt: int = 1
+        self,
+        receiver: ModelEventWatcherCeleryReceiver,
+        message: Any = MESSAGE,
+        attempt: int = 1,
+        token: str | None = None,
     ) -> None:
         """Give it a message, as a worker does."""
         info = {"exchange": "", "routing_key": "posts"}
         request = SimpleNamespace(id="id", delivery_info=info)
-        receiver._receive(SimpleNamespace(request=request), message, attempt)
+        receiver._receive(SimpleNamespace(request=request), message, attempt, token)
 
 
 def asleep(*said: Any) -> None:
@@ -390,6 +402,23 @@ class ReceiverTests(ReceiverCase):
             self.receive(self.receiver(Recorder(answer)))
         self.assertEqual(2, len(self.sent))
 
+    def test_on_redis(self) -> None:
+        """Only the latest copy of a message is handled, and it is kept until that is done."""
+        forgotten: list[str] = []
+        self.kept = SimpleNamespace(
+            is_current=lambda key, token: (key, token) == ("k", "latest"), forget=forgotten.append
+        )
+        failing = [True]
+        watcher = Recorder(lambda *said: asleep() if failing[0] else None)
+        receiver = self.receiver(watcher)
+        self.receive(receiver, token="older")
+        self.assertEqual(([], [], []), (watcher.heard, self.sent, forgotten))
+        self.receive(receiver, token="latest")
+        self.assertEqual((1, 1, []), (len(watcher.heard), len(self.sent), forgotten))
+        failing[0] = False
+        self.receive(receiver, token="latest")
+        self.assertEqual((2, 1, ["k"]), (len(watcher.heard), len(self.sent), forgotten))
+
     def test_several(self) -> None:
         """All are called whatever becomes of the others; without a ledger all are again."""
         first, second = Recorder(asleep), Recorder()
@@ -402,6 +431,32 @@ class ReceiverTests(ReceiverCase):
         """Would be one in the ledger."""
         both = CompositeModelEventWatcher(Recorder(), Recorder())
         self.assertRaises(ValueError, self.receiver, both)
+
+
+class LostTests(SynchronousTestCase):
+    """What Redis was lost with."""
+
+    def test_sent_again(self) -> None:
+        """As the same attempt, to its queue."""
+        asked: list[float] = []
+        sent: list[Any] = []
+
+        def lost(seconds: float) -> Any:
+            asked.append(seconds)
+            return [LostMessage("k", MESSAGE, 7)]
+
+        post: Any = SimpleNamespace(
+            kept=lambda queue: SimpleNamespace(lost=lost),
+            send=lambda *words, **options: sent.append((words, options)),
+        )
+        self.assertTrue(LostAndFound(lambda: post, ["posts"], 600.0).look(post))
+        self.assertEqual([600.0], asked)
+        self.assertEqual([((MESSAGE, "k"), {"attempt": 7, "queue": "posts"})], sent)
+
+    def test_other_brokers(self) -> None:
+        """Lose nothing so."""
+        post: Any = SimpleNamespace(kept=lambda queue: None)
+        self.assertFalse(LostAndFound(lambda: post, ["posts"], 600.0).look(post))
 
 
 class LedgerTests(ReceiverCase):

@@ -35,7 +35,7 @@ class Post:
         self.threads: set[str] = set()
         self.closed = threading.Event()
 
-    def send(self, message: str) -> None:
+    def send(self, message: str, key: str) -> None:
         """Give it to the broker."""
         answer = self.answer
         self.threads.add(threading.current_thread().name)
@@ -90,7 +90,7 @@ class OutgoingTests(SynchronousTestCase):
         """In order, in one thread, which is none of the caller's."""
         self.post.answer = self.hang
         began = time.monotonic()
-        sent = [self.outgoing.send(text) for text in "abc"]
+        sent = [self.outgoing.send(text, "k") for text in "abc"]
         self.assertLess(time.monotonic() - began, 10)  # it did not wait for the broker
         for each in sent:
             self.assertNoResult(each)
@@ -108,11 +108,11 @@ class OutgoingTests(SynchronousTestCase):
         """It is logged once that the broker is away, and once that it is back."""
         self.post.answer = self.refuse
         for _ in range(3):
-            error = self.refused(self.outgoing.send("a"))
+            error = self.refused(self.outgoing.send("a", "k"))
         self.assertIn("ConnectionRefusedError: no route", str(error))
         self.post.answer = lambda message: None
         for text in "ab":
-            self.ended(self.outgoing.send(text))
+            self.ended(self.outgoing.send(text, "k"))
         self.assertEqual(
             [
                 "The broker redis://broker takes no messages, and is tried again: "
@@ -125,7 +125,7 @@ class OutgoingTests(SynchronousTestCase):
     def test_those_behind(self) -> None:
         """They fail with the first one, and do not wait as long again, each in its turn."""
         self.post.answer = self.hang
-        sent = [self.outgoing.send(text) for text in "abc"]
+        sent = [self.outgoing.send(text, "k") for text in "abc"]
         self.reactor.advance(4.9)
         for each in sent:
             self.assertNoResult(each)
@@ -136,12 +136,12 @@ class OutgoingTests(SynchronousTestCase):
     def test_another_thread(self) -> None:
         """When one hangs another takes its place; what it does in the end is not counted."""
         self.post.answer = self.hang
-        hanging = self.outgoing.send("a")
+        hanging = self.outgoing.send("a", "k")
         self.reactor.until(lambda: self.post.threads)
         self.reactor.advance(5)
         self.refused(hanging)
         self.post.answer = lambda message: None
-        self.ended(self.outgoing.send("b"))
+        self.ended(self.outgoing.send("b", "k"))
         self.assertEqual(1, self.outgoing.statistics()["threads_lost"])
         self.go_on.set()
         self.reactor.until(lambda: self.outgoing.statistics()["threads_lost"] == 0)
@@ -152,25 +152,25 @@ class OutgoingTests(SynchronousTestCase):
         """When too many hang, no more are made until one of them comes back."""
         self.post.answer = self.hang
         for number in range(1, 5):
-            sent = self.outgoing.send("a")
+            sent = self.outgoing.send("a", "k")
             self.reactor.until(lambda number=number: len(self.post.threads) == number)
             self.reactor.advance(5)
             self.refused(sent)
-        error = self.refused(self.outgoing.send("b"))
+        error = self.refused(self.outgoing.send("b", "k"))
         self.assertIn("all threads that send hang", str(error))
         self.assertEqual(4, len(self.post.threads))
         self.post.answer = lambda message: None
         self.go_on.set()
         self.reactor.until(lambda: self.outgoing.statistics()["threads_lost"] == 0)
-        self.ended(self.outgoing.send("c"))
+        self.ended(self.outgoing.send("c", "k"))
         self.assertEqual(1, self.outgoing.statistics()["sent"])
 
     def test_full(self) -> None:
         """Only so many wait; it is said once."""
         self.post.answer = self.hang
-        sent = [self.outgoing.send(text) for text in "abcd"]  # one is under way
+        sent = [self.outgoing.send(text, "k") for text in "abcd"]  # one is under way
         for _ in range(2):
-            self.refused(self.outgoing.send("e"))
+            self.refused(self.outgoing.send("e", "k"))
         self.assertEqual(1, len(self.said))
         self.assertIn("3 messages wait to be sent", self.said[0])
         self.go_on.set()
@@ -180,7 +180,7 @@ class OutgoingTests(SynchronousTestCase):
     def test_each_at_its_time(self) -> None:
         """What was refused comes again soon, but not all of it at once, and not never."""
         self.post.answer = self.refuse
-        afters = [self.refused(self.outgoing.send("a")).after for _ in range(3)]
+        afters = [self.refused(self.outgoing.send("a", "k")).after for _ in range(3)]
         afters += [self.outgoing._turn() for _ in range(20_000)]
         self.assertTrue(all(5 <= after <= 300.1 for after in afters))
         self.assertLess(afters[0], 6)
@@ -190,7 +190,7 @@ class OutgoingTests(SynchronousTestCase):
     def test_cancelled(self) -> None:
         """What waits is not sent; what is under way is not waited for."""
         self.post.answer = self.hang
-        first, second, third = (self.outgoing.send(text) for text in "abc")
+        first, second, third = (self.outgoing.send(text, "k") for text in "abc")
         for each in (first, second):
             each.cancel()
             self.failureResultOf(each, CancelledError)
@@ -201,14 +201,14 @@ class OutgoingTests(SynchronousTestCase):
     def test_stopped(self) -> None:
         """The connection goes; what waits fails."""
         self.post.answer = self.hang
-        first, second = (self.outgoing.send(text) for text in "ab")
+        first, second = (self.outgoing.send(text, "k") for text in "ab")
         self.outgoing.stop()
         self.failureResultOf(second, NotRunningError)
         self.go_on.set()
         self.ended(first)
         self.successResultOf(first)
         self.assertTrue(self.post.closed.wait(30))
-        self.ended(self.outgoing.send("c"))  # and it begins again
+        self.ended(self.outgoing.send("c", "k"))  # and it begins again
         self.assertEqual(["a", "c"], self.post.sent)
 
     def test_no_thread(self) -> None:
@@ -218,7 +218,7 @@ class OutgoingTests(SynchronousTestCase):
             raise RuntimeError("can't start new thread")
 
         self.patch(threading.Thread, "start", no_more)
-        self.failureResultOf(self.outgoing.send("a"), NotNowError)
+        self.failureResultOf(self.outgoing.send("a", "k"), NotNowError)
 
     def test_what_exits(self) -> None:
         """Does not end the thread."""
@@ -227,7 +227,7 @@ class OutgoingTests(SynchronousTestCase):
             raise SystemExit(1)
 
         self.post.answer = leave
-        self.refused(self.outgoing.send("a"))
+        self.refused(self.outgoing.send("a", "k"))
         self.post.answer = lambda message: None
-        self.ended(self.outgoing.send("b"))
+        self.ended(self.outgoing.send("b", "k"))
         self.assertEqual({"oni-broker-1"}, self.post.threads)

@@ -27,7 +27,15 @@ _ACTIONS = ("created", "modified", "deleted")
 
 
 class NewerMessageError(Exception):
-    """A newer program wrote it, which will know what it means."""
+    """A newer program wrote it, which will know what it means.
+
+    Attributes:
+        key: Its key.
+    """
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(f"a message has version {version}, and {VERSION} is known here")
+        self.key = key
 
 
 class Heard(Struct, frozen=True):
@@ -135,9 +143,10 @@ def read(text: Any) -> Heard:
         UnreadableMessageError: It was not written here.
     """
     try:
-        version = json.loads(text)["v"]
+        plain = json.loads(text)
+        version = plain["v"]
         if isinstance(version, int) and version > VERSION:
-            raise NewerMessageError(f"it has version {version}, and {VERSION} is known here")
+            raise NewerMessageError(str(plain["key"]), version)
         said = json.loads(text, object_hook=_untagged)
         heard = Heard(said["key"], said["model"], said["action"], said["id"], said["details"])
         if version == VERSION and _is_one(heard):

@@ -36,7 +36,7 @@ class Sends(Protocol):
     def address(self) -> str:
         """Where the broker is, for people."""
 
-    def send(self, message: str) -> None:
+    def send(self, message: str, key: str) -> None:
         """Give it a message; it has it when this returns."""
 
     def close(self) -> None:
@@ -46,6 +46,7 @@ class Sends(Protocol):
 @dataclass(eq=False, slots=True)
 class _Letter:
     message: str
+    key: str
     done: Deferred[None] = field(default_factory=Deferred)
 
 
@@ -66,7 +67,7 @@ class _Carrier:
             try:
                 if post is None:
                     post = self._make()
-                post.send(letter.message)
+                post.send(letter.message, letter.key)
                 result: Any = None
             except BaseException:  # noqa: BLE001 - whoever waits for it is told
                 result = Failure()
@@ -111,14 +112,14 @@ class Outgoing:
         self._next_try = 0.0
         self._counted = {"sent": 0, "refused": 0}
 
-    def send(self, message: str) -> Deferred[None]:
+    def send(self, message: str, key: str) -> Deferred[None]:
         """Send a message.
 
         Returns:
             A Deferred that fires with None when the broker has confirmed it, or fails with
             :class:`oni.errors.NotNowError`. Cancelling it keeps what still waits from being sent.
         """
-        letter = _Letter(message)
+        letter = _Letter(message, key)
         if len(self._waiting) >= self._capacity:
             if not self._is_full:
                 self._is_full = True

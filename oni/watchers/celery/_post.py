@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from oni.watchers.celery._kept import Kept
+
 __all__ = ["TASK", "Post"]
 
 TASK = "oni.model_event"
@@ -33,6 +35,7 @@ class Post:
     def send(
         self,
         message: str,
+        key: str,
         *,
         attempt: int = 1,
         countdown: float | None = None,
@@ -42,6 +45,7 @@ class Post:
 
         Args:
             message: The message.
+            key: Its key.
             attempt: Which attempt of the worker's this is for.
             countdown: Seconds that the worker shall wait.
             queue: Another queue.
@@ -51,28 +55,28 @@ class Post:
         """
         began = time.monotonic()
         is_fresh = self._connection is None
-        options: dict[str, Any] = {
-            "args": [message, attempt],
-            "countdown": countdown,
-            "queue": queue or self._queue,
-        }
+        queue = queue or self._queue
+        options = {"countdown": countdown, "queue": queue}
+        told = (message, key, attempt)
         try:
-            self._send(options)
+            self._send(told, options)
         except Exception:
             self.close()
             if is_fresh or time.monotonic() - began > self._timeout / 2:
                 raise
             try:
-                self._send(options)  # the broker may have closed what nobody used
+                self._send(told, options)  # the broker may have closed what nobody used
             except BaseException:
                 self.close()
                 raise
 
-    def _send(self, options: dict[str, Any]) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
+    def _send(self, told: tuple[str, str, int], options: dict[str, Any]) -> None:
+        message, key, attempt = told
+        kept = self.kept(options["queue"])
+        token = None if kept is None else kept.keep(key, message, attempt)
         self._app.send_task(
             TASK,
+            args=[message, attempt, token],
             connection=self._connection,
             ignore_result=True,
             retry=False,
@@ -106,6 +110,19 @@ class Post:
             _drop(connection)
             raise
         return connection
+
+    def kept(self, queue: str | None = None) -> Kept | None:
+        """Give what Redis keeps of a queue's messages; None on another broker.
+
+        Args:
+            queue: The queue. None: the app's own.
+        """
+        if self._connection is None:
+            self._connection = self._connect()
+        if self._connection.transport.driver_type != "redis":
+            return None
+        name = queue or self._queue or self._app.conf.task_default_queue
+        return Kept(self._connection.default_channel.client, name)
 
     @property
     def address(self) -> str:

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from celery.exceptions import Reject, WorkerShutdown, WorkerTerminate
+from celery.signals import worker_ready
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,7 +33,8 @@ from oni.watchers.celery._apps import (
     read_truth,
 )
 from oni.watchers.celery._inbox import Inbox, NotYetError, in_reactor
-from oni.watchers.celery._messages import Heard, read
+from oni.watchers.celery._lost import LostAndFound
+from oni.watchers.celery._messages import Heard, NewerMessageError, read
 from oni.watchers.celery._post import TASK, Post
 
 __all__ = ["LONGEST_DELAY", "VISIBILITY_TIMEOUT", "ModelEventWatcherCeleryReceiver"]
@@ -120,6 +122,8 @@ class ModelEventWatcherCeleryReceiver:
             shared=False,
         )
 
+        worker_ready.connect(self._look_for_lost)
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], task_name: str) -> Self:
         """Make one around the watcher, or watchers, that ``TASK.celerymodelwatcher`` names.
@@ -158,19 +162,38 @@ class ModelEventWatcherCeleryReceiver:
 
     # --- In a worker
 
+    def _look_for_lost(self, sender: Any, **_: object) -> None:
+        """Begin, in the main process of a worker, when it is ready."""
+        if sender.app is not self.app:
+            return
+        options = self.app.conf.broker_transport_options
+        LostAndFound(
+            lambda: Post(self.app, self._timeout),
+            self.app.amqp.queues.consume_from,
+            # What another worker is busy with comes again by itself before that.
+            2 * options["visibility_timeout"],
+        ).start()
+
     def _make_task(self) -> Callable[..., None]:
-        def receive(task: Any, message: str, attempt: int = 1) -> None:
+        def receive(task: Any, message: str, attempt: int = 1, token: str | None = None) -> None:
             """Let the watcher deal with a message."""
-            self._receive(task, message, attempt)
+            self._receive(task, message, attempt, token)
 
         return receive
 
-    def _receive(self, task: Any, message: str, attempt: int) -> None:
+    def _receive(self, task: Any, message: str, attempt: int, token: str | None = None) -> None:
         setup()  # what is logged goes where the worker's log goes
-        heard: Heard | None = None
+        queue = _queue_of(task)
+        key = ""
         try:
             heard = read(message)
+            key = heard.key
+            kept = None if token is None else self._post().kept(queue)
+            if kept is not None and not kept.is_current(key, cast(str, token)):
+                return  # there is a later copy of it
             failures = self._handle(heard)
+            if kept is not None and not failures:
+                kept.forget(key)
         except UnreadableMessageError as error:
             _log.error(
                 "A message cannot be read, and is dropped (task {id}): {error}",
@@ -178,14 +201,16 @@ class ModelEventWatcherCeleryReceiver:
                 error=error,
             )
             raise Reject(error, requeue=False) from error
+        except NewerMessageError as error:
+            key, failures = error.key, [error]
         except (WorkerShutdown, WorkerTerminate, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - it is tried again, whatever it is
             failures = [error]
         if failures:
             delay = self._delay(attempt)
-            self._log_failures(heard, attempt, failures, delay)
-            self._again(task, message, attempt, delay)
+            self._log_failures(key, attempt, failures, delay)
+            self._again(key, queue, message, attempt, delay)
 
     def _handle(self, heard: Heard) -> list[Any]:
         parts = {name: partial(self._call, part, heard) for name, part in self._parts.items()}
@@ -206,15 +231,19 @@ class ModelEventWatcherCeleryReceiver:
         result = getattr(part, heard.action)(heard.model, heard.id, details)
         _settle(result, can_wait=transaction is None)
 
-    def _again(self, task: Any, message: str, attempt: int, delay: float) -> None:
-        """Send it again, for later; it is acknowledged then."""
+    def _post(self) -> Post:
+        """Give this thread's connection to the broker."""
         post: Post | None = getattr(self._posts, "mine", None)
         if post is None:
             post = self._posts.mine = Post(self.app, self._timeout)
-        delivery = task.request.delivery_info or {}
-        queue = None if delivery.get("exchange") else delivery.get("routing_key")
+        return post
+
+    def _again(
+        self, key: str, queue: str | None, message: str, attempt: int, delay: float
+    ) -> None:
+        """Send it again, for later; it is acknowledged then."""
         try:
-            post.send(message, attempt=attempt + 1, countdown=delay, queue=queue)
+            self._post().send(message, key, attempt=attempt + 1, countdown=delay, queue=queue)
         except Exception as error:
             time.sleep(_MOMENT)  # else the broker would give it back at once, and again
             raise Reject(error, requeue=True) from error
@@ -222,9 +251,7 @@ class ModelEventWatcherCeleryReceiver:
     def _delay(self, attempt: int) -> float:
         return min(LONGEST_DELAY, 2.0 ** min(attempt - 1, 20)) * (0.5 + random.random() / 2)
 
-    def _log_failures(
-        self, heard: Heard | None, attempt: int, failures: list[Any], delay: float
-    ) -> None:
+    def _log_failures(self, key: str, attempt: int, failures: list[Any], delay: float) -> None:
         told = [error for error in failures if not isinstance(error, NotNowError | NotYetError)]
         said = (
             "A watcher has failed with {key} in attempt {attempt}, and is called again in "
@@ -232,7 +259,7 @@ class ModelEventWatcherCeleryReceiver:
         )
         for error in told:
             words: dict[str, Any] = {
-                "key": heard.key if heard else "a message",
+                "key": key,
                 "attempt": attempt,
                 "delay": delay,
                 "error": f"{type(error).__name__}: {error}",
@@ -241,6 +268,12 @@ class ModelEventWatcherCeleryReceiver:
                 _log.failure(said, failure=Failure(error), **words)
             else:
                 _log.warn(said, **words)
+
+
+def _queue_of(task: Any) -> str | None:
+    """Say from which queue a task came; None: from the app's own."""
+    delivery = task.request.delivery_info or {}
+    return None if delivery.get("exchange") else delivery.get("routing_key")
 
 
 def _named_parts(watcher: Any, name: str | None) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class ModelEventWatcherCelerySender:
             message = write(Heard(key, model, action, id, told))
         except TypeError:
             return fail()
-        return self._outgoing.send(message)
+        return self._outgoing.send(message, key)
 
     def statistics(self) -> Mapping[str, int]:
         """Give counters and gauges: ``sent``, ``refused``, ``waiting``, ``threads_lost``."""
