@@ -13,7 +13,12 @@ from twisted.logger import Logger
 
 from oni.blocking import fire_here
 from oni.dispatcher import EventDispatcher
-from oni.errors import CascadeError, EventAbortedError, LargeContextError
+from oni.errors import (
+    CascadeError,
+    EventAbortedError,
+    LargeContextError,
+    TransactionOverError,
+)
 from oni.interfaces import IEventSources
 from oni.listeners._activate import kept
 from oni.listeners.events import (
@@ -90,6 +95,8 @@ class ResourceEvents:
         self._gathered: dict[tuple[str, str], dict[str, Any]] = {}
         self._told: list[ResourceEvent] = []
         self._kept = 0  # so many of these are in the ledger already
+        self._veto: BaseException | None = None
+        self._is_past = False  # whether it is too late to say anything
 
     @classmethod
     @contextmanager
@@ -115,13 +122,14 @@ class ResourceEvents:
 
         Raises:
             EventAbortedError: A subscriber has vetoed; everything is rolled back. See
-                :meth:`before_commit` for what else there is.
+                :meth:`before_commit` for what else there is, and :meth:`record`.
         """
         with transaction as begun:
             events = cls(dispatcher, request, **{"connection": lambda: begun, **options})
             try:
                 yield events, begun
                 events.before_commit()
+                events._is_past = True
             except BaseException:
                 events.rolled_back()
                 raise
@@ -150,7 +158,14 @@ class ResourceEvents:
             new: What it is afterwards, or what was read.
             old: What it was before; for a deletion what the store keeps in its place, if anything.
             matched: What the URL matched, by name.
+
+        Raises:
+            TransactionOverError: The transaction is being committed, or was: it is within
+                :meth:`within`, and a handler of the session's flush says something perhaps. Flush
+                at the block's end.
         """
+        if self._is_past:
+            raise TransactionOverError
         if action not in ACTIONS:
             raise ValueError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         key = (resource_name, action)
@@ -173,7 +188,8 @@ class ResourceEvents:
     def before_commit(self) -> None:
         """Tell subscribers in the transaction, until none of them causes anything new.
 
-        It may be called again, where more was said since.
+        It may be called again, where more was said since. Once it has failed it fails again, until
+        the transaction is rolled back: a veto that somebody has swallowed is one.
 
         Raises:
             UnkeptContextError: What is kept for listeners is nothing that can be kept, or a single
@@ -181,30 +197,42 @@ class ResourceEvents:
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
             CascadeError: They cause new events again and again.
         """
+        if self._veto is not None:
+            raise self._veto
+        try:
+            self._tell_before()
+            new = self._told[self._kept :]
+            if self._sources is not None and self._connection is not None and new:
+                _keep(self._sources, self._connection(), new)
+                self._kept = len(self._told)
+        except BaseException as error:
+            self._veto = error
+            raise
+
+    def _tell_before(self) -> None:
         for _ in range(MOST_ROUNDS):
             gathered, self._gathered = self._gathered, {}
-            for told in gathered.values():
-                self._tell_before(told)
+            events = [_event(told, self._request) for told in gathered.values()]
+            self._told += events  # all were said before whatever savepoint a subscriber begins
+            for event in events:
+                fire_here(self._dispatcher, event, timeout=self._timeout, **_details(event))
             if not self._gathered:
-                break
-        else:
-            raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        new = self._told[self._kept :]
-        if self._sources is not None and self._connection is not None and new:
-            _keep(self._sources, self._connection(), new)
-            self._kept = len(self._told)
-
-    def _tell_before(self, told: Mapping[str, Any]) -> None:
-        kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
-        event = _event(kind, told, self._request)
-        fire_here(self._dispatcher, event, timeout=self._timeout, **_details(event))
-        self._told.append(event)
+                return
+        raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
 
     def committed(self) -> None:
         """Tell subscribers that it is done. What fails is logged, and stops nobody.
 
-        It never raises: what is done stays done.
+        It never raises: what is done stays done. The log says what was said since they were told
+        before the commit, which nobody hears of.
         """
+        if self._gathered:
+            _log.error(
+                "What was said of {resources} is told to nobody: subscribers had been told, and "
+                "were not told again before the commit",
+                resources=", ".join(sorted({name for name, _ in self._gathered})),
+            )
+            self._gathered.clear()
         told, self._told, self._kept = self._told, [], 0
         if self._sources is not None:
             self._sources.wake()
@@ -230,16 +258,18 @@ class ResourceEvents:
         self._gathered.clear()
         self._told.clear()
         self._kept = 0
+        self._veto = None
 
     def savepoint(self) -> Callable[[], None]:
         """Give what goes back to what was said until now, for a savepoint of the transaction."""
         gathered = _copy(self._gathered)
-        told, kept = len(self._told), self._kept
+        told, kept, veto = len(self._told), self._kept, self._veto
 
         def go_back() -> None:
             self._gathered = _copy(gathered)
             del self._told[told:]
             self._kept = min(self._kept, kept)
+            self._veto = veto
 
         return go_back
 
@@ -288,7 +318,8 @@ def _copy(gathered: Mapping[tuple[str, str], dict[str, Any]]) -> dict[tuple[str,
     return {key: {**each, "impacted": [*each["impacted"]]} for key, each in gathered.items()}
 
 
-def _event(kind: type[ResourceEvent], told: Mapping[str, Any], request: Any) -> ResourceEvent:
+def _event(told: Mapping[str, Any], request: Any) -> ResourceEvent:
+    kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
     records = [
         {name: each[name] for name in ("new", "old") if name in each} for each in told["impacted"]
     ]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import CascadeError, EventAbortedError
+from oni.errors import CascadeError, EventAbortedError, TransactionOverError
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -217,6 +218,60 @@ class TransactionTests(SynchronousTestCase):
         self.events.committed()
         self.assertEqual([1], [event.payload["article_id"] for event in self.heard])
 
+    def test_savepoint_among_subscribers(self) -> None:
+        """What was said before it is told after the commit, whichever subscribers go back."""
+        go_back: list[Callable[[], None]] = []
+
+        def begin(event: ResourceChanged) -> None:
+            go_back.append(self.events.savepoint())
+
+        def end(event: ResourceChanged) -> None:
+            self.events.record("remark", "create", id=3, uri="/", new={})
+            go_back[0]()
+
+        self.subscribe(begin, kind=ResourceChanged, resource_name="article")
+        self.subscribe(end, kind=ResourceChanged, resource_name="tag")
+        self.subscribe(self.heard.append, kind=AfterResourceChanged)
+        self.create(1)
+        self.events.record("tag", "create", id=2, uri="/", new={})
+        self.events.before_commit()
+        self.events.committed()
+        self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
+
+    def test_swallowed_veto(self) -> None:
+        """It is one until the transaction, or its part with the veto, is rolled back."""
+
+        def refuse(event: ResourceChanged) -> None:
+            raise PermissionError("no")
+
+        self.subscribe(refuse, "before", kind=ResourceChanged)
+        go_back = self.events.savepoint()
+        self.create(1)
+        for undo in (go_back, self.events.rolled_back):
+            error = self.assertRaises(EventAbortedError, self.events.before_commit)
+            self.assertIs(error, self.assertRaises(EventAbortedError, self.events.before_commit))
+            undo()
+            self.events.before_commit()
+            self.create(1)
+
+    def test_said_too_late(self) -> None:
+        """What was committed, and said when subscribers were told, is in the log."""
+        said: list[str] = []
+
+        def note(event: Any) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        self.events.before_commit()
+        self.create(1)
+        self.events.committed()
+        self.assertIn("article", "".join(said))
+        said.clear()
+        self.events.before_commit()
+        self.events.committed()
+        self.assertEqual([], said)
+
     def test_endless_cascade(self) -> None:
         """But not for ever: the error names what they change."""
 
@@ -372,6 +427,23 @@ class WithinTests(SynchronousTestCase):
         """Nobody hears after a commit that has failed."""
         self.assertRaises(ZeroDivisionError, self.post, transaction=self.transaction(fails=True))
         self.assertEqual(["begin", "ResourceChanged", "rollback"], self.happened)
+
+    def test_said_in_the_commit(self) -> None:
+        """What a flush says that is part of the commit would be heard by nobody: it fails."""
+
+        @contextmanager
+        def flushes() -> Iterator[str]:
+            with self.transaction() as session:
+                yield session
+                begun[0].record("article", "create", id=1, uri="/", new={})
+
+        begun: list[ResourceEvents] = []
+        with (
+            self.assertRaises(TransactionOverError),
+            ResourceEvents.within(flushes(), self.dispatcher) as (events, _),
+        ):
+            begun.append(events)
+        self.assertEqual(["begin", "rollback"], self.happened)
 
     def test_options(self) -> None:
         """The request and the other options are the class's."""
