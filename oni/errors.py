@@ -67,6 +67,7 @@ __all__ = [
     "NotNowError",
     "NotRunningError",
     "OniError",
+    "OtherThreadError",
     "PhaseInUseError",
     "PoisonEventError",
     "QueueFullError",
@@ -1012,6 +1013,16 @@ class TransactionOverError(OniError, RuntimeError):
     def __init__(self) -> None:
         super().__init__(
             "the transaction is over, or being committed: say what becomes of records before that"
+        )
+
+
+class OtherThreadError(OniError, RuntimeError):
+    """What becomes of records was said in a thread that has not the request's transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request's transaction is another thread's: say what becomes of records in the "
+            "thread that handles the request"
         )
 
 

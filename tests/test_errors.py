@@ -195,6 +195,13 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "after 10 rounds subscribers still change article, tag",
         {"rounds": 10, "resources": ("article", "tag")},
     ),
+    "OtherThreadError": (
+        (),
+        RuntimeError,
+        "the request's transaction is another thread's: say what becomes of records in the "
+        "thread that handles the request",
+        {},
+    ),
     "TransactionOverError": (
         (),
         RuntimeError,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import transaction
+import zope.sqlalchemy
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError, ConfigurationExecutionError
 from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import scoped_session, sessionmaker
 from transaction.interfaces import TransientError
 from twisted.internet.defer import Deferred, succeed
 
-from oni.errors import TransactionOverError, UnkeptContextError
+from oni.errors import OtherThreadError, TransactionOverError, UnkeptContextError
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -28,6 +31,7 @@ from tests.listeners.pyramid_case import (
     Article,
     PyramidCase,
     RefusedError,
+    Security,
     bad_request,
     refuse,
     subscribed,
@@ -109,6 +113,25 @@ class EventTests(PyramidCase):
         self.answer(self.ask(self.create))
         self.answer(self.ask(lambda request: self.create(request, 2), X_User="7"))
         self.assertEqual([None, "7"], [event.payload["user_id"] for event in self.heard])
+
+    def test_security_policy(self) -> None:
+        """It is asked once for each record, and not where the view says who it is."""
+        asked: list[Request] = []
+
+        def who(policy: Security, request: Request) -> None:
+            asked.append(request)
+
+        def view(request: Request) -> None:
+            events = request.resource_events
+            asked.clear()
+            events.record("article", "create", id=1, new={}, user_id="eve")
+            self.assertEqual(0, len(asked))
+            events.record("article", "create", id=1, new={})
+            self.assertEqual(1, len(asked))
+
+        self.patch(Security, "authenticated_userid", who)
+        self.make()
+        self.answer(self.ask(view))
 
     def test_merged(self) -> None:
         """There is one event for each resource and action."""
@@ -487,6 +510,27 @@ class AttemptTests(PyramidCase):
             told = [[each["id"] for each in event.impacted] for event in self.heard]
             self.assertEqual([["1", "2"]], told, options)
 
+    def test_said_in_another_thread(self) -> None:
+        """It is refused where the transaction is another thread's: nobody would hear of it."""
+
+        def view(request: Request) -> None:
+            thread = Thread(target=say, args=(request,))
+            thread.start()
+            thread.join()
+
+        def say(request: Request) -> None:
+            try:
+                request.resource_events.record("article", "create", id=1, new={})
+            except OtherThreadError as error:
+                failed.append(error)
+
+        failed: list[OtherThreadError] = []
+        for hook, times in ((None, 0), ("pyramid_tm.explicit_manager", 1)):
+            failed.clear()
+            self.make(subscribed(self.hear), tm__manager_hook=hook)
+            self.answer(self.ask(view))
+            self.assertEqual((1 - times, times), (len(failed), len(self.heard)))
+
     def test_said_by_another_hook(self) -> None:
         """What another hook says after subscribers were told is told as well."""
 
@@ -601,6 +645,26 @@ class ConfigurationTests(PyramidCase):
         stopped = self.shop.sources.stop(1)
         self.shop.clock.pass_time(2)
         self.successResultOf(stopped)
+
+    def test_kept_by_a_session_of_the_thread(self) -> None:
+        """What stands for each thread's own session is one, with a transaction manager or not."""
+        for number, has_manager in enumerate((True, False), 1):
+            sessions = scoped_session(sessionmaker(self.shop.engine))
+            self.addCleanup(sessions.remove)
+            if has_manager:
+                zope.sqlalchemy.register(sessions)
+
+            def add(config: Configurator, sessions: Any = sessions) -> None:
+                config.set_event_sources(self.shop.sources, session=lambda request: sessions)
+
+            def view(request: Request, sessions: Any = sessions, number: int = number) -> None:
+                sessions.add(Article(id=number, title="Hello"))
+                request.resource_events.record("article", "create", id=number, new={})
+
+            self.make(add, has_manager=has_manager, tm__manager_hook=None)
+            self.answer(self.ask(view))
+            self.assertEqual(number, len(self.shop.titles()))
+            self.assertEqual(number, len(self.shop.kept()))
 
     def test_kept_of_what_was_only_read(self) -> None:
         """A session that has changed nothing is committed all the same: the ledger has."""

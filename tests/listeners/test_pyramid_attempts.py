@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import transaction
-from transaction.interfaces import TransactionFailedError, TransientError
+from transaction.interfaces import DoomedTransaction, TransactionFailedError, TransientError
 from zope.interface import verify
 
 from oni.errors import CascadeError, TransactionOverError
@@ -167,6 +167,54 @@ class AttemptInTransactionTests(PyramidCase):
         self.say(1)
         self.assertRaises(TransactionOverError, self.manager.commit)
         self.assertEqual([], self.heard)
+
+    def test_doomed_by_a_subscriber(self) -> None:
+        """It is a veto, though a commit that has begun does not ask for it."""
+        self.subscribe(lambda event: self.manager.doom(), kind=ResourceChanged)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(DoomedTransaction, self.manager.commit)
+        self.assertRaises(TransactionFailedError, self.manager.commit)
+        self.assertEqual([], self.heard)
+
+    def test_aborted_by_a_subscriber(self) -> None:
+        """Whoever commits is told so, and not that it was done."""
+        other = Other("a")
+        self.manager.get().join(other)
+        self.subscribe(lambda event: self.manager.abort(), kind=ResourceChanged)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(TransactionOverError, self.manager.commit)
+        self.assertEqual((["abort"], []), (other.called, self.heard))
+
+    def test_committed_by_a_subscriber(self) -> None:
+        """It cannot: others may still veto. Whoever commits is told so, too."""
+        other = Other("a")
+        self.manager.get().join(other)
+
+        def commit(event: Any) -> None:
+            self.assertRaises(TransactionOverError, self.manager.commit)
+
+        self.subscribe(commit, kind=ResourceChanged)
+        self.subscribe(self.hear, kind=AfterResourceChanged)
+        self.say(1)
+        self.assertRaises(TransactionOverError, self.manager.commit)
+        self.assertEqual([], self.heard)
+        self.assertNotIn("tpc_vote", other.called)
+
+    def test_savepoint_of_another_hook(self) -> None:
+        """What was said before it is told again, when it goes back to before it was told."""
+        savepoints = []
+        begun = self.manager.get()
+        begun.addBeforeCommitHook(lambda: savepoints.append(begun.savepoint()))
+        self.say(1)
+        begun.addBeforeCommitHook(lambda: savepoints[0].rollback())
+        self.subscribe(self.hear)
+        self.manager.commit()
+        self.assertEqual([[1], [1], [1]], self.told())
+        self.assertEqual(
+            [ResourceChanged, ResourceChanged, AfterResourceChanged], list(map(type, self.heard))
+        )
 
     def test_one_hook(self) -> None:
         """However much is said, subscribers are told in one go."""

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from pyramid.httpexceptions import HTTPFound, HTTPNotFound
 from pyramid.request import Request
 from pyramid.response import Response
 from transaction.interfaces import TransientError
@@ -64,6 +65,30 @@ class WithoutManagerTests(PyramidCase):
         self.assertEqual([], self.heard)
         self.assertEqual([], [line for line in self.said if "told to nobody" in line])
 
+    def test_answer_that_is_raised(self) -> None:
+        """It is as one that is returned: a redirect is a success, and may be vetoed."""
+
+        def redirects(request: Request) -> None:
+            self.create(request)
+            request.dbsession.commit()
+            raise HTTPFound("/")
+
+        def not_found(request: Request) -> None:
+            self.create(request, 2)
+            raise HTTPNotFound
+
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        self.assertEqual(302, self.ask(redirects).status_int)
+        self.assertEqual(404, self.ask(not_found).status_int)
+        self.assertEqual([1], [event.payload["article_id"] for event in self.heard])
+        self.make(subscribed(bad_request), has_manager=False)
+        self.assertEqual(400, self.ask(lambda request: self.redirect_said(request)).status_int)
+
+    def redirect_said(self, request: Request) -> None:
+        """Say something and redirect."""
+        request.resource_events.record("article", "create", id=1, new={})
+        raise HTTPFound("/")
+
     def test_veto(self) -> None:
         """What a subscriber raises is the answer, and reaches the views for exceptions."""
         self.make(
@@ -109,6 +134,23 @@ class WithoutManagerTests(PyramidCase):
         self.answer(self.ask(view))
         self.assertEqual([1], told)
         self.assertEqual(["article", "blog"], [event.resource_name for event in self.heard])
+
+    def test_another_application_in_its_place(self) -> None:
+        """One that a view lets answer its own request ends nothing of it."""
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        inner = self.application
+
+        def say(request: Request, name: str) -> None:
+            request.resource_events.record(name, "create", id=1, new={})
+
+        def view(request: Request) -> None:
+            self.shop.view = lambda request: say(request, "inner")
+            self.answer(request.get_response(inner))
+            say(request, "outer")
+
+        self.make(subscribed(self.hear, AfterResourceChanged), has_manager=False)
+        self.answer(self.ask(view))
+        self.assertEqual(["inner", "outer"], [event.resource_name for event in self.heard])
 
     def test_nothing_is_left_behind(self) -> None:
         """When it is answered, or has failed, the thread knows nothing of it."""
@@ -178,15 +220,26 @@ class WithoutManagerTests(PyramidCase):
         self.answer(self.ask(lambda request: view(request)))
         self.assertEqual(1, len(self.heard))
 
-    def test_nothing_to_say(self) -> None:
-        """A request that says nothing is freed when it is done: no cycle keeps it."""
-        seen = []
-        self.make(has_manager=False)
+    def test_freed(self) -> None:
+        """A request is freed when it is done, with its session: no cycle keeps it."""
+
+        def says(request: Request) -> None:
+            request.resource_events.record("article", "create", id=1, new={})
+
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
-        self.answer(self.ask(lambda request: seen.append(weakref.ref(request))))
-        self.assertIsNone(seen[0]())
+        for has_manager in (False, True):
+            self.make(has_manager=has_manager)
+            for view in (lambda request: request.resource_events, says):
+                seen = []
+
+                def keep(request: Request, view: Any = view, seen: Any = seen) -> None:
+                    seen.append(weakref.ref(request))
+                    view(request)
+
+                self.answer(self.ask(keep))
+                self.assertIsNone(seen[0]())
 
     def test_without_the_tween(self) -> None:
         """Where the tween was left out, the log says that nobody is told."""

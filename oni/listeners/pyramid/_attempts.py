@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from transaction.interfaces import IDataManagerSavepoint, ISavepointDataManager
+from transaction.interfaces import (
+    DoomedTransaction,
+    IDataManagerSavepoint,
+    ISavepointDataManager,
+)
 from zope.interface import implementer
 
 from oni.errors import EventAbortedError, TransactionOverError
@@ -24,6 +28,9 @@ class TransactionAttempt:
     resources begin to be committed, the first of them being this: then all of them are aborted,
     as after every other failure, and the transaction cannot be committed any more.
 
+    Attributes:
+        is_over: Whether nothing can be said in it any more.
+
     Args:
         transaction: The transaction.
         manager: Its manager.
@@ -37,7 +44,8 @@ class TransactionAttempt:
         self._veto: BaseException | None = None
         self._is_armed = False
         self._is_joined = False
-        self._is_over = False
+        self._is_telling = False
+        self.is_over = False
         self._join()
         transaction.addAfterCommitHook(self._ended)
         transaction.addBeforeAbortHook(self._ended, (False,))
@@ -48,13 +56,16 @@ class TransactionAttempt:
         Raises:
             TransactionOverError: The transaction is over, or past its hooks.
         """
-        if self._is_over:
+        if self.is_over:
             raise TransactionOverError
         self._join()
+        self._arm()
+        return self._events
+
+    def _arm(self) -> None:
         if not self._is_armed:
             self._transaction.addBeforeCommitHook(self._tell)
             self._is_armed = True
-        return self._events
 
     def _join(self) -> None:
         if not self._is_joined:
@@ -67,17 +78,26 @@ class TransactionAttempt:
     def _tell(self) -> None:
         """Tell subscribers; what is said after that is told by another hook."""
         self._is_armed = False
+        if self._is_telling:  # a subscriber commits, and others might still veto
+            self._veto = TransactionOverError()
         if self._veto is not None:
             return
+        self._is_telling = True
         try:
             self._events.before_commit()
         except EventAbortedError as error:
             self._veto = error.__cause__ or error
         except BaseException as error:  # noqa: BLE001 - it is raised later
             self._veto = error
+        finally:
+            self._is_telling = False
+        if self.is_over:  # a subscriber has ended it; a commit of what is left would succeed
+            raise self._veto or TransactionOverError()
+        if self._transaction.isDoomed():  # which a commit asks before its hooks, not after them
+            self._veto = self._veto or DoomedTransaction("a subscriber has doomed it")
 
     def _ended(self, is_committed: bool) -> None:
-        self._is_over = True
+        self.is_over = True
         if is_committed:
             self._events.committed()
         else:
@@ -91,7 +111,7 @@ class TransactionAttempt:
         That is so when it was said after the hooks were called, or when another hook failed before
         this one's, which is forgotten then, and somebody commits all the same.
         """
-        self._is_over = True
+        self.is_over = True
         veto, self._veto = self._veto, None
         if veto is not None:
             raise veto
@@ -117,7 +137,13 @@ class TransactionAttempt:
 
     def savepoint(self) -> Savepoint:
         """Give what goes back to what was said until now."""
-        return Savepoint(self._events.savepoint())
+        go_back = self._events.savepoint()
+
+        def rollback() -> None:
+            go_back()
+            self._arm()  # what was told since, of what was said before, is to be told again
+
+        return Savepoint(rollback)
 
     def sortKey(self) -> str:
         """Let this be the first: what is vetoed is flushed nowhere."""

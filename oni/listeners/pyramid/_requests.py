@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from threading import get_ident, local
 from typing import Any
 
+from pyramid.httpexceptions import HTTPException
 from pyramid.registry import Registry
 from pyramid.request import Request
 from pyramid.response import Response
+from sqlalchemy.orm import scoped_session
 from transaction.interfaces import NoTransaction
 from twisted.logger import Logger
 from zope.sqlalchemy import mark_changed
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import TransactionOverError
+from oni.errors import OtherThreadError, TransactionOverError
 from oni.listeners._transaction import ResourceEvents
 from oni.listeners.events import ResourceAction
 from oni.listeners.pyramid._attempts import PlainAttempt, TransactionAttempt
@@ -26,8 +29,9 @@ _log = Logger()
 
 _outermost: ContextVar[Request | None] = ContextVar("_outermost", default=None)
 
-_NAME = "resource_events"  # of a request's property, which is kept in the request
-_ANSWERED = "oni.listeners.answered"  # in the environment of a request that was
+# What is kept in a request, whose environment may be another application's, too.
+_NAME = "resource_events"  # the property
+_THREAD = "_oni_listeners_thread"  # in which it is handled; None once it is answered
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +50,9 @@ class Home:
 
     def session_of(self, request: Request) -> Any:
         """Give a request's session, None where no event sources ask for it."""
-        return None if self.session is None else self.session(request)
+        session = None if self.session is None else self.session(request)
+        # zope.sqlalchemy knows this thread's session, not what stands for those of all threads.
+        return session() if isinstance(session, scoped_session) else session
 
 
 class RequestEvents:
@@ -65,6 +71,7 @@ class RequestEvents:
         self._request = request
         self._home = home
         self._attempt: TransactionAttempt | PlainAttempt | None = None
+        request.add_finished_callback(self._finished)
 
     def record(
         self,
@@ -92,10 +99,12 @@ class RequestEvents:
 
         Raises:
             TransactionOverError: The transaction is committed, or about to be, or rolled back.
+            OtherThreadError: The request's transaction belongs to another thread.
         """
         request = self._request
-        if user_id is None and request.authenticated_userid is not None:
-            user_id = str(request.authenticated_userid)
+        if user_id is None:
+            known = request.authenticated_userid  # a security policy may ask a database
+            user_id = None if known is None else str(known)
         self._current().events().record(
             resource_name,
             action,
@@ -125,6 +134,10 @@ class RequestEvents:
         return self._attempt
 
     def _attempt_in(self, manager: Any) -> TransactionAttempt:
+        if isinstance(manager, local):  # it would begin a transaction that nobody commits
+            thread = vars(self._request).get(_THREAD)
+            if thread is not None and thread != get_ident():
+                raise OtherThreadError
         transaction = manager.get()
         try:
             found: TransactionAttempt = transaction.data(self._home)
@@ -137,7 +150,7 @@ class RequestEvents:
 
     def _plain_attempt(self) -> PlainAttempt:
         request = self._request
-        if _ANSWERED in request.environ:
+        if vars(request).get(_THREAD, get_ident()) is None:
             raise TransactionOverError
         session = self._home.session_of(request)
         attempt = PlainAttempt(self._events(lambda: session.connection()), session)
@@ -170,6 +183,11 @@ class RequestEvents:
     def _failed(self) -> None:
         if isinstance(self._attempt, PlainAttempt):
             self._attempt.fail()
+
+    def _finished(self, request: Request) -> None:
+        """Let the request be freed at once: this would be a cycle, a session with it."""
+        if self._attempt is None or self._attempt.is_over:
+            vars(request).pop(_NAME, None)
 
 
 def _manager_of(request: Request) -> Any:
@@ -207,19 +225,25 @@ def events_tween_factory(
     """
 
     def events_tween(request: Request) -> Response:
-        request.environ.pop(_ANSWERED, None)  # an attempt before this one was
+        kept = vars(request)
+        kept[_THREAD] = get_ident()
         token = _outermost.set(request)
         try:
-            response = handler(request)
-            if _NAME in vars(request):  # most requests have nothing to say
+            try:
+                response = handler(request)
+            except HTTPException as answer:  # raised, and an answer as good as one returned
+                if _NAME in kept:
+                    request.resource_events._handled(answer)
+                raise
+            except BaseException:
+                if _NAME in kept:
+                    request.resource_events._failed()
+                raise
+            if _NAME in kept:  # most requests have nothing to say
                 request.resource_events._handled(response)
-        except BaseException:
-            if _NAME in vars(request):
-                request.resource_events._failed()
-            raise
         finally:
             _outermost.reset(token)
-            request.environ[_ANSWERED] = True
+            kept[_THREAD] = None
         return response
 
     return events_tween
