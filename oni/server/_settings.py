@@ -22,7 +22,7 @@ from oni.server._listeners_settings import NO_LISTENERS, ListenerSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._sources_settings import SourcesSettings
 from oni.server._tables import words_for
-from oni.server._watchers_settings import NO_WATCHERS, WatcherSettings
+from oni.server._watchers_settings import NO_WATCHERS, WatcherSettings, doubts_of
 from oni.server.auth._permissions import WhoMay, WhoSubscribes, demands
 from oni.server.auth._settings import AuthSettings
 from oni.server.limits import LimitSettings
@@ -423,6 +423,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 for path, rules in self.channels.tables()
                 if demands(rules.subscribe, "token")
             ]
+        found += doubts_of(self.watchers)
         return tuple(found)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from oni.server._tables import article, convert_table
+from oni.server._tables import article, convert_table, suggest
 
-__all__ = ["NO_WATCHERS", "WatcherSettings", "read_watchers", "watched_models"]
+__all__ = ["NO_WATCHERS", "WatcherSettings", "doubts_of", "read_watchers", "watched_models"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -31,7 +31,7 @@ class WatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     models: Annotated[
-        tuple[str, ...] | None,
+        Annotated[tuple[str, ...], Meta(min_length=1)] | None,
         Meta(
             description="The models that it hears of, like 'blog.Post'. Without any the table is "
             "for a process of another program."
@@ -67,6 +67,17 @@ def read_watchers(value: object, problems: list[str]) -> Mapping[str, Any] | Non
             example = "a name like 'myapp.Notifications'"
             problems.append(f"{path}.imodeleventwatcher: expected {example}")
     return MappingProxyType(dict(value))
+
+
+def doubts_of(watchers: Mapping[str, Any]) -> Iterator[str]:
+    """Say which of a watcher's own keys are probably not meant to be its own."""
+    for name, table in watchers.items():
+        if not isinstance(table, Mapping):
+            continue
+        missing = [key for key in ("models", "threaded") if key not in table]
+        for key in table:
+            if hint := suggest(key, missing):
+                yield f"watchers.{name}.{key} is left to the watcher itself{hint}"
 
 
 def watched_models(watchers: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

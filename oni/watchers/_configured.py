@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oni.errors import WatcherNameError
-from oni.watchers._configure import flat_settings, listed, make_model_watcher, named
+from oni.watchers._configure import flat_settings, listed, make_model_watcher, tasks_of
+from oni.watchers._direct import DirectModelEventWatcher
 from oni.watchers._watch import watch_models
 
 __all__ = ["watch_configured"]
@@ -33,16 +34,20 @@ def watch_configured(source: Any, settings: Mapping[str, Any]) -> Sequence[str]:
         The handlers' names in the ledger.
 
     Raises:
-        WatcherNameError: The settings name what cannot be found, or is no watcher; or
-            ``threaded`` is neither true nor false.
+        WatcherNameError: The settings name what cannot be found, or is no watcher, or models and
+            nobody who hears of them; or ``threaded`` is neither true nor false, or true of a
+            :class:`DirectModelEventWatcher`.
     """
     said = flat_settings(settings)
     names: list[str] = []
-    for task in named(said):
-        models = listed(said.get(f"{task}.models", ()))
+    for task in tasks_of(settings):
+        models = listed(said, f"{task}.models")
         if models:
             options = {"threaded": True} if _is_threaded(said, task) else {}
             watcher = make_model_watcher(task, settings)
+            if options and isinstance(watcher, DirectModelEventWatcher):
+                reason = "it is called by the thread that has committed, and in none of its own"
+                raise WatcherNameError(f"{task}.threaded", reason)
             names += watch_models(source, models, watcher, name=task, **options)
     return names
 

@@ -58,9 +58,9 @@ def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str,
     known = {**details.get("old", {}), **details.get("new", {}), "details": details}
     first, *parameters = inspect.signature(method).parameters.values()
     known.pop(first.name, None)  # the id, which is given by its place
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return known
     needed = {p.name: None for p in parameters if p.default is p.empty and p.kind in _BY_NAME}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return needed | known
     return needed | {p.name: known[p.name] for p in parameters if p.name in known}
 
 

@@ -54,7 +54,7 @@ def watch_models(
     sources = IEventSources(source)
     found = get_model_watcher() if watcher is None else IModelEventWatcher(watcher)
     names = []
-    for model in models:
+    for model in dict.fromkeys(models):
         for part, named in parts_of(found, name):
             if isinstance(part, DirectModelEventWatcher):
                 for direct, _ in parts_of(part.watcher, None):

@@ -81,6 +81,19 @@ class SettingsTests(SettingsCase):
             [problem.partition(":")[0] for problem in problems if "ledger" not in problem],
         )
         self.assert_problem("watchers = 5", "watchers: expected tables")
+        nobody = 'imodeleventwatcher = "a.B"\nmodels = []'
+        self.assert_problem(f"[watchers.a]\n{nobody}", "watchers.a.models: expected a list")
+
+    def test_doubts(self) -> None:
+        """A watcher's own key that looks like one of ours is said: nobody would hear by it."""
+        table = '[watchers.a]\nimodeleventwatcher = "a.B"\nthreadedmodelwatcher = "a.C"\n'
+        doubtful = parse_settings(LEDGER + '[watchers]\nweb = "a.B"\n' + table + 'model = "x.Y"')
+        self.assertEqual(
+            "watchers.a.model is left to the watcher itself (did you mean 'models'?)",
+            doubtful.warnings()[-1],
+        )
+        fine = table + 'models = ["x.Y"]\nthreaded = true\nmodel = 1\nthreads = 2'
+        self.assertEqual((), parse_settings(LEDGER + fine).warnings())
 
     def test_ledger(self) -> None:
         """Those with models need a ledger, and no others."""
@@ -128,10 +141,11 @@ class OniTests(SettingsCase):
             + '[watchers.b]\nimodeleventwatcher = "nobody.Knows"\nmodels = ["blog.Post"]\n'
             + f'[watchers.c]\nimodeleventwatcher = "{APP}.Choosy"\nmodels = ["x.Y"]\nplace = 1\n'
         )
+        text += f'[watchers.d]\nimodeleventwatcher = "{APP}.Notifications"\nmodels = ["a/b"]\n'
         for call in (self.make, lambda text: check_application(parse_settings(text))):
             error = self.assertRaises(SettingsError, call, text)
             said = [problem.partition(": ")[0] for problem in error.problems]
-            self.assertEqual(["watchers.a.place", "watchers.b"], said)
+            self.assertEqual(["watchers.a.place", "watchers.b", "watchers.d"], said)
             self.assertIn("'nobody.Knows': it cannot be found", error.problems[1])
 
     def test_check_registers_nothing(self) -> None:

@@ -63,6 +63,13 @@ def needs(argument: object) -> None:
     """Cannot be made without something."""
 
 
+class Away(Notifications):
+    """Cannot be made now."""
+
+    def __init__(self) -> None:
+        raise OSError("no database")
+
+
 class ConfigureTests(SynchronousTestCase):
     """A process says its name."""
 
@@ -182,6 +189,9 @@ class ConfigureTests(SynchronousTestCase):
             ("Bare", "cannot be found"),
             ("builtins.dict", "is no IModelEventWatcher"),
             (f"{__name__}.needs", "cannot be made"),
+            (f"{__name__}.Away", "cannot be made: OSError: no database"),
+            (5, "expected a name, or a list of names, not 5"),
+            ([f"{__name__}.Notifications", " "], "expected a name, or a list of names, not ' '"),
         ):
             error = self.assertRaises(
                 WatcherNameError,
@@ -198,6 +208,18 @@ class ConfigureTests(SynchronousTestCase):
         self.assertNotIn("changes.socket", settings_from_ini(self.ini, "celery"))
         self.assertEqual("tcp://*:9000", settings_from_ini(self.ini)["changes.socket"])
         self.assertRaises(configparser.NoSectionError, settings_from_ini, self.ini, "nowhere")
+
+    def test_default_section(self) -> None:
+        """It holds where nothing else is said, wherever that stands, and by itself, too."""
+        defaults = "[DEFAULT]\nplace = here\nmode = fast\n"
+        for parts in ((defaults, INI, "place = there\n"), (INI, "place = there\n", defaults)):
+            self.ini.write_text("".join(parts), encoding="utf-8")
+            for section in (None, "celery"):
+                settings = settings_from_ini(self.ini, section)
+                self.assertEqual(("there", "fast"), (settings["place"], settings["mode"]))
+            self.assertEqual("here", settings_from_ini(self.ini, "app:assembl")["place"])
+        self.ini.write_text(defaults, encoding="utf-8")
+        self.assertEqual({"place": "here", "mode": "fast"}, settings_from_ini(self.ini))
 
     def test_before(self) -> None:
         """Before anything is configured one is given that logs, and that is said once."""

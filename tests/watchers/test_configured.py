@@ -86,11 +86,38 @@ class ConfiguredTests(SynchronousTestCase):
         self.sources.tell_directly([Committed(CHANGE)])
         self.assertEqual([("blog.Post", "created", 7)], Hears.all)
 
+    def test_nobody_hears(self) -> None:
+        """Models for which nobody is named are an error: nobody would be told of them."""
+        table = {"watchers": {"a": {"models": ["blog.Post"]}}}
+        ini = {"a.imodeleventwatcher": "", "a.models": "blog.Post"}
+        for settings in (table, ini):
+            error = self.assertRaises(WatcherNameError, watch_configured, self.sources, settings)
+            self.assertEqual("a", error.name)
+
+    def test_direct_has_no_thread(self) -> None:
+        """One that is told by who has committed is called there, whatever else is said."""
+        settings = {
+            "web.imodeleventwatcher": "oni.watchers.DirectModelEventWatcher",
+            "web.directmodelwatcher": HERE,
+            "web.models": "blog.Post",
+            "web.threaded": "true",
+        }
+        error = self.assertRaises(WatcherNameError, watch_configured, self.sources, settings)
+        self.assertEqual("web.threaded", error.name)
+
+    def test_named_twice(self) -> None:
+        """A model that stands there twice is heard of once."""
+        settings = {"a.imodeleventwatcher": HERE, "a.models": "blog.Post blog.Post"}
+        self.assertEqual(["a.blog.Post"], list(watch_configured(self.sources, settings)))
+
     def test_wrong(self) -> None:
         """What is wrong is named."""
         wrong = {"a.imodeleventwatcher": HERE, "a.models": "blog.Post", "a.threaded": "maybe"}
         error = self.assertRaises(WatcherNameError, watch_configured, self.sources, wrong)
         self.assertEqual("a.threaded", error.name)
+        number = {"a.imodeleventwatcher": HERE, "a.models": 5}
+        error = self.assertRaises(WatcherNameError, watch_configured, self.sources, number)
+        self.assertEqual("a.models", error.name)
         unknown = {"a.imodeleventwatcher": "nobody.Knows", "a.models": "blog.Post"}
         self.assertRaises(WatcherNameError, watch_configured, self.sources, unknown)
         error = self.assertRaises(WatcherNameError, make_model_watcher, "b", wrong)

@@ -192,7 +192,11 @@ class MethodTests(SynchronousTestCase):
             def processPostCreated(self, id: int, state_changed: Any, version: int = 7) -> Any:
                 return id, state_changed, version
 
+            def processIdeaCreated(self, id: int, state_changed: Any, **more: Any) -> Any:
+                return id, state_changed
+
         self.assertEqual((1, None, 7), Watcher().created("Post", 1, {"new": {"id": 1}}))
+        self.assertEqual((1, None), Watcher().created("Idea", 1, {"new": {"id": 1}}))
 
 
 class DispatcherTests(SynchronousTestCase):
