@@ -270,3 +270,28 @@ class WithoutManagerTests(PyramidCase):
                 )
             )
             self.assertEqual(1, len(self.heard), hook)
+
+    def test_a_transaction_of_the_view(self) -> None:
+        """Where the manager leaves a request alone its view may begin a transaction of its own.
+
+        It is told, and kept, with that transaction, and not once more with the answer.
+        """
+
+        def view(request: Request) -> None:
+            with request.tm:
+                self.create(request)
+            self.assertEqual(1, len(self.heard))
+            with self.assertRaises(RefusedError), request.tm:
+                self.create(request, 2)
+                raise RefusedError
+
+        self.make(
+            subscribed(self.hear, AfterResourceChanged),
+            is_kept=True,
+            tm__activate_hook=lambda request: False,
+        )
+        self.answer(self.ask(view))
+        self.assertEqual(1, len(self.heard))
+        self.assertEqual(
+            (["Hello"], ["resource.article.create"]), (self.shop.titles(), self.shop.kept())
+        )
