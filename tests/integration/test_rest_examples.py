@@ -45,7 +45,7 @@ PLACES = {
 }
 PORTS = ("8080", "5000", "5001", "8000")
 
-CUT = '{"push": {"channel": "notes", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}'
+CUT = '{"push": {"channel": "notes", "unsubscribe": {"code": 2500}}}'
 KEEP_SOCKETS = """
     window.sockets = [];
     WebSocket = class extends WebSocket {
