@@ -20,7 +20,7 @@ from oni.dispatcher._frames import ancestors, current_frame, new_frame
 from oni.dispatcher._kinds import settled
 from oni.dispatcher._plan import PhasePlan, Plan
 from oni.dispatcher._registration import Registration
-from oni.dispatcher._threads import InThread
+from oni.dispatcher._spread import in_this_thread
 from oni.errors import EventAbortedError, EventNestingError
 from oni.values import SKIPPED, EventResult
 
@@ -161,8 +161,6 @@ def _call_one(engine: Engine, registration: Registration, event: Any) -> Any:
             if handler is None:  # dead
                 return SKIPPED
             registration.calls += 1
-        if isinstance(handler, InThread):
-            handler = handler.function  # this is a thread that may block
-        return handler(event)
+        return in_this_thread(handler)(event)
     except BaseException:
         return Failure()

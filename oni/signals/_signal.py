@@ -16,7 +16,6 @@ from oni._clock import Clock
 from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering
 from oni.signals._awaitable import Sending
 from oni.signals._left import go_on
-from oni.signals._receivers import identity
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
 
@@ -315,4 +314,4 @@ def receiver(
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:
-    return identity(receiver), id(sender), phase
+    return Spread(receiver).identity(), id(sender), phase

@@ -9,13 +9,14 @@ from functools import partial
 from threading import Thread, get_ident
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from oni.dispatcher import ThreadLimit, in_thread
 from oni.errors import (
     EventAbortedError,
     InvalidHandlerError,
@@ -601,6 +602,73 @@ class SendTests(SignalCase):
 
         self.signal.connect(again)
         self.assertEqual(([2, 1, 0],), self.successResultOf(self.signal.send_now(2)).values)
+
+
+class ThreadTests(SignalCase):
+    """Receivers that block."""
+
+    def setUp(self) -> None:
+        """Have a pool that says what it was given."""
+        super().setUp()
+        self.given: list[Any] = []
+
+        class Pool(ThreadLimit):
+            def call(pool, function: Any, *said: Any) -> Deferred[Any]:  # noqa: N805
+                self.given.append(said)
+                return succeed(function(*said))
+
+        self.pool = Pool(1)
+
+    def receive(self, sender: Any, number: int) -> int:
+        """Be a receiver."""
+        return number
+
+    def test_in_thread(self) -> None:
+        """They are called in a thread, with all that was sent."""
+
+        def receive(sender: Any, number: int) -> int:
+            return -number
+
+        for weak in (True, False):
+            self.signal = Signal()
+            self.signal.connect(kept := in_thread(receive, self.pool), weak=weak)
+            self.signal.connect(method := in_thread(self.receive, self.pool), weak=weak)
+            result = self.successResultOf(self.signal.send_now("me", number=7))
+            self.assertEqual((-7, 7), result.values)
+            here = self.signal.send_here("me", number=7)  # in a thread that may block itself
+            self.assertEqual((-7, 7), here.values)
+            self.assertEqual([("me",)] * 2, self.given)
+            self.given.clear()
+            self.assertTrue(self.signal.disconnect(kept))
+            self.assertTrue(self.signal.disconnect(method))
+
+    def test_made_anew(self) -> None:
+        """What calls a function in a thread may be made anew each time, as methods are."""
+
+        def first(sender: Any) -> str:
+            return "first"
+
+        def second(sender: Any) -> str:
+            return "second"
+
+        for _ in range(2):
+            self.signal.connect(in_thread(first, self.pool))
+            self.signal.connect(in_thread(second, self.pool))
+        values = self.successResultOf(self.signal.send_now("me")).values
+        self.assertEqual(("first", "second"), values)
+        self.assertFalse(self.signal.disconnect(first))
+        self.assertTrue(self.signal.disconnect(in_thread(first, self.pool)))
+        self.assertEqual(1, len(self.signal.receivers()))
+
+    def test_dies_on_the_way(self) -> None:
+        """One that dies while an earlier one is called is not called any more."""
+        functions = [lambda sender, number: "called"]
+        self.signal.connect(lambda sender, number: functions.clear(), weak=False)
+        self.signal.connect(kept := in_thread(functions[0], self.pool))
+        del kept
+        result = self.successResultOf(self.signal.send_now("me", number=7))
+        self.assertEqual(((None,), ()), (result.values, result.failures))
+        self.assertEqual(1, len(self.signal.receivers()))
 
 
 class ChangeTests(SignalCase):
