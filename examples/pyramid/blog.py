@@ -112,9 +112,12 @@ def find_article(request: Request) -> Article:
 def title_of(request: Request) -> str:
     """Give the title that a client has sent."""
     try:
-        return str(request.json_body["title"])
+        title = request.json_body["title"]
     except (ValueError, KeyError, TypeError):
-        raise HTTPBadRequest(json={"error": "send an object with a title"}) from None
+        title = None
+    if not isinstance(title, str):
+        raise HTTPBadRequest(json={"error": "send an object with a title"})
+    return title
 
 
 def main(global_config: dict[str, str], **settings: Any) -> Any:

@@ -154,6 +154,8 @@ def test_page(tmp_path: Path) -> None:
             (200, [{"id": 1, "title": "Good morning"}]),
         ]
         assert site.ask("/blogs/mine/articles/2", method="DELETE")[0] == 404
+        for nonsense in ('{"title": null}', "[]", "{"):
+            assert site.ask("/blogs/mine/articles", nonsense)[0] == 400
         assert site.ask("/blogs/mine/articles/1", method="DELETE")[0] == 200
         expected = [*told(PAGE), "INFO delete article 1 by nobody known"]
         wait_until(lambda: len(told(site.log())) >= len(expected), "it has heard", WITHIN)

@@ -80,7 +80,6 @@ class TransactionAttempt:
         self._is_armed = False
         if self._is_telling:  # a subscriber commits, and others might still veto
             self._veto = TransactionOverError()
-        if self._veto is not None:
             return
         self._is_telling = True
         try:
