@@ -52,7 +52,8 @@ OPTIONAL = {
     "aiohttp": ("aiohttp",),
     "sanic": ("sanic",),
 }
-HOMES = {"server": {"server", "command"}}
+# The extra "pyramid" has zope.sqlalchemy, and so SQLAlchemy.
+HOMES = {"server": {"server", "command"}, "sql": {"pyramid"}}
 
 REACTOR = ("twisted.internet.reactor",)
 INPUT_AND_OUTPUT = (
