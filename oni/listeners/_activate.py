@@ -197,6 +197,7 @@ def activate(
     Raises:
         SettingsError: Something is wrong: all of it is named, and nothing is switched on.
         MissingExtraError: A listener needs what is not installed.
+        GroupHandlerNameError: The event sources bring to a listener of that name already.
     """
     checked = None if sources is None else IEventSources(sources)
     listeners = Listeners(is_kept=sources is not None)
@@ -216,14 +217,22 @@ def activate(
     if problems:
         _close(made)
         raise SettingsError(problems)
-    for each, listener in made:
-        call = listeners.add(each.name, listener)
-        if checked is not None:
-            _bring(checked, each, call, listener.blocks)
-        elif listener.in_reactor:
-            _tell_after(listeners, dispatcher, each, _in_reactor(call))
-        else:
-            _tell_after(listeners, dispatcher, each, _in_thread(call) if listener.blocks else call)
+    brought: list[str] = []
+    calls = [(each, listener, listeners.add(each.name, listener)) for each, listener in made]
+    try:
+        for each, listener, call in calls:
+            if checked is not None:
+                brought.append(_bring(checked, each, call, listener.blocks))
+            elif listener.in_reactor:
+                _tell_after(listeners, dispatcher, each, _in_reactor(call))
+            else:
+                tell = _in_thread(call) if listener.blocks else call
+                _tell_after(listeners, dispatcher, each, tell)
+    except BaseException:
+        for name in brought:
+            sources.unregister_group_handler(name)
+        listeners.close()
+        raise
     return listeners
 
 
@@ -308,21 +317,22 @@ def _tell_after(
         listeners.hear(dispatcher, call, **spec)
 
 
-def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> None:
-    """Let a listener hear by the hand-over of event sources."""
+def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> str:
+    """Let a listener hear by the hand-over of event sources; give its name there."""
 
     def bring(event: Event) -> Any:
         return call(event_of(event))
 
     names = "|".join(map(re.escape, each.resources)) or ".*"
     actions = "|".join(each.actions)
-    sources.register_group_handler(
+    name: str = sources.register_group_handler(
         rf"^{_GROUP}\.({names})\.({actions})$",
         bring,
         name=f"listener.{each.name}",
         threaded=blocks,
         max_attempts=_ATTEMPTS,
     )
+    return name
 
 
 def kept(event: ResourceEvent) -> Event:

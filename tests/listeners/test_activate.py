@@ -15,6 +15,7 @@ from zope.component import getGlobalSiteManager
 
 from oni.dispatcher import EventDispatcher
 from oni.errors import (
+    GroupHandlerNameError,
     LargeContextError,
     MissingExtraError,
     NotNowError,
@@ -547,6 +548,24 @@ class KeptTests(KeptCase):
         events = ResourceEvents(self.dispatcher, sources=self.sources, connection=lambda: None)
         events.committed()
         self.assertEqual([True], woken)
+
+    def test_activated_twice(self) -> None:
+        """A second listener of the same name is refused, and all that came with it ended."""
+        made: list[Recorder] = []
+
+        class Kept(Recorder):
+            def __init__(self, own: dict[str, Any]) -> None:
+                super().__init__(own)
+                made.append(self)
+
+        self.patch(sys.modules[HERE], "Recorder", Kept)
+        three = {"event_listeners": "two one three"}
+        three |= {f"event_listeners.{name}.use": HERE for name in ("one", "two", "three")}
+        self.assertRaises(GroupHandlerNameError, activate, three, self.dispatcher, self.sources)
+        self.assertEqual([1, 1, 1], [each.closed for each in made])
+        self.update({"n": 1})
+        self.run_for(60)
+        self.assertEqual((1, 0), (len(self.listener.heard), self.counted("pending")))
 
     def test_told_twice_before_one_commit(self) -> None:
         """What was kept is not kept again when the transaction goes on before its end."""
