@@ -118,7 +118,10 @@ class Listeners:
         self._is_closed = True
         forget, self._forget = self._forget, []
         for each in forget:
-            each()
+            try:
+                each()
+            except Exception:  # noqa: BLE001 - most likely the wrong thread; the listeners end
+                _log.failure("A listener could not be taken from its dispatcher")
         listeners, self.by_name = self.by_name, {}
         for name, listener in listeners.items():
             try:

@@ -168,9 +168,10 @@ class Signal:
         return self._dispatcher.has_event_handler(self._connected.get(key, 0))
 
     def _remove(self, key: _Key) -> None:
-        handler_id = self._connected.pop(key)
+        removed = self._dispatcher.remove_event_handler(self._connected[key])
+        removed.addErrback(lambda failure: None)  # it has died, or was used up
+        del self._connected[key]
         self._senders.remove(key[1], key)
-        self._dispatcher.remove_event_handler(handler_id).addErrback(lambda failure: None)
 
     def _sweep(self) -> None:
         """Forget those that have died or were used up."""
@@ -184,8 +185,9 @@ class Signal:
         gone = self._senders.gone
         with self._changing:
             while gone:
-                for key in self._senders.keys_of(gone.popleft()):
+                for key in self._senders.keys_of(gone[0]):
                     self._remove(key)
+                gone.popleft()  # not before: this may be the wrong thread to remove anything
 
     # --- Sending --------------------------------------------------------------------------------
 

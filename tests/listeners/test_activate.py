@@ -23,6 +23,7 @@ from oni.errors import (
     SettingsError,
     UnkeptContextError,
     WatchersFailedError,
+    WrongThreadError,
 )
 from oni.interfaces import IChannels, IEventDispatcher
 from oni.ledger import MemoryConnection
@@ -337,6 +338,22 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(["elsewhere", "there", "fails"], calls)
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
         self.assertTrue(ChannelListener.in_reactor and DispatcherListener.in_reactor)
+
+    def test_closed_in_the_wrong_thread(self) -> None:
+        """Listeners end where their dispatcher cannot be told of it, and hear no more."""
+
+        def refuse(handler_id: int) -> None:
+            raise WrongThreadError
+
+        self.patch(self.dispatcher, "remove_event_handler", refuse)
+        listeners = activate(settings(), self.dispatcher)
+        listener = listeners.by_name["one"]
+        listeners.close()
+        self.assertEqual(1, listener.closed)
+        self.assertEqual(1, len(self.flushLoggedErrors(WrongThreadError)))
+        self.commit()
+        self.assertEqual([], listener.heard)
+        self.flushLoggedErrors(NotNowError)
 
     def test_blocks(self) -> None:
         """One that blocks is called in the transaction's thread, but never in the reactor's."""

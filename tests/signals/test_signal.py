@@ -384,6 +384,24 @@ class SenderTests(SignalCase):
         first = id(Sender())
         return any(id(Sender()) == first for _ in range(1000))
 
+    def test_in_the_wrong_thread(self) -> None:
+        """What cannot be forgotten just now is forgotten later, and nobody else heard instead."""
+        sender = Sender()
+        self.signal.connect(self.hear, sender=sender)
+        del sender
+        gc.collect()
+        dispatcher = self.signal._dispatcher
+
+        def refuse(handler_id: int) -> None:
+            raise WrongThreadError
+
+        patched = self.patch(dispatcher, "remove_event_handler", refuse)
+        for _ in range(2):
+            self.assertRaises(WrongThreadError, self.signal.send_now, "me")
+        patched.restore()
+        self.signal.send_now("me")
+        self.assertEqual([], list(self.signal.receivers()))
+
     def test_senders_without_weak_references(self) -> None:
         """They are kept, so that their id stays theirs."""
         sender = (1, 2)
