@@ -491,6 +491,26 @@ class AttemptTests(PyramidCase):
             self.assertEqual([], self.heard)
         self.assertEqual(1, len(self.heard))
 
+    def test_a_middleware_that_says_that_it_is_over(self) -> None:
+        """A subscriber may say more: the request is finished, and not committed."""
+
+        def tag(event: Any) -> None:
+            event.request.resource_events.record("tag", "create", id=7, new={})
+
+        self.make(
+            subscribed(tag, for_resources="article"),
+            subscribed(self.hear, AfterResourceChanged),
+            tm__manager_hook=None,
+        )
+        self.shop.view = lambda request: request.resource_events.record(
+            "article", "create", id=1, new={}
+        )
+        with transaction.manager:
+            request = Request.blank("/blogs/mine/articles", environ={"repoze.tm.active": True})
+            self.answer(request.get_response(self.application))
+            del request.environ["repoze.tm.active"]
+        self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
+
     def test_requests_within(self) -> None:
         """Those of a batch are one transaction, with one event for each resource and action."""
 

@@ -168,6 +168,17 @@ class AttemptInTransactionTests(PyramidCase):
         self.assertRaises(TransactionOverError, self.manager.commit)
         self.assertEqual([], self.heard)
 
+    def test_interrupted(self) -> None:
+        """A program that is ended while subscribers are told commits nothing, either."""
+
+        def interrupt(events: ResourceEvents) -> None:
+            raise KeyboardInterrupt
+
+        self.patch(ResourceEvents, "before_commit", interrupt)
+        self.say(1)
+        self.assertRaises(KeyboardInterrupt, self.manager.commit)
+        self.assertRaises(TransactionFailedError, self.manager.commit)
+
     def test_doomed_by_a_subscriber(self) -> None:
         """It is a veto, though a commit that has begun does not ask for it."""
         self.subscribe(lambda event: self.manager.doom(), kind=ResourceChanged)
