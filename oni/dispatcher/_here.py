@@ -157,8 +157,8 @@ def _call_one(engine: Engine, registration: Registration, event: Any) -> Any:
     """Call a handler; give what it returned, of a coroutine function the coroutine itself."""
     try:
         with engine.here:  # whoever is for a number of calls claims one
-            handler = registration.getter()()  # of one that was removed: what skips it
-            if handler is None:  # dead
+            handler = registration.getter()() if registration.buckets else None
+            if handler is None:  # removed or dead
                 return SKIPPED
             registration.calls += 1
         return in_this_thread(handler)(event)

@@ -174,6 +174,19 @@ class PlainTests(HereTestCase):
         self.assertEqual(1, self.dispatcher.statistics()["handlers"])
         self.flushWarnings()
 
+    def test_removed_coroutine(self) -> None:
+        """For one that is removed before it is called no reactor is needed."""
+        numbers: list[int] = []
+
+        async def removed(event: Any) -> None:
+            self.called.append("removed")
+
+        self.add(lambda event: self.dispatcher.remove_event_handler(numbers[0]) and None)
+        numbers.append(self.add(removed))
+        result = self.fire()
+        self.assertEqual((1, 0), (len(result), self.pump.crossings))
+        self.assertEqual([], self.called)
+
     def test_nested(self) -> None:
         """A handler may fire, here too, and see what was done so far."""
 
