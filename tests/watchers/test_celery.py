@@ -725,6 +725,26 @@ class SettingsTests(SynchronousTestCase):
         ):
             self.assertIn(f"wrong.celery.{path}: {why}", str(error))
 
+    def test_what_does_not_go_together(self) -> None:
+        """Is said of the settings, too."""
+        watcher = {"notify.celerymodelwatcher": f"{__name__}.Notifications"}
+        for kind, own, why in (
+            ("Sender", {"folder": "here"}, "give one of them"),
+            ("Receiver", {"transaction": "true"}, "the transaction is a ledger's"),
+            ("Receiver", {"ledger": "nowhere://"}, "it begins with memory:"),
+        ):
+            settings = {
+                "notify.imodeleventwatcher": f"oni.watchers.ModelEventWatcherCelery{kind}",
+                "notify.celery.broker": "memory://",
+                **watcher,
+                **{f"notify.celery.{name}": value for name, value in own.items()},
+            }
+            error = self.assertRaises(
+                SettingsError, configure_model_watcher, self.registry, "notify", settings
+            )
+            self.assertIn("notify.celery: ", str(error))
+            self.assertIn(why, str(error))
+
     def test_nobody_to_call(self) -> None:
         """A receiver has a watcher."""
         error = self.assertRaises(

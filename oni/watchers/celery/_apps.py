@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "read_address",
     "read_seconds",
     "read_truth",
+    "settings_of",
 ]
 
 _log = Logger()
@@ -146,6 +148,15 @@ def own_settings(
     if problems:
         raise SettingsError(problems)
     return found
+
+
+@contextmanager
+def settings_of(task_name: str) -> Iterator[None]:
+    """Say of which settings it is what is found wrong in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError([f"{task_name}.celery: {error}"]) from error
 
 
 def read_text(value: Any) -> str:

@@ -31,6 +31,7 @@ from oni.watchers.celery._apps import (
     read_address,
     read_seconds,
     read_truth,
+    settings_of,
 )
 from oni.watchers.celery._inbox import Inbox, NotYetError, in_reactor
 from oni.watchers.celery._lost import LostAndFound
@@ -121,7 +122,6 @@ class ModelEventWatcherCeleryReceiver:
             ignore_result=True,
             shared=False,
         )
-
         worker_ready.connect(self._look_for_lost)
 
     @classmethod
@@ -146,7 +146,8 @@ class ModelEventWatcherCeleryReceiver:
             },
         )
         watcher = make_watcher(settings, task_name, "celerymodelwatcher")
-        return cls(watcher, name=task_name, **found)
+        with settings_of(task_name):
+            return cls(watcher, name=task_name, **found)
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         """Pass it on."""

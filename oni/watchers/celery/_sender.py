@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from oni._clock import Clock
 from oni.interfaces import IModelEventWatcher
-from oni.watchers.celery._apps import BROKER, app_for, own_settings
+from oni.watchers.celery._apps import BROKER, app_for, own_settings, settings_of
 from oni.watchers.celery._messages import Action, Heard, write
 from oni.watchers.celery._outgoing import Outgoing
 from oni.watchers.celery._post import Post
@@ -69,7 +69,9 @@ class ModelEventWatcherCelerySender:
         Raises:
             SettingsError: Some of them are wrong.
         """
-        return cls(**own_settings(settings, task_name, BROKER))
+        found = own_settings(settings, task_name, BROKER)
+        with settings_of(task_name):
+            return cls(**found)
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Deferred[None]:
         """Send it. See :class:`oni.interfaces.IModelEventWatcher`."""
