@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Reject, WorkerShutdown
+from celery.signals import worker_ready
+from kombu import Exchange, Queue
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
@@ -23,6 +26,7 @@ from zope.component.globalregistry import BaseGlobalComponents
 from zope.interface.verify import verifyObject
 
 from oni.errors import (
+    ForkedProcessError,
     LedgerUnavailableError,
     LedgerUrlError,
     NotNowError,
@@ -102,6 +106,36 @@ class SenderTests(SynchronousTestCase):
         self.assertEqual(4, len({each.key for each in heard}))
         self.assertEqual(4, sender.statistics()["sent"])
 
+    def test_routes(self) -> None:
+        """They lead where the app says; the message knows where it is."""
+        self.app.conf.task_routes = {"oni.*": {"queue": "routed"}}
+        told = self.sender().created("blog.Post", 1, {})
+        self.reactor.until(lambda: told.called)
+        (message,) = queued(self.app, "routed")
+        self.assertEqual([1, None, "routed"], json.loads(message.body)[0][1:])
+
+    def test_a_route_without_a_queue(self) -> None:
+        """It is known only by an exchange and a key."""
+        self.app.conf.task_routes = {"oni.*": {"exchange": "posts", "routing_key": "key"}}
+        with self.app.connection_for_write() as connection:
+            Queue("bound", Exchange("posts"), "key").bind(connection.default_channel).declare()
+        told = self.sender().created("blog.Post", 1, {})
+        self.reactor.until(lambda: told.called)
+        (message,) = queued(self.app, "bound")
+        self.assertEqual([1, None, None], json.loads(message.body)[0][1:])
+
+    def test_what_is_no_address(self) -> None:
+        """Is said at once, without the password that it most likely has."""
+        for address in (
+            "amqp://ann:s3c/r3t@127.0.0.1//",
+            "redis://127.0.0.1/0?password=s3c",
+            "nothing://ann:s3c@127.0.0.1",
+        ):
+            error = self.assertRaises(ValueError, ModelEventWatcherCelerySender, broker=address)
+            self.assertIn("no broker's address", str(error))
+            told = "".join(traceback.format_exception(error))
+            self.assertEqual([], [part for part in ("s3c", "r3t", "nothing://") if part in told])
+
     def test_no_call_in_the_caller_s_thread(self) -> None:
         """Nothing of the broker's is done in the thread that tells it."""
         threads: set[int] = set()
@@ -129,9 +163,13 @@ class SenderTests(SynchronousTestCase):
         said: list[Any] = []
         globalLogPublisher.addObserver(said.append)
         self.addCleanup(globalLogPublisher.removeObserver, said.append)
-        told = self.sender().created("blog.Post", 1, {"new": {"photo": object()}})
-        error = self.failureResultOf(told, UnsendableError).value
-        self.assertEqual("details.new.photo", error.field)
+        for details, field in (
+            ({"new": {"photo": object()}}, "details.new.photo"),
+            ({"key": 7}, "details.key"),
+        ):
+            told = self.sender().created("blog.Post", 1, details)
+            error = self.failureResultOf(told, UnsendableError).value
+            self.assertEqual(field, error.field)
         self.assertEqual([], [each for each in said if "broker" in each.get("log_format", "")])
 
     def test_an_app_of_one_s_own(self) -> None:
@@ -222,11 +260,13 @@ class ReceiverCase(SynchronousTestCase):
         message: Any = MESSAGE,
         attempt: int = 1,
         token: str | None = None,
+        queue: str | None = "posts",
+        exchange: str = "",
     ) -> None:
         """Give it a message, as a worker does."""
-        info = {"exchange": "", "routing_key": "posts"}
+        info = {"exchange": exchange, "routing_key": "key"}
         request = SimpleNamespace(id="id", delivery_info=info)
-        receiver._receive(SimpleNamespace(request=request), message, attempt, token)
+        receiver._receive(SimpleNamespace(request=request), message, attempt, token, queue)
 
 
 def asleep(*said: Any) -> None:
@@ -257,13 +297,35 @@ class ReceiverTests(ReceiverCase):
         self.assertEqual([], self.sent)
 
     def test_the_task(self) -> None:
-        """Is acknowledged late, and given back when its worker dies."""
-        receiver = self.receiver(Recorder())
-        task = receiver.app.tasks[TASK]
-        options = (task.acks_late, task.reject_on_worker_lost, task.acks_on_failure_or_timeout)
-        self.assertEqual((True, True, False), options)
+        """Is acknowledged late, and given back when its worker dies; whatever others do."""
+        app = Celery("mine", broker="memory://", set_as_current=False)
+        app.conf.update(task_acks_on_timeout=True, task_acks_on_failure=True)
+        receiver = ModelEventWatcherCeleryReceiver(Recorder(), app)
+        task = app.tasks[TASK]
+        self.assertEqual((True, True), (task.acks_late, task.reject_on_worker_lost))
+        self.assertEqual((False, False), (task.acks_on_failure, task.acks_on_timeout))
         task.apply(args=[MESSAGE])
         self.assertEqual([("blog.Post", "created", 1)], receiver.watcher.heard)
+
+    def test_two_for_one_app(self) -> None:
+        """The second one would never be called."""
+        app = Celery("mine", broker="memory://", set_as_current=False)
+        ModelEventWatcherCeleryReceiver(Recorder(), app)
+        self.assertRaises(ValueError, ModelEventWatcherCeleryReceiver, Recorder(), app)
+
+    def test_no_reactor(self) -> None:
+        """A worker that cannot have one gives its messages back, and says so once."""
+        receiver = self.receiver(Recorder())
+
+        def forked() -> None:
+            raise ForkedProcessError("forked")
+
+        self.patch(_receiver, "setup", forked)
+        with self.assertLogs(_receiver.__name__, "CRITICAL") as logs:
+            for _ in range(2):
+                error = self.assertRaises(Reject, receiver.app.tasks[TASK].run, MESSAGE)
+                self.assertTrue(error.requeue)
+        self.assertEqual((1, []), (len(logs.output), receiver.watcher.heard))
 
     def test_the_worker(self) -> None:
         """Takes one at a time, waits for its broker, and lets Redis give back what it lost."""
@@ -315,6 +377,19 @@ class ReceiverTests(ReceiverCase):
         self.assertEqual(4, len(self.said))
         self.assertIn("with k in attempt 2, and is called again in 2 s: ValueError", self.said[1])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_not_sooner_than_in_a_second(self) -> None:
+        """RabbitMQ's queues that wait themselves know no parts of it."""
+        self.patch(_receiver.random, "random", lambda: 0.0)
+        self.receive(self.receiver(Recorder(asleep)))
+        self.assertEqual(1.0, self.sent[0][1]["countdown"])
+
+    def test_from_another_program(self) -> None:
+        """It goes back to the queue that it came from, as far as that can be told."""
+        receiver = self.receiver(Recorder(asleep))
+        self.receive(receiver, queue=None)
+        self.receive(receiver, queue=None, exchange="a topic")
+        self.assertEqual(["key", None], [options["queue"] for _, options in self.sent])
 
     def test_not_now(self) -> None:
         """Who says so itself is not spoken for."""
@@ -435,6 +510,30 @@ class ReceiverTests(ReceiverCase):
 
 class LostTests(SynchronousTestCase):
     """What Redis was lost with."""
+
+    def test_when_a_worker_is_ready(self) -> None:
+        """Its queues are looked after, twice as long after as Redis gives it back itself."""
+        made: list[Any] = []
+
+        def look_after(make_post: Any, queues: Any, seconds: float) -> Any:
+            made.append((list(queues), seconds))
+            return SimpleNamespace(start=lambda: None)
+
+        self.patch(_receiver, "LostAndFound", look_after)
+        receiver = ModelEventWatcherCeleryReceiver(
+            Recorder(), broker="memory://", visibility_timeout=7
+        )
+
+        class Worker:
+            app: Any = None
+
+        worker = Worker()
+        worker_ready.send(worker)
+        worker.app = receiver.app
+        worker_ready.send(worker)
+        receiver.app.conf.broker_transport_options = {}  # of its user's, and later
+        worker_ready.send(worker)
+        self.assertEqual([(["oni"], 14), (["oni"], 7200)], made)
 
     def test_sent_again(self) -> None:
         """As the same attempt, to its queue."""
@@ -662,6 +761,9 @@ wrong.celery.broker = secret
 wrong.celery.timeout = never
 wrong.celery.app = nowhere.app
 wrong.celery.speed = 7
+
+password.imodeleventwatcher = oni.watchers.ModelEventWatcherCelerySender
+password.celery.broker = redis://:s3c#r3t@127.0.0.1/0
 """
 
 
@@ -744,6 +846,15 @@ class SettingsTests(SynchronousTestCase):
             )
             self.assertIn("notify.celery: ", str(error))
             self.assertIn(why, str(error))
+
+    def test_a_password_that_is_not_quoted(self) -> None:
+        """The error says what is to be done, and nothing of it."""
+        error = self.assertRaises(
+            SettingsError, configure_model_watcher, self.registry, "password", self.settings
+        )
+        self.assertIn("password.celery.broker: it is no broker's address", str(error))
+        self.assertNotIn("s3c", str(error))
+        self.assertNotIn("r3t", str(error))
 
     def test_nobody_to_call(self) -> None:
         """A receiver has a watcher."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from kombu.connection import Connection
 from twisted.logger import Logger
 
 from oni.errors import SettingsError
@@ -45,17 +46,31 @@ def app_for(app: Any, broker: str | None, folder: str | None, queue: str | None)
         queue: The queue that an app that is made has. None: :data:`QUEUE`.
 
     Raises:
-        ValueError: More than one of app, broker and folder is given.
+        ValueError: More than one of app, broker and folder is given, or the address is none.
+        ImportError: What Celery needs for this broker is not installed.
     """
     if sum(each is not None for each in (app, broker, folder)) > 1:
         raise ValueError("an app has its broker, and a broker needs no folder: give one of them")
     if app is not None:
         return app
+    if broker is not None:
+        _check(broker)
     made = Celery("oni", broker=broker or "filesystem://", set_as_current=False)
     made.conf.task_default_queue = queue or QUEUE
     if broker is None:
         made.conf.broker_transport_options = _files(Path(folder or FOLDER).absolute())
     return made
+
+
+def _check(broker: str) -> None:
+    try:
+        Connection(broker).transport  # noqa: B018 - nothing is connected
+    except (KeyError, TypeError, ValueError):
+        # What is wrong may have a password in it, and so may the error.
+        raise ValueError(
+            "it is no broker's address that Celery knows. In a password / : @ # ? and % are "
+            "written %2F %3A %40 %23 %3F and %25"
+        ) from None
 
 
 def _files(folder: Path) -> dict[str, Any]:
@@ -173,6 +188,13 @@ def read_address(value: Any) -> str:
     return value
 
 
+def read_broker(value: Any) -> str:
+    """Read a broker's address."""
+    found = read_address(value)
+    _check(found)
+    return found
+
+
 def read_seconds(value: Any) -> float:
     """Read a number of seconds."""
     try:
@@ -207,7 +229,7 @@ def read_app(value: Any) -> Any:
 
 BROKER: Mapping[str, Callable[[Any], Any]] = {
     "app": read_app,
-    "broker": read_address,
+    "broker": read_broker,
     "folder": read_text,
     "queue": read_text,
     "timeout": read_seconds,

@@ -105,6 +105,8 @@ def write(heard: Heard) -> str:
             return {"$dict": [list(item) for item in said.items()]}
         return said
 
+    if not isinstance(heard.key, str):
+        raise UnsendableError(heard.model, "details.key", "a key is text")
     message = {
         "v": VERSION,
         "key": heard.key,

@@ -23,7 +23,7 @@ class Post:
     Args:
         app: The Celery app.
         timeout: Seconds that each single step may take.
-        queue: The queue. None: the app's own.
+        queue: The queue. None: where the app's routes lead.
     """
 
     def __init__(self, app: Any, timeout: float, queue: str | None = None) -> None:
@@ -48,15 +48,14 @@ class Post:
             key: Its key.
             attempt: Which attempt of the worker's this is for.
             countdown: Seconds that the worker shall wait.
-            queue: Another queue.
+            queue: Another queue. None: the one that was said, or where the app's routes lead.
 
         Raises:
             Exception: It is not known that the broker has it.
         """
         began = time.monotonic()
         is_fresh = self._connection is None
-        queue = queue or self._queue
-        options = {"countdown": countdown, "queue": queue}
+        options = {"countdown": countdown, "queue": self._destination(queue)}
         told = (message, key, attempt)
         try:
             self._send(told, options)
@@ -72,11 +71,12 @@ class Post:
 
     def _send(self, told: tuple[str, str, int], options: dict[str, Any]) -> None:
         message, key, attempt = told
-        kept = self.kept(options["queue"])
+        queue = options["queue"]
+        kept = self.kept(queue)
         token = None if kept is None else kept.keep(key, message, attempt)
         self._app.send_task(
             TASK,
-            args=[message, attempt, token],
+            args=[message, attempt, token, queue],
             connection=self._connection,
             ignore_result=True,
             retry=False,
@@ -88,6 +88,12 @@ class Post:
             add_to_parent=False,
             **options,
         )
+
+    def _destination(self, queue: str | None) -> str | None:
+        """Say which queue a message goes to; None: the app's routes name no queue for it."""
+        said = queue or self._queue
+        found = self._app.amqp.router.route({"queue": said} if said else {}, TASK).get("queue")
+        return None if found is None else str(found.name)
 
     def _connect(self) -> Any:
         connection = self._app.connection_for_write(connect_timeout=self._timeout)
@@ -111,18 +117,13 @@ class Post:
             raise
         return connection
 
-    def kept(self, queue: str | None = None) -> Kept | None:
-        """Give what Redis keeps of a queue's messages; None on another broker.
-
-        Args:
-            queue: The queue. None: the app's own.
-        """
+    def kept(self, queue: str | None) -> Kept | None:
+        """Give what Redis keeps of a queue's messages; None on another broker, or of no queue."""
         if self._connection is None:
             self._connection = self._connect()
-        if self._connection.transport.driver_type != "redis":
+        if queue is None or self._connection.transport.driver_type != "redis":
             return None
-        name = queue or self._queue or self._app.conf.task_default_queue
-        return Kept(self._connection.default_channel.client, name)
+        return Kept(self._connection.default_channel.client, queue)
 
     @property
     def address(self) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, NoReturn, Self, cast
+from weakref import WeakSet
 
 from celery.exceptions import Reject, WorkerShutdown, WorkerTerminate
 from celery.signals import worker_ready
@@ -48,7 +51,11 @@ LONGEST_DELAY = 60.0
 VISIBILITY_TIMEOUT = 300.0
 """Seconds after which Redis gives what a worker has not ended to another one."""
 
+_OF_KOMBU = 3600.0  # seconds, where its user has taken away what was said
+
 _MOMENT = 1.0  # seconds, before what cannot be sent again is given back
+
+_taken: WeakSet[Any] = WeakSet()  # apps that have a receiver
 
 
 @implementer(IModelEventWatcher)
@@ -86,7 +93,7 @@ class ModelEventWatcherCeleryReceiver:
     Raises:
         LedgerUrlError: The ledger's address is none.
         MissingExtraError: What that ledger needs is not installed.
-        ValueError: ``transaction`` without a ledger.
+        ValueError: ``transaction`` without a ledger, or the app has a receiver already.
     """
 
     def __init__(
@@ -107,18 +114,26 @@ class ModelEventWatcherCeleryReceiver:
             raise ValueError("the transaction is a ledger's: give one")
         self.watcher = IModelEventWatcher(watcher)
         self.app = app_for(app, broker, folder, queue)
+        if self.app in _taken:
+            raise ValueError(
+                "this app has a receiver, and only one would be called: give that one a "
+                "CompositeModelEventWatcher of all watchers"
+            )
         prepare_worker(self.app, visibility_timeout)
         self._parts = _named_parts(self.watcher, name)
         self._inbox = None if ledger is None else Inbox(_maker(ledger), transaction)
         self._timeout = timeout
         self._posts = threading.local()
+        self._failed_in = 0  # which process
+        _taken.add(self.app)
         self.task = self.app.task(
             self._make_task(),
             name=TASK,
             bind=True,
             acks_late=True,
             reject_on_worker_lost=True,
-            acks_on_failure_or_timeout=False,
+            acks_on_failure=False,
+            acks_on_timeout=False,
             ignore_result=True,
             shared=False,
         )
@@ -172,19 +187,45 @@ class ModelEventWatcherCeleryReceiver:
             lambda: Post(self.app, self._timeout),
             self.app.amqp.queues.consume_from,
             # What another worker is busy with comes again by itself before that.
-            2 * options["visibility_timeout"],
+            2 * options.get("visibility_timeout", _OF_KOMBU),
         ).start()
 
     def _make_task(self) -> Callable[..., None]:
-        def receive(task: Any, message: str, attempt: int = 1, token: str | None = None) -> None:
-            """Let the watcher deal with a message."""
-            self._receive(task, message, attempt, token)
+        def receive(
+            task: Any,
+            message: str,
+            attempt: int = 1,
+            token: str | None = None,
+            queue: str | None = None,
+        ) -> None:
+            """Let the watcher deal with a message, which came from a queue."""
+            self._set_up()
+            self._receive(task, message, attempt, token, queue)
 
         return receive
 
-    def _receive(self, task: Any, message: str, attempt: int, token: str | None = None) -> None:
-        setup()  # what is logged goes where the worker's log goes
-        queue = _queue_of(task)
+    def _set_up(self) -> None:
+        """Let what is logged go where the worker's log goes, and have a reactor."""
+        try:
+            setup()
+        except Exception as error:  # noqa: BLE001 - it is told, and nothing is dropped
+            if self._failed_in != os.getpid():
+                self._failed_in = os.getpid()
+                # Twisted's log is not heard then.
+                logging.getLogger(__name__).critical(
+                    "this worker can do nothing, and gives back all messages: %s", error
+                )
+            _give_back(error)
+
+    def _receive(
+        self,
+        task: Any,
+        message: str,
+        attempt: int,
+        token: str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        queue = queue or _queue_of(task)
         key = ""
         try:
             heard = read(message)
@@ -245,12 +286,12 @@ class ModelEventWatcherCeleryReceiver:
         """Send it again, for later; it is acknowledged then."""
         try:
             self._post().send(message, key, attempt=attempt + 1, countdown=delay, queue=queue)
-        except Exception as error:
-            time.sleep(_MOMENT)  # else the broker would give it back at once, and again
-            raise Reject(error, requeue=True) from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the broker still has it
+            _give_back(error)
 
     def _delay(self, attempt: int) -> float:
-        return min(LONGEST_DELAY, 2.0 ** min(attempt - 1, 20)) * (0.5 + random.random() / 2)
+        delay = min(LONGEST_DELAY, 2.0 ** min(attempt - 1, 20)) * (0.5 + random.random() / 2)
+        return max(1.0, delay)  # a broker that waits itself knows whole seconds
 
     def _log_failures(self, key: str, attempt: int, failures: list[Any], delay: float) -> None:
         told = [error for error in failures if not isinstance(error, NotNowError | NotYetError)]
@@ -272,9 +313,15 @@ class ModelEventWatcherCeleryReceiver:
 
 
 def _queue_of(task: Any) -> str | None:
-    """Say from which queue a task came; None: from the app's own."""
+    """Say from which queue a task came that another program has sent; None: it cannot be told."""
     delivery = task.request.delivery_info or {}
     return None if delivery.get("exchange") else delivery.get("routing_key")
+
+
+def _give_back(error: Exception) -> NoReturn:
+    """Let the broker give a message to somebody else."""
+    time.sleep(_MOMENT)  # else it would come again at once, and again
+    raise Reject(error, requeue=True) from error
 
 
 def _named_parts(watcher: Any, name: str | None) -> dict[str, Any]:
