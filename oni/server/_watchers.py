@@ -28,20 +28,19 @@ def let_watchers_hear(settings: Settings, sources: IEventSources | None) -> None
 
     Args:
         settings: What is set.
-        sources: The event sources; nobody hears where there are none.
+        sources: The event sources. Settings that name models have some.
 
     Raises:
         SettingsError: See :func:`check_watchers`.
     """
-    if sources is not None:
-        look_beside(settings)
-        problems: list[str] = []
-        for name, table in watched_models(settings.watchers).items():
-            try:
-                watch_configured(sources, {"watchers": {name: table}})
-            except SettingsError as error:
-                problems += [f"watchers.{problem}" for problem in error.problems]
-            except OniError as error:
-                problems.append(f"watchers.{name}: {error}")
-        if problems:
-            raise SettingsError(problems)
+    look_beside(settings)
+    problems: list[str] = []
+    for name, table in watched_models(settings.watchers).items():
+        try:
+            watch_configured(sources, {"watchers": {name: table}})
+        except SettingsError as error:
+            problems += [f"watchers.{problem}" for problem in error.problems]
+        except OniError as error:
+            problems.append(f"watchers.{name}: {error}")
+    if problems:
+        raise SettingsError(problems)

@@ -135,7 +135,7 @@ class ThreadedModelEventWatcher:
                 result: Any = settled(call(), "a watcher in a thread of its own")
             except BaseException:  # noqa: BLE001 - also SystemExit: the thread goes on
                 result = Failure()
-            self._clock.reactor.callFromThread(_tell, done, result)
+            self._clock.reactor.callFromThread(done.callback, result)  # a Failure: an errback
 
     # --- The end
 
@@ -175,7 +175,7 @@ class ThreadedModelEventWatcher:
             _log.warn("A watcher's thread was given up, with {n} events", n=len(given_up))
         for _, done in given_up:
             failure = Failure(NotRunningError("the watcher's thread has stopped"))
-            self._clock.reactor.callFromThread(_tell, done, failure)
+            self._clock.reactor.callFromThread(done.errback, failure)
         self._clock.reactor.callFromThread(ended.callback, len(given_up))
 
 
@@ -188,8 +188,3 @@ def _rest(calls: Queue[_Call | None]) -> list[_Call]:
             return rest
         if found is not None:
             rest.append(found)
-
-
-def _tell(done: Deferred[Any], result: Any) -> None:
-    if not done.called:
-        done.callback(result)  # a Failure is an errback

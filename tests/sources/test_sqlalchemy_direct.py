@@ -329,12 +329,28 @@ class HandlerTests(DirectCase):
                 super().tell(*args)
 
         self.patch(_pending, "DirectBuffer", Buffer)
-        self.add(Post(title="a"))
-        self.hear(Line)
-        self.add(Post(title="b"))
+        with mock.patch.object(self.blog.sources, "tell_directly") as tell:
+            self.add(Post(title="a"))
+            self.hear(Line)
+            self.add(Post(title="b"))
+        tell.assert_not_called()
         self.assertEqual([0, 0], kept)
         self.add(Line(page=1, place=1, text="a"))
         self.assertEqual([0, 0, 2], kept)
+
+    def test_no_signal_for_nobody(self) -> None:
+        """Nobody who is told of a model makes signals be sent that nobody receives."""
+        self.hear()
+        with (
+            mock.patch.object(post_save, "send_here") as saved,
+            mock.patch.object(post_delete, "send_here") as deleted,
+        ):
+            self.add(Post(id=1, title="a"))
+            with self.blog.sessions.begin() as session:
+                session.delete(session.get_one(Post, 1))
+        self.assertEqual(["created", "deleted"], [change.action for change in self.heard])
+        saved.assert_not_called()
+        deleted.assert_not_called()
 
     def test_asynchronous_sessions(self) -> None:
         """They tell as well, in the thread of their loop."""
@@ -414,7 +430,10 @@ class SignalTests(DirectCase):
         self.assertEqual("b", post.title)
 
     def test_a_receiver_changes_it(self) -> None:
-        """What a receiver sets is not forgotten: the session saves it with what it saves next."""
+        """What a receiver sets is not forgotten: the session saves it with what it saves next.
+
+        The other values expire, as those of any instance.
+        """
 
         def change(sender: type, instance: Any, created: bool) -> None:
             if created:
@@ -422,11 +441,81 @@ class SignalTests(DirectCase):
 
         session = self.blog.sessions()
         self.addCleanup(session.close)
+        post = Post(id=1, title="a")
         with self.connected(post_save, change):
-            session.add(Post(id=1, title="a"))
+            session.add(post)
             session.commit()
+            with self.blog.engine.begin() as connection:
+                connection.exec_driver_sql("UPDATE post SET number = 7")
+            self.assertEqual(("by a receiver", 7), (post.title, post.number))
             session.commit()
         self.assertEqual([("by a receiver",)], self.blog.rows("SELECT title FROM post"))
+
+    def test_sessions_that_keep_values(self) -> None:
+        """Where a session lets nothing expire, nothing does for the sake of a receiver."""
+        with self.blog.sessions(expire_on_commit=False) as session:
+            post = Post(id=1, title="a")
+            session.add(post)
+            session.commit()
+            self.assertEqual("a", vars(post)["title"])
+        self.assertEqual([(Post, post, True, "a")], self.sent)
+
+    def test_what_receivers_do_with_it(self) -> None:
+        """They may delete it, or give it to another session: no other instance suffers by that."""
+        other = self.blog.sessions()
+        self.addCleanup(other.close)
+
+        def give_away(instance: Any) -> None:
+            session.expunge(instance)
+            other.add(instance)
+
+        def delete(instance: Any) -> None:
+            session.delete(instance)
+            session.flush()
+
+        for act in (give_away, delete):
+            session = self.blog.sessions()
+            posts = [Post(title="a"), Post(title="b")]
+
+            def receive(
+                sender: type, instance: Any, created: bool, act: Any = act, posts: Any = posts
+            ) -> None:
+                if instance is posts[0]:
+                    act(instance)
+
+            with self.connected(post_save, receive):
+                session.add_all(posts)
+                session.commit()
+            self.assertNotIn("title", vars(posts[1]))
+            session.close()
+
+    def test_given_away_before(self) -> None:
+        """An instance that has another session when it is committed is that one's."""
+        with self.blog.sessions() as session, self.blog.sessions() as other:
+            post = Post(id=1, title="a")
+            session.add(post)
+            session.flush()
+            session.expunge(post)
+            other.add(post)
+            other.expire(post)
+            session.commit()
+        self.assertEqual([(Post, post, True, None)], self.sent)
+
+    def test_only_of_deletions(self) -> None:
+        """Whoever is connected to one of the two signals is sent it."""
+        post_save.disconnect(self.saved)
+        self.add(Post(id=1, title="a"))
+        with self.blog.sessions.begin() as session:
+            session.delete(session.get_one(Post, 1))
+        self.assertEqual(["a"], [sent[3] for sent in self.sent])
+
+    def test_sending_fails(self) -> None:
+        """Even then, the others are told, of what else was committed, too."""
+        self.hear()
+        with mock.patch.object(post_save, "send_here", side_effect=RecursionError):
+            self.add(Post(id=1, title="a"), Post(id=2, title="b"))
+        self.assertEqual([1, 2], [change.id for change in self.heard])
+        self.assertEqual(2, len(self.flushLoggedErrors(RecursionError)))
 
     def test_sender(self) -> None:
         """A receiver may be for one class, which is that of the instance itself."""

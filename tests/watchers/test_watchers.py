@@ -319,7 +319,7 @@ class ThreadedTests(SynchronousTestCase):
         self.failureResultOf(told[3], ValueError)
 
     def test_full(self) -> None:
-        """When too many wait no more is taken, and it is said, once."""
+        """When too many wait no more is taken, and it is said, once each time."""
         go_on = threading.Event()
         begun = threading.Event()
 
@@ -331,15 +331,19 @@ class ThreadedTests(SynchronousTestCase):
         said: list[Any] = []
         globalLogPublisher.addObserver(said.append)
         self.addCleanup(globalLogPublisher.removeObserver, said.append)
-        told = [watcher.created("blog.Post", 0, {})]
-        self.assertTrue(begun.wait(30))
-        told += [watcher.created("blog.Post", number, {}) for number in range(1, 4)]
-        self.assertEqual(3, watcher.waiting)
-        for number in range(2):
-            self.failureResultOf(watcher.created("blog.Post", number, {}), NotNowError)
-        self.assertEqual(1, len([event for event in said if "behind" in event["log_format"]]))
-        go_on.set()
-        self.reactor.until(lambda: all(each.called for each in told))
+        for times in (1, 2):
+            go_on.clear()
+            begun.clear()
+            told = [watcher.created("blog.Post", 0, {})]
+            self.assertTrue(begun.wait(30))
+            told += [watcher.created("blog.Post", number, {}) for number in range(1, 4)]
+            self.assertEqual(3, watcher.waiting)
+            for number in range(2):
+                self.failureResultOf(watcher.created("blog.Post", number, {}), NotNowError)
+            behind = [event for event in said if "behind" in event["log_format"]]
+            self.assertEqual(times, len(behind))
+            go_on.set()
+            self.reactor.until(lambda told=told: all(each.called for each in told))
 
     def test_drained_at_the_stop(self) -> None:
         """What waits is done before the thread ends."""
@@ -364,9 +368,12 @@ class ThreadedTests(SynchronousTestCase):
         self.reactor.until(lambda: told[1].called and told[2].called)
         self.failureResultOf(told[1], NotRunningError)
         self.failureResultOf(told[2], NotRunningError)
+        [thread] = [t for t in threading.enumerate() if t.name == "oni-watcher"]
         go_on.set()
         self.reactor.until(lambda: told[0].called)
         self.assertTrue(self.successResultOf(told[0]))
+        thread.join(30)
+        self.assertFalse(thread.is_alive())  # it has come back, and ends
 
     def test_begins_anew(self) -> None:
         """An event after the stop begins a new thread."""

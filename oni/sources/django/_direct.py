@@ -50,7 +50,7 @@ def tell_after_commit(using: str, changes: Sequence[ModelChange], instances: Ins
     ]
     if committed:
         telling = _Telling(connections[using], committed)
-        transaction.on_commit(telling, using=using, robust=True)
+        transaction.on_commit(telling, using=using)
 
 
 def as_deleted(instance: Model, label: str) -> Model | None:

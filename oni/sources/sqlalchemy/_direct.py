@@ -91,8 +91,8 @@ def _as_committed(session: Session, values: _Values) -> Iterator[None]:
     filled = []
     for state, columns in values:
         instance = state.obj()
-        if not (state.persistent and state.session is session and state.expired):
-            continue  # they do not expire, or the instance has gone
+        if not state.expired:
+            continue  # nothing expires in its session, or it has left it
         filled.append(state)
         for name, value in columns.items():
             set_committed_value(instance, name, value)
@@ -100,5 +100,5 @@ def _as_committed(session: Session, values: _Values) -> Iterator[None]:
         yield
     finally:
         for state in filled:
-            if state.persistent and state.session is session and not state.modified:
-                session.expire(state.obj())
+            if state.persistent and state.session is session:
+                session.expire(state.obj(), state.unmodified if state.modified else None)

@@ -8,7 +8,7 @@ from unittest import mock
 from django.db import connection, transaction
 
 from oni.signals.models import post_delete, post_save
-from oni.sources.django import api, atomic_events
+from oni.sources.django import _direct, api, atomic_events
 from oni.values import ModelChange
 from oni.watchers import CompositeModelEventWatcher, DirectModelEventWatcher, watch_models
 from tests.django_project.blog.models import Author, Post
@@ -77,6 +77,18 @@ class DirectTests(CommittingCase):
             Post.objects.create(title="Three")
             transaction.savepoint_rollback(savepoint)
         self.assertEqual([], self.heard)
+
+    def test_taken_back_by_hand(self) -> None:
+        """Also where nothing else of ours has happened on a connection."""
+        post = Post.objects.create(title="One")
+        self.heard.clear()
+        del connection.oni_hooks
+        del connection.savepoint_rollback  # which is Django's own again
+        with transaction.atomic():
+            savepoint = transaction.savepoint()
+            Post(pk=post.pk).delete()
+            transaction.savepoint_rollback(savepoint)
+        self.assertEqual(([], 1), (self.heard, Post.objects.count()))
 
     def test_vetoed(self) -> None:
         """So is what a veto has refused."""
@@ -225,6 +237,14 @@ class NobodyTests(DjangoCase):
         self.assertNotEqual([], callbacks)
         told = [each for each in callbacks if type(each).__name__ == "_Telling"]
         self.assertEqual([], told)
+
+    def test_no_copy_for_nobody(self) -> None:
+        """An object that is deleted is not copied for the ledger alone."""
+        self.listen(Post)
+        post = Post.objects.create(title="One")
+        with mock.patch.object(_direct, "copy") as copied:
+            post.delete()
+        copied.assert_not_called()
 
     def test_in_a_test_that_never_commits(self) -> None:
         """Django's own way to run what comes after a commit brings it."""
