@@ -236,7 +236,7 @@ class EventTests(PyramidCase):
             self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
 
     def test_deferreds(self) -> None:
-        """One that a subscriber returns is waited for: what it fails with is a veto."""
+        """Each that a subscriber returns is waited for, before the next is called."""
         asked = []
 
         def later(event: Any) -> Deferred[None]:
@@ -251,9 +251,14 @@ class EventTests(PyramidCase):
             return self.successResultOf(function())
 
         self.patch(type(thread), "call", lambda _, *arguments: call(*arguments))
-        self.make(subscribed(later), subscribed(self.hear))
+        self.make(
+            subscribed(later),
+            subscribed(self.hear),
+            subscribed(later, AfterResourceChanged),
+            subscribed(later, AfterResourceChanged),
+        )
         self.answer(self.ask(self.create))
-        self.assertEqual((1, ["fire_here"], 1), (len(asked), waited, len(self.heard)))
+        self.assertEqual((3, ["fire_here"] * 3, 1), (len(asked), waited, len(self.heard)))
 
 
 class PredicateTests(PyramidCase):
@@ -491,7 +496,7 @@ class AttemptTests(PyramidCase):
             self.assertEqual([], self.heard)
         self.assertEqual(1, len(self.heard))
 
-    def test_a_middleware_that_says_that_it_is_over(self) -> None:
+    def test_said_when_a_middleware_commits(self) -> None:
         """A subscriber may say more: the request is finished, and not committed."""
 
         def tag(event: Any) -> None:
@@ -505,11 +510,14 @@ class AttemptTests(PyramidCase):
         self.shop.view = lambda request: request.resource_events.record(
             "article", "create", id=1, new={}
         )
-        with transaction.manager:
-            request = Request.blank("/blogs/mine/articles", environ={"repoze.tm.active": True})
-            self.answer(request.get_response(self.application))
-            del request.environ["repoze.tm.active"]
-        self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
+        for says_so in (True, False):
+            self.heard.clear()
+            with transaction.manager:
+                request = Request.blank("/blogs/mine/articles", environ={"repoze.tm.active": True})
+                self.answer(request.get_response(self.application))
+                if says_so:
+                    del request.environ["repoze.tm.active"]
+            self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
 
     def test_requests_within(self) -> None:
         """Those of a batch are one transaction, with one event for each resource and action."""
@@ -718,6 +726,14 @@ class ConfigurationTests(PyramidCase):
         """They are told when the application is made."""
         error = self.assertRaises(ConfigurationExecutionError, self.make, event_listeners="x")
         self.assertIn("event_listeners.x.use", str(error.evalue))
+
+    def test_wrong_sources(self) -> None:
+        """So are event sources that are none."""
+
+        def add(config: Configurator) -> None:
+            config.set_event_sources(object())
+
+        self.assertRaises(ConfigurationExecutionError, self.make, add)
 
     def test_sources_too_late(self) -> None:
         """Event sources that listeners could not have are refused."""

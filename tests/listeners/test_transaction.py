@@ -268,9 +268,10 @@ class TransactionTests(SynchronousTestCase):
         self.events.committed()
         self.assertIn("article", "".join(said))
         said.clear()
+        self.subscribe(self.heard.append)
         self.events.before_commit()
         self.events.committed()
-        self.assertEqual([], said)
+        self.assertEqual(([], []), (said, self.heard))
 
     def test_endless_cascade(self) -> None:
         """But not for ever: the error names what they change."""

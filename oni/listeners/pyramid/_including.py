@@ -11,7 +11,6 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.request import Request
 from pyramid.tweens import EXCVIEW
 
-from oni.interfaces import IEventSources
 from oni.listeners._activate import activate
 from oni.listeners.pyramid._requests import Home, RequestEvents
 from oni.listeners.pyramid._subscribers import (
@@ -76,7 +75,7 @@ def set_event_sources(
         if "oni.listeners" in registry:
             raise ConfigurationError("listeners are switched on already: set event sources before")
         home: Home = registry[_HOME]
-        home.sources = IEventSources(sources)
+        home.sources = sources
         home.session = session
 
     config.action("oni.listeners.sources", keep, order=PHASE1_CONFIG)
