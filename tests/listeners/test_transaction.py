@@ -459,7 +459,7 @@ class KeptInGoesTests(KeptCase):
     """What event sources keep of a transaction that tells in several goes."""
 
     def test_goes(self) -> None:
-        """Each go keeps what is new, also after a savepoint was undone, and after the commit."""
+        """Each go keeps what is new, also after a savepoint, a commit and a rollback."""
         self.switch_on({"event_listeners": "log", "event_listeners.log.use": "oni.listeners.log"})
         goes: list[list[Any]] = []
         admit_within = self.sources.admit_within
@@ -486,4 +486,6 @@ class KeptInGoesTests(KeptCase):
             events.before_commit()
             events.committed()
             go(4)
-        self.assertEqual([[1], [2], [3], [4]], goes)
+            events.rolled_back()
+            go(5)
+        self.assertEqual([[1], [2], [3], [4], [5]], goes)
