@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -404,16 +405,22 @@ class ReceiverTests(ReceiverCase):
 
         self.receive(self.receiver(Recorder(leave)))
         self.assertEqual(1, len(self.sent))
-        self.flushLoggedErrors(SystemExit)
+        self.assertIn("SystemExit: 1", self.said[0])
+        self.flushLoggedErrors(RuntimeError)
 
     def test_the_worker_s_end(self) -> None:
-        """Goes on its way; the message comes again, as it is not acknowledged."""
+        """Goes on its way; the message comes again, as it is not acknowledged.
 
-        def end(*said: Any) -> None:
-            raise WorkerShutdown(0)
+        If it were sent again, too, there would be two of it each time that a watcher takes longer
+        than Celery lets it.
+        """
+        for error in (WorkerShutdown(0), SystemExit(-(256 - signal.SIGTERM)), KeyboardInterrupt()):
 
-        self.assertRaises(WorkerShutdown, self.receive, self.receiver(Recorder(end)))
-        self.assertEqual([], self.sent)
+            def end(*said: Any, error: BaseException = error) -> None:
+                raise error
+
+            self.assertRaises(type(error), self.receive, self.receiver(Recorder(end)))
+            self.assertEqual([], self.sent)
 
     def test_failed_and_the_broker_is_away(self) -> None:
         """The message is given back."""
@@ -605,6 +612,19 @@ class LedgerTests(ReceiverCase):
         self.receive(receiver, attempt=30)
         self.receive(receiver, attempt=31)
         self.assertEqual((30, 29), (len(watcher.heard), len(self.sent)))
+
+    def test_what_exits(self) -> None:
+        """Is tried again like what fails: the ledger knows that nobody is busy with it."""
+
+        def leave(*said: Any) -> None:
+            raise SystemExit(-1)
+
+        watcher = Recorder(leave)
+        receiver = self.receiver(watcher, ledger=self.make)
+        for attempt in (1, 2):
+            self.receive(receiver, attempt=attempt)
+        self.assertEqual(2, len(watcher.heard))
+        self.flushLoggedErrors(RuntimeError)
 
     def test_an_operator_ends_it(self) -> None:
         """What somebody has said is done is not called again."""

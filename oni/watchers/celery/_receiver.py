@@ -55,6 +55,8 @@ _OF_KOMBU = 3600.0  # seconds, where its user has taken away what was said
 
 _MOMENT = 1.0  # seconds, before what cannot be sent again is given back
 
+_SIGNALLED = range(-255, -128)  # what a child of Celery's pool exits with when it gets a signal
+
 _taken: WeakSet[Any] = WeakSet()  # apps that have a receiver
 
 
@@ -245,9 +247,7 @@ class ModelEventWatcherCeleryReceiver:
             raise Reject(error, requeue=False) from error
         except NewerMessageError as error:
             key, failures = error.key, [error]
-        except (WorkerShutdown, WorkerTerminate, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is tried again, whatever it is
+        except Exception as error:  # noqa: BLE001 - it is tried again, whatever it is
             failures = [error]
         if failures:
             delay = self._delay(attempt)
@@ -270,8 +270,15 @@ class ModelEventWatcherCeleryReceiver:
         details = {**heard.details, "key": heard.key}
         if transaction is not None:
             details["transaction"] = transaction
-        result = getattr(part, heard.action)(heard.model, heard.id, details)
-        _settle(result, can_wait=transaction is None)
+        try:
+            result = getattr(part, heard.action)(heard.model, heard.id, details)
+            _settle(result, can_wait=transaction is None)
+        except Exception:
+            raise
+        except BaseException as error:
+            if _is_end(error):
+                raise
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _post(self) -> Post:
         """Give this thread's connection to the broker."""
@@ -316,6 +323,13 @@ def _queue_of(task: Any) -> str | None:
     """Say from which queue a task came that another program has sent; None: it cannot be told."""
     delivery = task.request.delivery_info or {}
     return None if delivery.get("exchange") else delivery.get("routing_key")
+
+
+def _is_end(error: BaseException) -> bool:
+    """Say whether this is no watcher's failure, but the end of the worker, or of this process."""
+    if isinstance(error, SystemExit) and error.code in _SIGNALLED:
+        return True
+    return isinstance(error, WorkerShutdown | WorkerTerminate | KeyboardInterrupt)
 
 
 def _give_back(error: Exception) -> NoReturn:
