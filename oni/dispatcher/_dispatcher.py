@@ -174,6 +174,11 @@ class EventDispatcher(Firing):
         self._engine.check_thread()
         return handler_id in self._index.by_id
 
+    @property
+    def has_event_handlers(self) -> bool:
+        """Whether any handler is registered. Any thread may ask; one that has died may count."""
+        return bool(self._index.by_id)
+
     def next_event(self, phase: str | None = None, /, **match_spec: Any) -> Deferred[Any]:
         """Wait for the next event that fits; see the interface."""
         deferred: Deferred[Any] = Deferred(lambda _: self._forget_waiter(handler_id))

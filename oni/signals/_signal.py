@@ -160,9 +160,9 @@ class Signal:
     def has_receivers(self) -> bool:
         """Whether there is somebody to send to. It costs next to nothing; any thread may ask.
 
-        Of receivers that were held weakly and have died it may be known somewhat later only.
+        That a receiver has died is known when something is sent that would have been for it.
         """
-        return bool(self._connected)
+        return self._dispatcher.has_event_handlers
 
     def _is_connected(self, key: _Key) -> bool:
         return self._dispatcher.has_event_handler(self._connected.get(key, 0))

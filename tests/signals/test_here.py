@@ -182,6 +182,21 @@ class HereTests(SynchronousTestCase):
         self.signal.disconnect(self.hear)
         self.assertFalse(self.signal.has_receivers)
 
+    def test_has_none_any_more(self) -> None:
+        """Receivers that were used up, or have died, are known to be gone when it is sent."""
+        self.signal.connect(self.hear, times=1)
+        self.signal.send_here(self.sender)
+        self.assertFalse(self.signal.has_receivers)
+
+        def dies(sender: Any) -> None:
+            """Is held by nobody."""
+
+        self.signal.connect(dies)
+        del dies
+        gc.collect()
+        self.signal.send_here(self.sender)
+        self.assertFalse(self.signal.has_receivers)
+
     def test_those_of_models(self) -> None:
         """They are two, and have nobody."""
         for signal in (models.post_save, models.post_delete):
