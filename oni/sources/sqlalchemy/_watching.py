@@ -67,6 +67,10 @@ class Watching:
     def remove(self) -> None:
         """Watch no more. The second time nothing happens.
 
+        It is not for those whom a session tells of something, nor for the time while other
+        threads' sessions are at work: SQLAlchemy cannot take a listener away that it may be about
+        to call.
+
         What a transaction that is under way has changed is not handed over.
         """
         with _lock:
