@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 from unittest import mock
 
 import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from transaction.interfaces import DoomedTransaction, TransactionFailedError, TransientError
 from zope.interface import verify
 
@@ -14,6 +17,7 @@ from oni.errors import CascadeError, TransactionOverError
 from oni.listeners import (
     AfterResourceChanged,
     ResourceChanged,
+    ResourceEvent,
     ResourceEvents,
     new_dispatcher,
 )
@@ -23,6 +27,10 @@ from tests.listeners.pyramid_case import (
     RefusedError,
     refuse,
 )
+
+_steps = st.lists(
+    st.one_of(st.sampled_from(("say", "save")), st.integers(0, 5)), max_size=8
+)  # a number goes back to a savepoint
 
 
 class Other:
@@ -226,6 +234,52 @@ class AttemptInTransactionTests(PyramidCase):
         self.assertEqual(
             [ResourceChanged, ResourceChanged, AfterResourceChanged], list(map(type, self.heard))
         )
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.tuples(_steps, _steps, _steps))
+    def test_savepoints(self, steps: tuple[list[Any], ...]) -> None:
+        """What is told after the commit is what was said, less what was gone back over.
+
+        Steps are made before the commit, in a hook before subscribers are told, and in one after.
+        """
+        manager = transaction.TransactionManager(explicit=True)
+        begun = manager.begin()
+        dispatcher, home = new_dispatcher(), object()
+        told: list[int] = []
+        said: list[int] = []
+        savepoints: list[tuple[Any, list[int]]] = []
+
+        def hear(event: ResourceEvent) -> None:
+            told.extend(each["id"] for each in event.impacted)
+
+        def attempt() -> TransactionAttempt:
+            try:
+                found: TransactionAttempt = begun.data(home)
+            except KeyError:
+                found = TransactionAttempt(begun, manager, ResourceEvents(dispatcher))
+                begun.set_data(home, found)
+            return found
+
+        def make(steps: list[Any]) -> None:
+            for step in steps:
+                if step == "say":
+                    said.append(next(numbers))
+                    attempt().events().record("article", "create", id=said[-1], uri="/", new={})
+                elif step == "save":
+                    savepoints.append((begun.savepoint(), [*said]))
+                elif savepoints:
+                    del savepoints[step % len(savepoints) + 1 :]
+                    savepoint, said[:] = savepoints[-1]
+                    savepoint.rollback()
+
+        numbers = count()
+        dispatcher.add_event_handler(hear, "during", False, kind=AfterResourceChanged)
+        begun.addBeforeCommitHook(make, (steps[1],))
+        make(steps[0])
+        begun.addBeforeCommitHook(make, (steps[2],))
+        savepoints.clear()  # a commit ends them
+        manager.commit()
+        self.assertEqual(sorted(said), sorted(told))
 
     def test_one_hook(self) -> None:
         """However much is said, subscribers are told in one go."""
