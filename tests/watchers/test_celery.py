@@ -664,7 +664,10 @@ class LedgerTests(ReceiverCase):
         self.assertEqual((1, 1), (len(inner), len(self.sent)))
 
     def test_a_ledger_that_is_away(self) -> None:
-        """The message comes again; and nobody was called whose success would not be kept."""
+        """The message comes again; and nobody was called whose success would not be kept.
+
+        The log says once that it is away, and once that it is back.
+        """
         is_away = [True]
         begin = self.store.transaction
 
@@ -676,11 +679,21 @@ class LedgerTests(ReceiverCase):
         self.patch(self.store, "transaction", transaction)
         watcher = Recorder()
         receiver = self.receiver(watcher, ledger=self.make)
-        self.receive(receiver)
-        self.assertEqual((1, []), (len(self.sent), watcher.heard))
+        for _ in range(3):
+            self.receive(receiver)
+        self.assertEqual((3, []), (len(self.sent), watcher.heard))
         is_away[0] = False
-        self.receive(receiver, attempt=2)
-        self.assertEqual((1, 1), (len(self.sent), len(watcher.heard)))
+        for attempt in (2, 3):
+            self.receive(receiver, attempt=attempt)
+        self.assertEqual((3, 1), (len(self.sent), len(watcher.heard)))
+        self.assertEqual(
+            [
+                "The ledger of what was received cannot be used, and is tried again: "
+                "the cable is out",
+                "The ledger of what was received can be used again",
+            ],
+            self.said,
+        )
         self.flushLoggedErrors(LedgerUnavailableError)
 
     def test_away_as_it_is_done(self) -> None:

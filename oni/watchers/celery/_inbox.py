@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from oni.blocking import setup
-from oni.errors import LedgerBusyError, LedgerUnavailableError
+from oni.errors import LedgerBusyError, LedgerUnavailableError, NotNowError
 from oni.interfaces import ILedger
 from oni.ledger import MAX_KEY_BYTES
 from oni.values import Claim, Handling, LedgerEvent
@@ -73,6 +73,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._ledger: ILedger | None = None
         self._process = 0
+        self._is_away = False
 
     def _open(self) -> ILedger:
         """Give the ledger, started, in whichever process this is."""
@@ -94,7 +95,26 @@ class Inbox:
 
         Returns:
             What they failed with; for one that cannot be called now a :class:`NotYetError`.
+
+        Raises:
+            NotNowError: The ledger cannot be used. The log says so once.
         """
+        try:
+            failures = self._handle(heard, parts)
+        except Exception as error:
+            if not self._is_away:
+                self._is_away = True
+                _log.failure(
+                    "The ledger of what was received cannot be used, and is tried again: {error}",
+                    error=error,
+                )
+            raise NotNowError("the ledger of what was received", str(error)) from error
+        if self._is_away:
+            self._is_away = False
+            _log.info("The ledger of what was received can be used again")
+        return failures
+
+    def _handle(self, heard: Heard, parts: Mapping[str, Callable[[Any], Any]]) -> list[Exception]:
         ledger = self._open()
         key = _key(heard.key)
         handlings = tuple(Handling(name, self._on_crash, _FOR_EVER) for name in parts)
