@@ -14,7 +14,7 @@ from zope.interface.interfaces import IComponents
 from oni.errors import MissingExtraError, SettingsError, WatcherNameError
 from oni.interfaces import IModelEventWatcher
 from oni.watchers._base import BaseModelEventWatcher, CompositeModelEventWatcher
-from oni.watchers._methods import MethodModelEventWatcher
+from oni.watchers._methods import MethodModelEventWatcher, has_methods
 
 __all__ = [
     "configure_model_watcher",
@@ -207,7 +207,7 @@ def _made(name: str, settings: Mapping[str, Any], task_name: str) -> Any:
         raise WatcherNameError(name, f"it cannot be made: {_said(error)}") from error
     if IModelEventWatcher.providedBy(made):
         return made
-    if any(method.startswith("process") for method in dir(made)):
+    if has_methods(made):
         return MethodModelEventWatcher(made)
     raise WatcherNameError(
         name, "it is no IModelEventWatcher, and has no methods like processPostCreated"

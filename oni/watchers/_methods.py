@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from zope.interface import implementer
 
 from oni.interfaces import IModelEventWatcher
 
-__all__ = ["MethodModelEventWatcher"]
+__all__ = ["MethodModelEventWatcher", "has_methods"]
+
+_NAME = re.compile(r"process\w+(Created|Modified|Deleted)")
 
 
 @implementer(IModelEventWatcher)
@@ -51,6 +54,11 @@ class MethodModelEventWatcher:
         if method is None:
             return None
         return method(id, **_wanted(method, details))
+
+
+def has_methods(target: object) -> bool:
+    """Say whether any of an object's methods is named after a model and an action."""
+    return any(_NAME.fullmatch(name) and callable(getattr(target, name)) for name in dir(target))
 
 
 def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,13 @@ def needs(argument: object) -> None:
     """Cannot be made without something."""
 
 
+class Misnamed:
+    """Would never be called."""
+
+    def processPostUpdated(self, id: int) -> None:
+        """Is for no action."""
+
+
 class Away(Notifications):
     """Cannot be made now."""
 
@@ -188,6 +195,7 @@ class ConfigureTests(SynchronousTestCase):
             ("oni.watchers.Nobody", "cannot be found"),
             ("Bare", "cannot be found"),
             ("builtins.dict", "is no IModelEventWatcher"),
+            (f"{__name__}.Misnamed", "has no methods like processPostCreated"),
             (f"{__name__}.needs", "cannot be made"),
             (f"{__name__}.Away", "cannot be made: OSError: no database"),
             (5, "expected a name, or a list of names, not 5"),

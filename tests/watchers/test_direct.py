@@ -16,6 +16,7 @@ from oni.watchers import (
     DirectModelEventWatcher,
     MethodModelEventWatcher,
     ThreadedModelEventWatcher,
+    _configure,
     configure_model_watcher,
     watch_models,
 )
@@ -159,6 +160,11 @@ class DirectTests(BlogCase):
 
 class SettingsTests(BlogCase):
     """Direct, because the settings say so."""
+
+    def setUp(self) -> None:
+        """Begin with nothing configured."""
+        super().setUp()
+        self.patch(_configure, "_chosen", [])
 
     def configure(self, settings: Any) -> Any:
         """Choose a watcher."""
