@@ -1058,6 +1058,9 @@ class IEventSources(Interface):
         Any thread may call it; the sources run in it.
         """
 
+    def has_group_handlers(group: str) -> bool:
+        """Say whether anybody is registered for events of this group. Any thread may call it."""
+
     def has_change_handlers(model: str) -> bool:
         """Say whether anybody wants to hear of this model's changes. Any thread may call it."""
 

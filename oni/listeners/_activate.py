@@ -29,7 +29,7 @@ from oni.listeners.events import (
 )
 from oni.values import Event
 
-__all__ = ["Listeners", "activate", "event_of", "kept"]
+__all__ = ["Listeners", "activate", "event_of", "group_of", "kept"]
 
 _log = Logger()
 
@@ -338,14 +338,18 @@ def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blo
     return name
 
 
+def group_of(event: ResourceEvent) -> str:
+    """Give the group in which event sources keep an event."""
+    return f"{_GROUP}.{event.resource_name}.{event.action}"
+
+
 def kept(event: ResourceEvent) -> Event:
     """Give an event of a resource as event sources keep it."""
     context = {
         "payload": dict(event.payload),
         "impacted": [dict(each) for each in event.impacted],
     }
-    group = f"{_GROUP}.{event.resource_name}.{event.action}"
-    return Event(group=group, key=event.key, context=context)
+    return Event(group=group_of(event), key=event.key, context=context)
 
 
 def event_of(event: Event) -> ResourceEvent:

@@ -20,7 +20,7 @@ from oni.errors import (
     TransactionOverError,
 )
 from oni.interfaces import IEventSources
-from oni.listeners._activate import kept
+from oni.listeners._activate import group_of, kept
 from oni.listeners.events import (
     ACTIONS,
     AfterResourceChanged,
@@ -201,10 +201,7 @@ class ResourceEvents:
             raise self._veto
         try:
             self._tell_before()
-            new = self._told[self._kept :]
-            if self._sources is not None and self._connection is not None and new:
-                _keep(self._sources, self._connection(), new)
-                self._kept = len(self._told)
+            self._keep_told()
         except BaseException as error:
             self._veto = error
             raise
@@ -219,6 +216,15 @@ class ResourceEvents:
             if not self._gathered:
                 return
         raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
+
+    def _keep_told(self) -> None:
+        sources, connection = self._sources, self._connection
+        if sources is None or connection is None:
+            return
+        new = [event for event in self._told[self._kept :] if _is_for(sources, event)]
+        if new:
+            _keep(sources, connection(), new)
+        self._kept = len(self._told)
 
     def committed(self) -> None:
         """Tell subscribers that it is done. What fails is logged, and stops nobody.
@@ -277,6 +283,16 @@ class ResourceEvents:
     def told(self) -> tuple[ResourceEvent, ...]:
         """The events that subscribers were told of before the commit, in order."""
         return tuple(self._told)
+
+
+def _is_for(sources: Any, event: ResourceEvent) -> bool:
+    """Say whether event sources are to keep an event.
+
+    What changes is kept in any case, and they warn if nobody hears. Who only reads writes nothing
+    into the ledger for nobody.
+    """
+    is_read = isinstance(event, ResourceRead)
+    return not is_read or bool(sources.has_group_handlers(group_of(event)))
 
 
 def _keep(sources: Any, connection: Any, events: Sequence[ResourceEvent]) -> None:

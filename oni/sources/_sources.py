@@ -309,6 +309,10 @@ class EventSources:
         """See :class:`oni.interfaces.IEventSources`."""
         return self._models.events(instance)
 
+    def has_group_handlers(self, group: str) -> bool:
+        """See :class:`oni.interfaces.IEventSources`."""
+        return bool(self._handlers.matching(group))
+
     def has_change_handlers(self, model: str) -> bool:
         """See :class:`oni.interfaces.IEventSources`."""
         return any(self._handlers.matching(f"{model}.{action}") for action in ACTIONS)

@@ -674,6 +674,22 @@ class ConfigurationTests(PyramidCase):
         self.shop.clock.pass_time(2)
         self.successResultOf(stopped)
 
+    def test_not_kept_of_what_was_only_read(self) -> None:
+        """Where no listener hears of reading, nothing is written for it, nor must it be JSON."""
+
+        def view(request: Request) -> None:
+            request.resource_events.record("article", "read", id=1, new={"photo": object()})
+            self.assertIsNone(request.dbsession.get_transaction())
+
+        self.make(
+            subscribed(self.hear, AfterResourceRead),
+            is_kept=True,
+            event_listeners="log",
+            event_listeners__log__use="oni.listeners.log",
+        )
+        self.answer(self.ask(view))
+        self.assertEqual(([], 1), (self.shop.kept(), len(self.heard)))
+
     def test_kept_by_a_session_of_the_thread(self) -> None:
         """What stands for each thread's own session is one, with a transaction manager or not."""
         for number, has_manager in enumerate((True, False), 1):
