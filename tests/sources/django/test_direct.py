@@ -85,7 +85,7 @@ class DirectTests(CommittingCase):
         del connection.oni_hooks
         del connection.savepoint_rollback  # which is Django's own again
         with transaction.atomic():
-            savepoint = transaction.savepoint()
+            savepoint = connection.savepoint()
             Post(pk=post.pk).delete()
             transaction.savepoint_rollback(savepoint)
         self.assertEqual(([], 1), (self.heard, Post.objects.count()))
