@@ -271,6 +271,21 @@ class WithoutManagerTests(PyramidCase):
             )
             self.assertEqual(1, len(self.heard), hook)
 
+    def test_said_before_a_transaction_of_the_view(self) -> None:
+        """It is told with the answer, whatever becomes of the transaction."""
+
+        def view(request: Request) -> None:
+            request.resource_events.record("tag", "create", id=1, new={})
+            with request.tm:
+                self.create(request)
+            self.assertEqual(["article"], [event.resource_name for event in self.heard])
+
+        self.make(
+            subscribed(self.hear, AfterResourceChanged), tm__activate_hook=lambda request: False
+        )
+        self.answer(self.ask(view))
+        self.assertEqual(["article", "tag"], [event.resource_name for event in self.heard])
+
     def test_a_transaction_of_the_view(self) -> None:
         """Where the manager leaves a request alone its view may begin a transaction of its own.
 

@@ -70,7 +70,8 @@ class RequestEvents:
     def __init__(self, request: Request, home: Home) -> None:
         self._request = request
         self._home = home
-        self._attempt: TransactionAttempt | PlainAttempt | None = None
+        self._attempt: TransactionAttempt | None = None  # the latest
+        self._plain: PlainAttempt | None = None
         request.add_finished_callback(self._finished)
 
     def record(
@@ -128,10 +129,11 @@ class RequestEvents:
         manager = _manager_of(self._request)
         if manager is not None:
             self._attempt = self._attempt_in(manager)
-        elif self._attempt is None:
-            self._attempt = self._plain_attempt()
-        # Else the transaction is about to be committed: it is nobody's already.
-        return self._attempt
+        if self._attempt is not None:  # if nobody has it, it is about to be committed
+            return self._attempt
+        if self._plain is None:
+            self._plain = self._plain_attempt()
+        return self._plain
 
     def _attempt_in(self, manager: Any) -> TransactionAttempt:
         if isinstance(manager, local):  # it would begin a transaction that nobody commits
@@ -173,20 +175,20 @@ class RequestEvents:
         return connection
 
     def _handled(self, response: Response) -> None:
-        """The application has answered: outside of a transaction, that is all there is."""
-        if isinstance(self._attempt, PlainAttempt):
+        """The application has answered: for what was said outside a transaction that is all."""
+        if self._plain is not None:
             if response.status_int < 400:
-                self._attempt.succeed()
+                self._plain.succeed()
             else:
-                self._attempt.fail()
+                self._plain.fail()
 
     def _failed(self) -> None:
-        if isinstance(self._attempt, PlainAttempt):
-            self._attempt.fail()
+        if self._plain is not None:
+            self._plain.fail()
 
     def _finished(self, request: Request) -> None:
         """Let the request be freed at once: this would be a cycle, a session with it."""
-        if self._attempt is None or self._attempt.is_over:
+        if all(each is None or each.is_over for each in (self._attempt, self._plain)):
             vars(request).pop(_NAME, None)
 
 
