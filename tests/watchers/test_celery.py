@@ -19,6 +19,8 @@ from celery import Celery
 from celery.exceptions import Reject, WorkerShutdown
 from celery.signals import worker_ready
 from kombu import Exchange, Queue
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
@@ -49,6 +51,7 @@ from oni.watchers.celery import TASK, _inbox, _receiver
 from oni.watchers.celery._kept import LostMessage
 from oni.watchers.celery._lost import LostAndFound
 from oni.watchers.celery._messages import Heard, read, write
+from oni.watchers.celery._post import Post
 from tests.ledger.threads import AtOnce
 from tests.watchers.test_watchers import DETAILS, Reactor, Recorder, tell_all
 
@@ -114,6 +117,20 @@ class SenderTests(SynchronousTestCase):
         self.reactor.until(lambda: told.called)
         (message,) = queued(self.app, "routed")
         self.assertEqual([1, None, "routed"], json.loads(message.body)[0][1:])
+
+    def test_several_brokers(self) -> None:
+        """When one takes no connection the next one is asked for the next message."""
+        tried: list[str] = []
+
+        def refuse(connection: Connection, **options: Any) -> None:
+            tried.append(connection.hostname)
+            raise OperationalError("refused")
+
+        self.patch(Connection, "ensure_connection", refuse)
+        post = Post(Celery("mine", broker="amqp://a//;amqp://b//", set_as_current=False), 5.0)
+        for _ in range(3):
+            self.assertRaises(OperationalError, post.send, MESSAGE, "k")
+        self.assertEqual(["a", "b", "a"], tried)
 
     def test_a_route_without_a_queue(self) -> None:
         """It is known only by an exchange and a key."""

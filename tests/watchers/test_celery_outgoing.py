@@ -177,6 +177,17 @@ class OutgoingTests(SynchronousTestCase):
         self.ended(*sent)
         self.assertEqual(["a", "b", "c", "d"], self.post.sent)
 
+    def test_full_again(self) -> None:
+        """It is said again when some were sent meanwhile."""
+        for number in (1, 2):
+            self.go_on.clear()
+            self.post.answer = self.hang
+            sent = [self.outgoing.send(text, "k") for text in "abcd"]
+            self.refused(self.outgoing.send("e", "k"))
+            self.assertEqual(number, len(self.said))
+            self.go_on.set()
+            self.ended(*sent)
+
     def test_each_at_its_time(self) -> None:
         """What was refused comes again soon, but not all of it at once, and not never."""
         self.post.answer = self.refuse
@@ -186,6 +197,32 @@ class OutgoingTests(SynchronousTestCase):
         self.assertLess(afters[0], 6)
         in_a_second = sum(1 for after in afters if 100 <= after < 101)
         self.assertTrue(49 <= in_a_second <= 51, in_a_second)
+
+    def test_soon_after_it_was_back(self) -> None:
+        """Those of the next time do not wait for the turns of the last one."""
+        self.post.answer = self.refuse
+        for _ in range(100):
+            after = self.refused(self.outgoing.send("a", "k")).after
+        self.assertGreater(after, 6)
+        self.post.answer = lambda message: None
+        self.ended(self.outgoing.send("b", "k"))
+        self.post.answer = self.refuse
+        self.assertLess(self.refused(self.outgoing.send("c", "k")).after, 6)
+
+    def test_cancelled_and_not_sent(self) -> None:
+        """Nobody is told twice: not when the broker is away, and not at the end."""
+        self.post.answer = self.hang
+        first, second = (self.outgoing.send(text, "k") for text in "ab")
+        for each in (first, second):
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.reactor.advance(5)  # they are refused
+        third, fourth = (self.outgoing.send(text, "k") for text in "cd")
+        fourth.cancel()
+        self.failureResultOf(fourth, CancelledError)
+        self.outgoing.stop()
+        self.go_on.set()
+        self.ended(third)
 
     def test_cancelled(self) -> None:
         """What waits is not sent; what is under way is not waited for."""

@@ -45,6 +45,7 @@ class Sends(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Letter:
+    # One that was cancelled is told of its end all the same, and says nothing of it.
     message: str
     key: str
     done: Deferred[None] = field(default_factory=Deferred)
@@ -146,8 +147,7 @@ class Outgoing:
         """
         waiting, self._waiting = self._waiting, deque()
         for letter in waiting:
-            if not letter.done.called:
-                letter.done.errback(NotRunningError("the sending of messages has stopped"))
+            letter.done.errback(NotRunningError("the sending of messages has stopped"))
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             carrier.letters.put(None)
@@ -183,7 +183,6 @@ class Outgoing:
     def _ended(self, carrier: _Carrier, letter: _Letter, result: Any, where: str) -> None:
         if carrier.is_lost:
             self._lost -= 1
-            carrier.letters.put(None)
             return
         self._no_longer_under_way()
         if isinstance(result, Failure):
@@ -191,8 +190,7 @@ class Outgoing:
         else:
             self._counted["sent"] += 1
             self._come_back()
-            if not letter.done.called:
-                letter.done.callback(None)
+            letter.done.callback(None)
         self._go_on()
 
     def _give_up(self, carrier: _Carrier, letter: _Letter) -> None:
@@ -225,8 +223,7 @@ class Outgoing:
     def _refuse(self, letters: list[_Letter], reason: str) -> None:
         for letter in letters:
             self._counted["refused"] += 1
-            if not letter.done.called:
-                letter.done.errback(NotNowError(_BROKER, reason, self._turn()))
+            letter.done.errback(NotNowError(_BROKER, reason, self._turn()))
 
     def _turn(self) -> float:
         """Give the seconds after which a message shall come again, each at its time."""

@@ -18,7 +18,8 @@ class Post:
 
     On AMQP the broker confirms every message, once it has it on its disk if the queue is a durable
     one; a message that no queue takes fails. On Redis it is its answer. Nothing is tried again
-    here, but for what a connection that was idle has met with.
+    here, but for what a connection that was idle has met with. Of several brokers each has its
+    turn when the one before takes no connection.
 
     Args:
         app: The Celery app.
@@ -31,6 +32,7 @@ class Post:
         self._timeout = timeout
         self._queue = queue
         self._connection: Any = None
+        self._turn = 0  # of the app's brokers, if it has several
 
     def send(
         self,
@@ -97,6 +99,8 @@ class Post:
 
     def _connect(self) -> Any:
         connection = self._app.connection_for_write(connect_timeout=self._timeout)
+        for _ in range(self._turn):
+            connection.maybe_switch_next()
         is_amqp = connection.transport.driver_type == "amqp"
         connection.transport_options.update(
             {"confirm_publish": True, "max_retries": 0}
@@ -113,6 +117,7 @@ class Post:
                 # Its own read_timeout is one of the system's, which it goes on after.
                 connection.connection.transport.sock.settimeout(self._timeout)
         except BaseException:
+            self._turn = (self._turn + 1) % max(1, len(connection.alt))
             _drop(connection)
             raise
         return connection
