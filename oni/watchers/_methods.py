@@ -36,6 +36,11 @@ class MethodModelEventWatcher:
     def __init__(self, target: object | None = None) -> None:
         self.target = self if target is None else target
 
+    def __repr__(self) -> str:
+        """Name whose methods are called, as logs do."""
+        kind = type(self.target)
+        return f"<{type(self).__qualname__} of {kind.__module__}.{kind.__qualname__}>"
+
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
         return self._call("Created", model, id, details)

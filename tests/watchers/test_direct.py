@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent, globalLogPublisher
 from zope.component.globalregistry import BaseGlobalComponents
 from zope.interface.verify import verifyObject
 
@@ -34,6 +35,14 @@ class Notifications:
     def processPostCreated(self, id: int, title: str) -> None:
         """Hear of a post."""
         self.heard.append((id, title))
+
+
+class Fails:
+    """As the seed's, and cannot do it."""
+
+    def processPostCreated(self, id: int) -> None:
+        """Fail."""
+        raise ValueError("not now")
 
 
 class DirectTests(BlogCase):
@@ -187,6 +196,19 @@ class SettingsTests(BlogCase):
         watch_models(self.blog.sources, [Post], chosen)
         self.add(Post(id=1, title="a"))
         self.assertEqual([(1, "a")], Notifications.heard)
+
+    def test_named_in_the_log(self) -> None:
+        """A class that failed is named, and not what called it."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        self.watch([Post])
+        watcher = DirectModelEventWatcher(MethodModelEventWatcher(Fails()))
+        watch_models(self.blog.sources, [Post], watcher)
+        self.add(Post(id=1, title="a"))
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        [line] = [formatEvent(each) for each in said if "log_failure" in each]
+        self.assertIn(f"of {__name__}.Fails> failed with {MODEL} 1, which was created", line)
 
     def test_around_nobody(self) -> None:
         """It is said where nobody is named."""
