@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -589,6 +591,21 @@ class SignalTests(DirectCase):
             session.commit()
         self.assertEqual([1, 3], sorted(sent[1].id for sent in self.sent))
         self.assertEqual(([1, 3], [3, 1]), ([change.id for change in self.heard], heard))
+
+    def test_rolled_back_ones_are_not_kept(self) -> None:
+        """An instance whose savepoint was rolled back may die before the transaction ends."""
+        with self.blog.sessions.begin() as session:
+            with contextlib.suppress(RefusedError), session.begin_nested():
+                gone = Post(id=1, title="a")
+                session.add(gone)
+                session.flush()
+                raise RefusedError
+            known = weakref.ref(gone)
+            del gone
+            gc.collect()
+            self.assertIsNone(known())
+            session.add(Post(id=2, title="b"))
+        self.assertEqual(["b"], [sent[3] for sent in self.sent])
 
     def test_statements_between(self) -> None:
         """A statement that changes a row leaves its instance; one that deletes it does not."""

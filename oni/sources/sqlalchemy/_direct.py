@@ -44,6 +44,11 @@ class DirectBuffer(ChangeBuffer):
             self.add(row.change)
             self._rows[id(row.change)] = row
 
+    def drop(self) -> None:
+        """Let the innermost savepoint be rolled back; its instances are not kept until the end."""
+        for change in self._pop():
+            del self._rows[id(change)]
+
     def committed(self) -> None:
         """The transaction is committed. Keep the instances' values, which are about to expire."""
         states = [sa.inspect(each) for each in self._instances().values() if each is not None]
