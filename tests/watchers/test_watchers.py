@@ -364,11 +364,12 @@ class ThreadedTests(SynchronousTestCase):
         while watcher.waiting and time.monotonic() < end:
             time.sleep(0.001)
         told += [watcher.created("blog.Post", number, {}) for number in (1, 2)]
+        thread = watcher._thread
+        assert thread is not None
         self.assertEqual(2, self.end(watcher, 0.05))
         self.reactor.until(lambda: told[1].called and told[2].called)
         self.failureResultOf(told[1], NotRunningError)
         self.failureResultOf(told[2], NotRunningError)
-        [thread] = [t for t in threading.enumerate() if t.name == "oni-watcher"]
         go_on.set()
         self.reactor.until(lambda: told[0].called)
         self.assertTrue(self.successResultOf(told[0]))
