@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery
+from celery._state import get_current_app
 from celery.exceptions import Reject, WorkerShutdown
 from celery.signals import worker_ready
 from kombu import Exchange, Queue
@@ -242,7 +244,8 @@ class ReceiverCase(SynchronousTestCase):
         self.patch(_receiver, "setup", lambda: None)
         self.patch(_receiver, "in_reactor", self.wait)
         self.patch(_inbox, "in_reactor", self.wait)
-        self.patch(_receiver.time, "sleep", lambda seconds: None)
+        self.slept: list[float] = []
+        self.patch(_receiver.time, "sleep", self.slept.append)
         self.patch(_receiver.random, "random", lambda: 1.0)
         self.said: list[str] = []
         globalLogPublisher.addObserver(self.hear)
@@ -321,6 +324,7 @@ class ReceiverTests(ReceiverCase):
         receiver = ModelEventWatcherCeleryReceiver(Recorder(), app)
         task = app.tasks[TASK]
         self.assertEqual((True, True), (task.acks_late, task.reject_on_worker_lost))
+        self.assertTrue(task.ignore_result)
         self.assertEqual((False, False), (task.acks_on_failure, task.acks_on_timeout))
         task.apply(args=[MESSAGE])
         self.assertEqual([("blog.Post", "created", 1)], receiver.watcher.heard)
@@ -347,7 +351,9 @@ class ReceiverTests(ReceiverCase):
 
     def test_the_worker(self) -> None:
         """Takes one at a time, waits for its broker, and lets Redis give back what it lost."""
-        conf = self.receiver(Recorder(), visibility_timeout=70).app.conf
+        app = self.receiver(Recorder(), visibility_timeout=70).app
+        self.assertIsNot(get_current_app(), app)  # it is nobody else's
+        conf = app.conf
         self.assertEqual(1, conf.worker_prefetch_multiplier)
         self.assertTrue(conf.broker_connection_retry_on_startup)
         self.assertIsNone(conf.broker_connection_max_retries)
@@ -440,7 +446,7 @@ class ReceiverTests(ReceiverCase):
             self.assertEqual([], self.sent)
 
     def test_failed_and_the_broker_is_away(self) -> None:
-        """The message is given back."""
+        """The message is given back, and not at once, as it may come at once."""
 
         def away() -> None:
             raise ConnectionResetError("gone")
@@ -448,6 +454,7 @@ class ReceiverTests(ReceiverCase):
         self.broker = away
         error = self.assertRaises(Reject, self.receive, self.receiver(Recorder(asleep)))
         self.assertTrue(error.requeue)
+        self.assertEqual([1.0], self.slept)
 
     def test_unreadable(self) -> None:
         """It is dropped with an error in the log; the broker may have a place for such ones."""
@@ -784,12 +791,25 @@ class LedgerTests(ReceiverCase):
         self.receive(receiver)
         self.assertEqual(1, len(self.sent))
         self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+        gc.collect()
+        self.assertEqual([], self.flushWarnings())  # none that it was never awaited
+
+    def test_nothing_left_to_wait_for_within_a_transaction(self) -> None:
+        """A Deferred that has fired is as good as what it has."""
+        told: list[Any] = [succeed(None), fail(NotNowError("a", "b"))]
+        watcher = Recorder(lambda *said: told.pop())
+        receiver = self.receiver(watcher, ledger=self.make, transaction=True)
+        for attempt in (1, 2, 3):
+            self.receive(receiver, attempt=attempt)
+        self.assertEqual((1, [], []), (len(self.sent), self.said, told))
 
     def test_what_cannot_be(self) -> None:
         """Is said at once."""
         self.assertRaises(ValueError, self.receiver, Recorder(), transaction=True)
         self.assertRaises(LedgerUrlError, self.receiver, Recorder(), ledger="nowhere://")
 
+
+SENDER = "oni.watchers.ModelEventWatcherCelerySender"
 
 INI = f"""\
 [app:blog]
@@ -896,6 +916,19 @@ class SettingsTests(SynchronousTestCase):
             )
             self.assertIn("notify.celery: ", str(error))
             self.assertIn(why, str(error))
+
+    def test_what_is_no_time(self) -> None:
+        """A time limit is a number of seconds, and not for ever."""
+        for value in (True, 0, -1, "inf", "nan", None, []):
+            settings = {"web": {"imodeleventwatcher": SENDER, "celery": {"timeout": value}}}
+            error = self.assertRaises(
+                SettingsError,
+                configure_model_watcher,
+                self.registry,
+                "web",
+                {"watchers": settings},
+            )
+            self.assertIn(f"it is a number of seconds, not {value!r}", str(error))
 
     def test_a_password_that_is_not_quoted(self) -> None:
         """The error says what is to be done, and nothing of it."""

@@ -145,6 +145,7 @@ class OutgoingTests(SynchronousTestCase):
         self.assertEqual(1, self.outgoing.statistics()["threads_lost"])
         self.go_on.set()
         self.reactor.until(lambda: self.outgoing.statistics()["threads_lost"] == 0)
+        self.assertTrue(self.post.closed.wait(30))  # and it ends
         self.assertEqual({"oni-broker-1", "oni-broker-2"}, self.post.threads)
         self.assertEqual(1, self.outgoing.statistics()["sent"])
 
