@@ -132,6 +132,12 @@ class PostTests(SynchronousTestCase):
             connection.transport_options,
         )
 
+    def test_what_is_kept(self) -> None:
+        """Is that of a queue, and in Redis."""
+        self.assertIsNone(self.post.kept("posts"))
+        self.app.kind = "redis"
+        self.assertIsNone(Post(self.app, 5.0).kept(None))
+
     def test_one_connection(self) -> None:
         """Is kept from one message to the next."""
         for _ in range(2):
