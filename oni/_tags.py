@@ -9,7 +9,17 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-__all__ = ["SCALARS"]
+__all__ = ["SCALARS", "UNREADABLE"]
+
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a value that somebody has damaged may raise."""
 
 
 def _write_timedelta(value: timedelta) -> list[int]:

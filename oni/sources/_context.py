@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
-from oni._tags import SCALARS
+from oni._tags import SCALARS, UNREADABLE
 from oni.errors import LargeContextError, PoisonEventError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.ledger import MAX_PAYLOAD_BYTES
@@ -27,15 +27,6 @@ VERSION = 1
 
 _DEEPEST = 64  # one in the other
 _LARGEST_BITS = 8192  # of a whole number; Python reads no larger ones than about this
-
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class UnknownVersionError(Exception):
@@ -211,7 +202,7 @@ class Contexts:
                 event = Event(group=group, key=key, context=kept["context"], **kept["data"])
                 return KeptEvent(event, bool(seen))
             reason = f"its version is {kept['v']!r}"
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}"
         if _is_newer(payload):
             raise UnknownVersionError
@@ -288,7 +279,7 @@ def _untagged(found: dict[str, Any], seen: list[Reference]) -> Any:
 def _is_newer(payload: bytes) -> bool:
     try:
         version = json.loads(payload)["v"]
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return isinstance(version, int) and version > VERSION
 

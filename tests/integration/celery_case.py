@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 from tests.integration.celery_blog import heard
-from tests.integration.daemon import CHECKOUT, environment, wait_until
+from tests.integration.daemon import CHECKOUT, environment, read_json_line, wait_until
 
 APP = "tests.integration.celery_blog:worker"
 WITHIN = 100.0  # seconds, on a busy machine
@@ -49,15 +48,9 @@ class Blog:
         return self._hear()
 
     def _hear(self) -> Any:
-        assert self.process.stdout is not None
-        timer = Timer(WITHIN, self.process.kill)
-        timer.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            timer.cancel()
-        assert line, self._log.read_text()
-        return json.loads(line)
+        heard = read_json_line(self.process, WITHIN)
+        assert heard is not None, self._log.read_text()
+        return heard
 
     def save(self, *titles: str) -> list[float]:
         """Save posts; give how many seconds each commit took."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import CHECKOUT, environment, wait_until
+from tests.integration.daemon import CHECKOUT, environment, run_python, wait_until
 from tests.integration.redis_server import needs_redis, running_redis
 
 pytestmark = [pytest.mark.timeout(400)]
@@ -30,18 +30,9 @@ def folder(tmp_path: Path) -> Path:
 
 def save(folder: Path, *titles: str) -> str:
     """Save posts; give what is said."""
-    done = subprocess.run(
-        [sys.executable, "save.py", *titles],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
+    done = run_python(folder, "save.py", *titles, within=WITHIN)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return str(done.stdout)
 
 
 @contextmanager

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.daemon import CHECKOUT, environment
+from tests.integration.daemon import CHECKOUT, run_python
 
 WITHIN = 100.0  # seconds, on a busy machine
 
 pytestmark = pytest.mark.timeout(3 * WITHIN)
 
 
-def run(folder: Path, action: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, action: str) -> Any:
     """Run a process to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.integration.chapter_zero_worker", str(folder), action],
-        cwd=CHECKOUT,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-    )
+    worker = ("-m", "tests.integration.chapter_zero_worker")
+    return run_python(CHECKOUT, *worker, str(folder), action, within=WITHIN)
 
 
 def test_killed_process(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import CHECKOUT, environment, wait_until
+from tests.integration.daemon import CHECKOUT, environment, run_python, wait_until
 
 WITHIN = 60.0  # seconds, on a busy machine
 pytestmark = pytest.mark.timeout(4 * WITHIN)
@@ -25,19 +25,8 @@ def example(tmp_path: Path) -> Path:
 
 def run(example: Path, *arguments: str) -> list[str]:
     """Run it; give the lines that it prints, sorted."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "error::DeprecationWarning"),
-            *(str(example / "notifications.py"), *arguments),
-        ],
-        cwd=example.parent,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
+    strict = ("-W", "error::DeprecationWarning", str(example / "notifications.py"))
+    done = run_python(example.parent, *strict, *arguments, within=WITHIN)
     assert (done.returncode, done.stderr) == (0, "")
     return sorted(done.stdout.splitlines())
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import Any
 from unittest import mock
 
@@ -24,7 +22,7 @@ from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
 from oni.sources.sqlalchemy import Watch, _bulk, watch
 from oni.values import ModelChange
 from tests.integration import sqlalchemy_worker
-from tests.integration.daemon import CHECKOUT, environment
+from tests.integration.daemon import CHECKOUT, environment, read_json_line
 from tests.integration.postgres import needs_postgres, running_postgres
 from tests.sources.sqlalchemy_case import Post
 from tests.sources.test_sqlalchemy_properties import LISTENERS, STEPS, PropertyCase
@@ -47,15 +45,9 @@ class Worker:
 
     def hear(self) -> Any:
         """Give the next line; nothing if there is none in time."""
-        assert self.process.stdout is not None
-        timer = Timer(WITHIN, self.process.kill)
-        timer.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            timer.cancel()
-        assert line, "it said nothing"
-        return json.loads(line)
+        heard = read_json_line(self.process, WITHIN)
+        assert heard is not None, "it said nothing"
+        return heard
 
     def kill(self) -> None:
         """Kill it."""

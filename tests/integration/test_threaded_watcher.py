@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from oni.watchers._threaded import CAPACITY
 from tests.integration import threaded_watcher_end
-from tests.integration.daemon import CHECKOUT, environment
+from tests.integration.daemon import CHECKOUT, run_python
 from tests.integration.threaded_watcher import AT_ONCE, EVENTS
 
 WITHIN = 120.0  # seconds, on a busy machine
@@ -20,18 +18,9 @@ pytestmark = pytest.mark.timeout(150)
 
 def run(module: str, *arguments: str) -> str:
     """Run a module to its end; give what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.integration.{module}", *arguments],
-        cwd=CHECKOUT,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
+    done = run_python(CHECKOUT, "-m", f"tests.integration.{module}", *arguments, within=WITHIN)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return str(done.stdout)
 
 
 def test_a_hundred_thousand_events() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
+from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni._clock import Clock
@@ -103,6 +104,19 @@ class OutgoingTests(SynchronousTestCase):
         )
         self.assertEqual([], self.reactor.getDelayedCalls())
         self.assertEqual([], self.said)
+
+    def test_from_another_thread(self) -> None:
+        """It is the reactor's thread that takes it, so that two never do at once."""
+        self.patch(threadable, "ioThread", -1)
+        sent = [self.outgoing.send(text, "k") for text in "abcd"]
+        cancelled = self.outgoing.send("e", "k")
+        self.assertEqual(0, self.outgoing.statistics()["waiting"])
+        self.assertEqual([], self.reactor.getDelayedCalls())
+        self.patch(threadable, "ioThread", threading.get_ident())
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        self.ended(*sent)
+        self.assertEqual(["a", "b", "c", "d"], self.post.sent)
 
     def test_away_and_back(self) -> None:
         """It is logged once that the broker is away, and once that it is back."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from msgspec import Struct
 
-from oni._tags import SCALARS
+from oni._tags import SCALARS, UNREADABLE
 from oni.errors import UnreadableMessageError, UnsendableError
 from oni.values import UNKNOWN
 
@@ -127,15 +127,6 @@ _READERS = {
     "$unknown": lambda said: UNKNOWN,
 }
 
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
 
 def read(text: Any) -> Heard:
     """Give what was written.
@@ -153,7 +144,7 @@ def read(text: Any) -> Heard:
         heard = Heard(said["key"], said["model"], said["action"], said["id"], said["details"])
         if version == VERSION and _is_one(heard):
             return heard
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UnreadableMessageError(f"{type(error).__name__}: {error}") from error
     raise UnreadableMessageError("it is no change of a model")
 

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Protocol
+from threading import Thread, get_ident
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from oni._clock import Clock
@@ -86,7 +87,7 @@ class Outgoing:
     thread takes its place, a few times. When the broker does not take a message, all that wait
     behind it fail with it, so that none of them waits for as long again.
 
-    All of it is called in the reactor's thread, and returns at once.
+    All of it returns at once. What is not said to be for any thread is called in the reactor's.
 
     Args:
         make: Makes what sends, in its thread.
@@ -114,13 +115,21 @@ class Outgoing:
         self._counted = {"sent": 0, "refused": 0}
 
     def send(self, message: str, key: str) -> Deferred[None]:
-        """Send a message.
+        """Send a message. Any thread may call: event sources of Django's have several.
 
         Returns:
             A Deferred that fires with None when the broker has confirmed it, or fails with
-            :class:`oni.errors.NotNowError`. Cancelling it keeps what still waits from being sent.
+            :class:`oni.errors.NotNowError`, in the reactor's thread. Cancelling it there keeps what
+            still waits from being sent.
         """
         letter = _Letter(message, key)
+        if cast("int | None", threadable.ioThread) in (None, get_ident()):
+            self._take(letter)
+        else:
+            self._clock.reactor.callFromThread(self._take, letter)
+        return letter.done
+
+    def _take(self, letter: _Letter) -> None:
         if len(self._waiting) >= self._capacity:
             if not self._is_full:
                 self._is_full = True
@@ -133,7 +142,6 @@ class Outgoing:
         else:
             self._waiting.append(letter)
             self._go_on()
-        return letter.done
 
     def statistics(self) -> dict[str, int]:
         """Give how many messages were sent, were not, and wait; and the threads that hang."""
