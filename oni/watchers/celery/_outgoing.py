@@ -119,8 +119,8 @@ class Outgoing:
 
         Returns:
             A Deferred that fires with None when the broker has confirmed it, or fails with
-            :class:`oni.errors.NotNowError`, in the reactor's thread. Cancelling it there keeps what
-            still waits from being sent.
+            :class:`oni.errors.NotNowError`, in the reactor's thread. Cancelling it there keeps
+            what still waits from being sent.
         """
         letter = _Letter(message, key)
         if cast("int | None", threadable.ioThread) in (None, get_ident()):

@@ -30,9 +30,9 @@ class ModelEventWatcherCelerySender:
     """Sends what it hears to a :class:`ModelEventWatcherCeleryReceiver` in a worker of Celery's.
 
     It sends in a thread of its own: neither whoever commits nor the reactor waits for the broker.
-    Any thread may tell it. The Deferreds fire when the broker has confirmed the message, and else fail with
-    :class:`oni.errors.NotNowError`: the ledger that brought the event brings it again. The log
-    says once that the broker is away, and once that it is back.
+    Any thread may tell it. The Deferreds fire when the broker has confirmed the message, and else
+    fail with :class:`oni.errors.NotNowError`: the ledger that brought the event brings it again.
+    The log says once that the broker is away, and once that it is back.
 
     Args:
         app: A Celery app. None: one is made for ``broker``.
