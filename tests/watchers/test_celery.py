@@ -408,6 +408,12 @@ class ReceiverTests(ReceiverCase):
         self.receive(self.receiver(Recorder(asleep)))
         self.assertEqual(1.0, self.sent[0][1]["countdown"])
 
+    def test_sooner_than_redis(self) -> None:
+        """A message that waits for its time is not given to a second worker meanwhile."""
+        receiver = self.receiver(Recorder(asleep), visibility_timeout=20)
+        self.receive(receiver, attempt=9)
+        self.assertEqual(10.0, self.sent[0][1]["countdown"])
+
     def test_from_another_program(self) -> None:
         """It goes back to the queue that it came from, as far as that can be told."""
         receiver = self.receiver(Recorder(asleep))

@@ -125,6 +125,8 @@ class ModelEventWatcherCeleryReceiver:
         self._parts = _named_parts(self.watcher, name)
         self._inbox = None if ledger is None else Inbox(_maker(ledger), transaction)
         self._timeout = timeout
+        # What waits longer in one worker Redis would give to a second one meanwhile.
+        self._longest = min(LONGEST_DELAY, visibility_timeout / 2)
         self._posts = threading.local()
         self._failed_in = 0  # which process
         _taken.add(self.app)
@@ -297,7 +299,7 @@ class ModelEventWatcherCeleryReceiver:
             _give_back(error)
 
     def _delay(self, attempt: int) -> float:
-        delay = min(LONGEST_DELAY, 2.0 ** min(attempt - 1, 20)) * (0.5 + random.random() / 2)
+        delay = min(self._longest, 2.0 ** min(attempt - 1, 20)) * (0.5 + random.random() / 2)
         return max(1.0, delay)  # a broker that waits itself knows whole seconds
 
     def _log_failures(self, key: str, attempt: int, failures: list[Any], delay: float) -> None:
