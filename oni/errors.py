@@ -51,6 +51,7 @@ __all__ = [
     "InvalidTimeoutError",
     "InvalidTimesError",
     "KeywordInUseError",
+    "LargeContextError",
     "LedgerBusyError",
     "LedgerCorruptError",
     "LedgerFullError",
@@ -66,6 +67,7 @@ __all__ = [
     "NotNowError",
     "NotRunningError",
     "OniError",
+    "OtherThreadError",
     "PhaseInUseError",
     "PoisonEventError",
     "QueueFullError",
@@ -75,6 +77,7 @@ __all__ = [
     "SettingsError",
     "StaleClaimError",
     "StopTimeoutError",
+    "TransactionOverError",
     "UnhashableDetailError",
     "UnkeptContextError",
     "UnknownDeliveryError",
@@ -82,8 +85,10 @@ __all__ = [
     "UnknownHandlerError",
     "UnknownKeywordError",
     "UnknownPhaseError",
+    "UnreadableMessageError",
     "UnrecoverablePositionError",
     "UnsafeLedgerError",
+    "UnsendableError",
     "WatcherNameError",
     "WatchError",
     "WatchersFailedError",
@@ -269,6 +274,8 @@ class UnknownHandlerError(OniError, LookupError):
 class EventAbortedError(OniError):
     """A handler failed in a phase whose ``on_error`` is ``"abort"``: later phases were skipped.
 
+    Its cause is what the first handler that failed in that phase has raised.
+
     Attributes:
         event: The event.
         phase: The phase that ended it.
@@ -283,7 +290,9 @@ class EventAbortedError(OniError):
         self.phase = phase
         self.failures = tuple(failures)
         self.result = result
-        self.__cause__ = failures[0].value if failures else None
+        self.__cause__ = next(
+            (o.value.value for o in result if o.failed and o.phase == phase), None
+        )
 
 
 class HandlerTimeoutError(OniError, TimeoutError):
@@ -820,6 +829,10 @@ class UnkeptContextError(OniError, ValueError):
         self.reason = reason
 
 
+class LargeContextError(UnkeptContextError):
+    """An event's context is larger than what is kept of one; its largest field is named."""
+
+
 class PoisonEventError(OniError, ValueError):
     """What a ledger keeps of an event is no event. Its bytes stay in the ledger as they are.
 
@@ -964,12 +977,14 @@ class NotNowError(OniError, RuntimeError):
     Attributes:
         what: What is away.
         reason: Why.
+        after: Seconds after which it is to be tried again; None: more after each attempt.
     """
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, after: float | None = None) -> None:
         super().__init__(f"{what} cannot be used now: {reason}")
         self.what = what
         self.reason = reason
+        self.after = after
 
 
 # --- What is wrong with listeners ---------------------------------------------------------------
@@ -992,6 +1007,25 @@ class CascadeError(OniError, RuntimeError):
         self.resources = tuple(resources)
 
 
+class TransactionOverError(OniError, RuntimeError):
+    """What becomes of records was said too late: their transaction is over, or being committed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the transaction is over, or being committed: say what becomes of records before that"
+        )
+
+
+class OtherThreadError(OniError, RuntimeError):
+    """What becomes of records was said in a thread that has not the request's transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request's transaction is another thread's: say what becomes of records in the "
+            "thread that handles the request"
+        )
+
+
 # --- What is wrong with watchers ----------------------------------------------------------------
 
 
@@ -1008,6 +1042,26 @@ class WatchersFailedError(OniError):
             + few("; ", (failure.getErrorMessage() for failure in failures))
         )
         self.failures = tuple(failures)
+
+
+class UnsendableError(OniError, TypeError):
+    """A model's change has a value that no message can carry.
+
+    Attributes:
+        model: The model's name.
+        field: Where the value stands: ``"details.new.photo"``.
+        reason: Why.
+    """
+
+    def __init__(self, model: str, field: str, reason: str) -> None:
+        super().__init__(f"{field} of a change of {model} cannot be sent: {reason}")
+        self.model = model
+        self.field = field
+        self.reason = reason
+
+
+class UnreadableMessageError(OniError, ValueError):
+    """A message that came to a worker says nothing about a model."""
 
 
 class WatcherNameError(OniError, LookupError):

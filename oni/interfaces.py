@@ -19,6 +19,7 @@ from oni.values import (
     ChangeAction,
     Claim,
     ClientInfo,
+    Committed,
     Delivery,
     DeliveryState,
     Draft,
@@ -1046,7 +1047,8 @@ class IEventSources(Interface):
 
         Raises:
             LedgerKeyError: A key is empty, too long, or not text.
-            UnkeptContextError: A value cannot be kept, or the whole context is too large.
+            UnkeptContextError: A value cannot be kept.
+            LargeContextError: It is one of these: the whole context is too large.
             LedgerTransactionError: The connection is not one that this can be done on.
         """
 
@@ -1055,6 +1057,9 @@ class IEventSources(Interface):
 
         Any thread may call it; the sources run in it.
         """
+
+    def has_group_handlers(group: str) -> bool:
+        """Say whether anybody is registered for events of this group. Any thread may call it."""
 
     def has_change_handlers(model: str) -> bool:
         """Say whether anybody wants to hear of this model's changes. Any thread may call it."""
@@ -1081,6 +1086,38 @@ class IEventSources(Interface):
 
         Returns:
             Its name in the ledger.
+        """
+
+    def register_direct_handler(
+        sender: type | str,
+        handler: Callable[[ModelChange], Any],
+        *,
+        actions: Collection[ChangeAction] = ...,
+    ) -> None:
+        """Register a handler that is called by whoever has changed rows, right after the commit.
+
+        It is called in that thread, before the commit's caller goes on, and nothing is kept of it:
+        it needs no ledger, and who is not called as the process dies is not called later. What it
+        raises is logged, and reaches nobody. Any thread may call this, at any time.
+
+        Args:
+            sender: The model, or its name.
+            handler: Is called with the change, several times at once where several threads commit.
+                It returns nothing that would have to be waited for.
+            actions: What it is called for.
+        """
+
+    def hears_directly(model: str) -> bool:
+        """Say whether anybody wants to be told of this model's changes by who has made them.
+
+        These are direct handlers of the model, and receivers of the signals of
+        :mod:`oni.signals.models`. Any thread may call it.
+        """
+
+    def tell_directly(committed: Iterable[Committed]) -> None:
+        """Tell of changes right after their commit: direct handlers, then the models' signals.
+
+        Any thread may call it, in no transaction of the changes' database. It never fails.
         """
 
     def change_events(changes: Iterable[ModelChange]) -> Sequence[Event]:
@@ -1156,6 +1193,7 @@ class IModelEventWatcher(Interface):
     primary key, and ``details``: ``"new"`` and ``"old"``, the values of the watched columns
     afterwards and before (:data:`oni.values.UNKNOWN` where nobody had loaded one), ``"changed"``,
     the names of those that differ, and ``"using"``, the database's name where there are several.
+    Where a ledger brings it, ``"key"`` is the same each time that it is brought to this watcher.
     """
 
     def created(model: str, id: Any, details: Mapping[str, Any]) -> Any:

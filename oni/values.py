@@ -13,7 +13,12 @@ from msgspec import Struct
 from twisted.python.failure import Failure
 
 from oni._text import few
-from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
+from oni.errors import (
+    InvalidHandlingError,
+    InvalidPhaseError,
+    InvalidTimeoutError,
+    WatchersFailedError,
+)
 
 __all__ = [
     "Admission",
@@ -21,6 +26,7 @@ __all__ = [
     "Claim",
     "ChangeAction",
     "ClientInfo",
+    "Committed",
     "Decision",
     "Delivery",
     "DeliveryState",
@@ -169,6 +175,16 @@ class EventResult(Struct, frozen=True, eq=False):
     def failures(self) -> tuple[Failure, ...]:
         """The failures, in call order."""
         return tuple(o.value for o in self if o.failed)
+
+    def raise_failures(self) -> None:
+        """Let no failure pass: for what is to fail as a whole where one handler has failed.
+
+        Raises:
+            WatchersFailedError: Some have failed. It carries their failures.
+        """
+        failures = self.failures
+        if failures:
+            raise WatchersFailedError(failures)
 
     def __iter__(self) -> Iterator[Outcome]:
         """Give each outcome, in call order."""
@@ -771,6 +787,19 @@ class ModelChange:
     using: str = ""
     statement: str = ""
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change whose transaction was committed, for those who are told in the same thread.
+
+    Attributes:
+        change: What was done.
+        instance: The model's instance that it was done through; None where there was none.
+    """
+
+    change: ModelChange
+    instance: Any = None
 
 
 def model_name(model: type | str) -> str:

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni import errors
+from oni.errors import UnkeptContextError
 from oni.values import EventResult, PendingEvent
 
 PENDING = PendingEvent("event", {}, "running", "during", ("handler",), 2.0)
@@ -164,6 +165,12 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         "cannot keep what is promised:\n  it forgets",
         {"problems": ("it forgets",)},
     ),
+    "LargeContextError": (
+        ("k", "context.photo", "too large"),
+        UnkeptContextError,
+        "context.photo of the event 'k' cannot be kept: too large",
+        {"key": "k", "field": "context.photo", "reason": "too large"},
+    ),
     "UnkeptContextError": (
         ("k", "context.user", "it has no key"),
         ValueError,
@@ -187,6 +194,19 @@ EXAMPLES: dict[str, tuple[tuple[Any, ...], type[Exception], str, dict[str, Any]]
         RuntimeError,
         "after 10 rounds subscribers still change article, tag",
         {"rounds": 10, "resources": ("article", "tag")},
+    ),
+    "OtherThreadError": (
+        (),
+        RuntimeError,
+        "the request's transaction is another thread's: say what becomes of records in the "
+        "thread that handles the request",
+        {},
+    ),
+    "TransactionOverError": (
+        (),
+        RuntimeError,
+        "the transaction is over, or being committed: say what becomes of records before that",
+        {},
     ),
     "PoisonEventError": (
         ("k", "no JSON"),

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROWS = (
-    ("_clock", "_pace", "_text"),  # private to the whole house
+    ("_clock", "_pace", "_tags", "_text"),  # private to the whole house
     ("errors",),
     ("values",),
     ("interfaces",),
@@ -52,7 +52,8 @@ OPTIONAL = {
     "aiohttp": ("aiohttp",),
     "sanic": ("sanic",),
 }
-HOMES = {"server": {"server", "command"}}
+# The extra "pyramid" has zope.sqlalchemy, and so SQLAlchemy.
+HOMES = {"server": {"server", "command"}, "sql": {"pyramid"}}
 
 REACTOR = ("twisted.internet.reactor",)
 INPUT_AND_OUTPUT = (

@@ -8,7 +8,12 @@ from typing import Any
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from oni.errors import InvalidHandlingError, InvalidPhaseError, InvalidTimeoutError
+from oni.errors import (
+    InvalidHandlingError,
+    InvalidPhaseError,
+    InvalidTimeoutError,
+    WatchersFailedError,
+)
 from oni.values import (
     SKIPPED,
     EventResult,
@@ -84,6 +89,12 @@ class EventResultTests(SynchronousTestCase):
                 (("after", (1, 2, 4)), ["x", SKIPPED]),
             ],
         )
+
+    def test_raise_failures(self) -> None:
+        """It fails as a whole where one handler did, and else says nothing."""
+        raised = self.assertRaises(WatchersFailedError, self.result.raise_failures)
+        self.assertEqual((self.failure,), raised.failures)
+        EventResult("event", {}, [(("before", (3,)), ["x"])]).raise_failures()
 
     def test_outcomes(self) -> None:
         """Every called handler has an outcome, in call order; what is missing is None."""

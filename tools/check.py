@@ -21,17 +21,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 
-# Checks of one lane run in this order. Both lanes of a round run at once. Integration tests mostly
-# wait, for processes and disks: those of ledger and sources have a lane of their own.
+# Checks of one lane run in this order. All lanes of a round run at once. Integration tests mostly
+# wait, for processes and disks, so they have several; those with brokers hardly do anything else.
 ROUNDS = (
     (("lint", "types", "docs", "doctest", "wheel"), ("unit",)),
-    (("integration",), ("deliveries",)),
+    (("integration",), ("deliveries",), ("redis_broker",), ("rabbitmq",), ("outage",)),
 )
 CHECKS = tuple(name for lanes in ROUNDS for lane in lanes for name in lane)
-PYTEST_CHECKS = ("unit", "integration", "deliveries")
 
-# What the files of the lane of ledger and sources are about.
-_DELIVERIES = re.compile(r"test_(django|kill|ledger|outbox|sources|sqlalchemy)(_.*)?\.py")
+# What the files of other lanes of integration tests are called.
+_INTEGRATION_LANES = {
+    "deliveries": re.compile(r"test_(django|kill|ledger|outbox|sources|sqlalchemy)(_.*)?\.py"),
+    "redis_broker": re.compile(r"test_celery_(redis|example)\.py"),
+    "rabbitmq": re.compile(r"test_celery_rabbitmq\.py"),
+    "outage": re.compile(r"test_celery_outage\.py"),
+}
+PYTEST_CHECKS = ("unit", "integration", *_INTEGRATION_LANES)
 
 _RUN_DOCTESTS_OF_MODULE = (
     "import doctest, importlib, sys;"
@@ -73,19 +78,21 @@ def commands(check: str) -> list[list[str]]:
         return list(doctests())
     if check == "unit":
         return [[PYTHON, "-m", "pytest", "tests", "--ignore=tests/integration"]]
-    if check in ("integration", "deliveries"):
-        return [[PYTHON, "-m", "pytest", *_integration_tests(check == "deliveries")]]
+    if check in PYTEST_CHECKS:
+        return [[PYTHON, "-m", "pytest", *_integration_tests(check)]]
     return [[PYTHON, "tools/wheel_check.py"]]
 
 
-def _integration_tests(of_deliveries: bool) -> list[str]:
-    """Give the files of one of the two lanes."""
+def _integration_tests(lane: str) -> list[str]:
+    """Give the files of one of the lanes."""
     files = sorted((ROOT / "tests" / "integration").glob("test_*.py"))
-    return [
-        str(file.relative_to(ROOT))
-        for file in files
-        if (_DELIVERIES.fullmatch(file.name) is not None) is of_deliveries
-    ]
+    return [str(file.relative_to(ROOT)) for file in files if _lane(file.name) == lane]
+
+
+def _lane(name: str) -> str:
+    """Say in which lane a file of integration tests is."""
+    lanes = (lane for lane, named in _INTEGRATION_LANES.items() if named.fullmatch(name))
+    return next(lanes, "integration")
 
 
 def doctests() -> Iterable[list[str]]:

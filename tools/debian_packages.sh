@@ -12,15 +12,17 @@ nginx|/usr/sbin/nginx:nginx:the how-to page on nginx
 nodejs|node:nodejs:the JavaScript clients
 npm:npm:the JavaScript clients
 postgres|/usr/lib/postgresql/*/bin/postgres:postgresql:the ledger on PostgreSQL
+rabbitmq-server|/usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server:watchers over RabbitMQ
 redis-server|valkey-server:redis-server:the ledger on Redis
 LIST
 }
 
 # The tests look for the same programs in the same way (tests/integration/clients.py).
 # Ubuntu's chromium-browser is a stub that only points at a snap.
-# nginx knows only -v.
+# nginx knows only -v; RabbitMQ knows neither, and would begin to run.
 works() {
     command -v "$1" >/dev/null 2>&1 || return 1
+    case "$1" in *rabbitmq-server) return 0 ;; esac
     "$1" --version >/dev/null 2>&1 </dev/null || "$1" -v >/dev/null 2>&1 </dev/null
 }
 

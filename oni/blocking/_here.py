@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.blocking._reactor_thread import ReactorThread, reactor_thread
 from oni.dispatcher import Awaited, EventDispatcher
-from oni.errors import HandlerTimeoutError
-from oni.values import EventResult
+from oni.errors import HandlerTimeoutError, InvalidTimeoutError
+from oni.values import EventResult, is_seconds
 
 __all__ = ["fire_here"]
+
+_log = Logger()
 
 _PATIENCE = 30.0  # seconds
 _MARGIN = 1.0  # seconds
@@ -38,15 +41,22 @@ def fire_here(
     returned, no reactor is needed.
 
     Any thread but the reactor's may call this, several at once: these events have no order
-    between them, and take no turn among those of ``fire_event``. Handlers made by
+    between them, and take no turn among those of ``fire_event``. A handler that fires further
+    events does so here, too: ``fire_event`` is for one thread. Handlers made by
     :func:`oni.dispatcher.in_thread` are called here like all others. A Deferred must be one that
     fires in the reactor's thread.
+
+    Where a handler has something left to wait for and that cannot be, it has failed, and no other:
+    with :class:`oni.errors.ReactorThreadError` in the reactor's thread, with
+    :class:`oni.errors.NotRunningError` where no reactor runs, with
+    :class:`oni.errors.CallTimeoutError` where the reactor does not come round to it.
 
     Args:
         dispatcher: The dispatcher; it is started.
         event: The event.
         timeout: Seconds in which the Deferreds and coroutines of one step must have ended, a
-            shorter limit of handler or phase aside. None: for ever.
+            shorter limit of handler or phase aside. None: for ever. What a handler does here,
+            before it returns, is not limited.
         details: What it is matched by.
 
     Returns:
@@ -57,9 +67,10 @@ def fire_here(
         EventAbortedError: A handler failed in a phase that aborts on errors, ``before`` perhaps;
             its cause is what that handler raised. Whoever fired it lets it pass, and what was to
             be done is undone.
-        ReactorThreadError: This is the reactor's thread, and something must be waited for.
-        NotRunningError: So it is, and the reactor does not run.
+        InvalidTimeoutError: ``timeout`` is no positive number of seconds.
     """
+    if timeout is not None and not is_seconds(timeout):
+        raise InvalidTimeoutError("timeout", timeout)
 
     def wait(awaited: Sequence[Awaited]) -> Sequence[Any]:
         limits = [_shorter(each.timeout, timeout) for each in awaited]
@@ -82,14 +93,17 @@ def _end_all(
 
 
 def _end_of(awaited: Awaited, timeout: float | None, reactor: Any) -> Deferred[Any]:
-    what = awaited.what
-    ended = what if isinstance(what, Deferred) else Deferred.fromCoroutine(_await(what))
+    ended = awaited.begin()
     seconds = _shorter(awaited.timeout, timeout)
     if seconds is not None:
 
         def too_late(value: Any, seconds: float) -> Failure:
-            if isinstance(value, Failure):
-                value.trap(CancelledError)
+            if isinstance(value, Failure) and not value.check(CancelledError):
+                _log.failure(
+                    "{handler} failed after it was given up",
+                    failure=value,
+                    handler=awaited.handler,
+                )
             return Failure(HandlerTimeoutError(awaited.handler, awaited.phase, seconds))
 
         ended.addTimeout(seconds, reactor, too_late)
@@ -98,7 +112,3 @@ def _end_of(awaited: Awaited, timeout: float | None, reactor: Any) -> Deferred[A
 
 def _shorter(*limits: float | None) -> float | None:
     return min((seconds for seconds in limits if seconds is not None), default=None)
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

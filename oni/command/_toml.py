@@ -34,9 +34,10 @@ def toml_text(settings: Settings) -> str:
             _write_table("channels", table.defaults, lines)
             for name, rules in table.namespaces.items():
                 _write_table(f"channels.{_key(name)}", rules, lines)
-        elif section.name == "listeners":
+        elif section.name in ("listeners", "watchers"):
             for name, own in table.items():
-                _write_items(f"listeners.{_key(name)}", own, lines)
+                said = own if isinstance(own, Mapping) else {"imodeleventwatcher": own}
+                _write_items(f"{section.name}.{_key(name)}", said, lines)
         elif isinstance(table, msgspec.Struct):
             _write_table(section.name, table, lines)
     return "\n".join(lines[1:]) + "\n"
@@ -91,7 +92,7 @@ def _fields_of(phase: Phase) -> Mapping[str, Any]:
 
 def _inline(table: Mapping[str, Any]) -> str:
     shown = (
-        f"{_key(name)} = {_value(HIDDEN if is_secret(name) else value)}"
+        f"{_key(name)} = {_value(HIDDEN if is_secret(name) else _without_password(value))}"
         for name, value in table.items()
         if value is not None
     )

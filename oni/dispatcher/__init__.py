@@ -7,8 +7,10 @@ from oni.dispatcher._dispatcher import EventDispatcher
 from oni.dispatcher._here import Awaited, Wait
 from oni.dispatcher._matchers import Matcher, absent, one_of, regex, where
 from oni.dispatcher._registering import registering
+from oni.dispatcher._settled import settled
 from oni.dispatcher._spread import Sent, Spread
 from oni.dispatcher._threads import ThreadLimit, in_thread, lost_threads
+from oni.dispatcher._whole import fire_whole
 
 __all__ = [
     "Awaited",
@@ -19,10 +21,12 @@ __all__ = [
     "ThreadLimit",
     "Wait",
     "absent",
+    "fire_whole",
     "in_thread",
     "lost_threads",
     "one_of",
     "regex",
     "registering",
+    "settled",
     "where",
 ]

@@ -151,7 +151,8 @@ class EventDispatcher(Firing):
         )
         if times is not None:
             registration.claim_before_call(self._index.remove)
-        self._index.add(registration)
+        with engine.here:
+            self._index.add(registration)
         return registration.handler_id
 
     def remove_event_handler(self, handler_id: int) -> Deferred[None]:
@@ -164,13 +165,19 @@ class EventDispatcher(Firing):
         waiter = self._engine.awaiting.get(registration.handler_id)
         if waiter is not None:
             waiter.cancel()
-        self._index.remove(registration)
+        with self._engine.here:
+            self._index.remove(registration)
         return succeed(None)
 
     def has_event_handler(self, handler_id: int) -> bool:
         """Say whether a handler is registered: not removed, used up or found dead."""
         self._engine.check_thread()
         return handler_id in self._index.by_id
+
+    @property
+    def has_event_handlers(self) -> bool:
+        """Whether any handler is registered. Any thread may ask; one that has died may count."""
+        return bool(self._index.by_id)
 
     def next_event(self, phase: str | None = None, /, **match_spec: Any) -> Deferred[Any]:
         """Wait for the next event that fits; see the interface."""
@@ -197,8 +204,8 @@ class EventDispatcher(Firing):
         """Call the handlers in this thread, and wait for them; see :func:`oni.blocking.fire_here`.
 
         Several threads may do this at the same time. Such events have no order between each
-        other, nor to those of :meth:`fire_event`, and are not among :meth:`pending` ones; while
-        they are used, handlers are added and removed before or between them.
+        other, nor to those of :meth:`fire_event`, and are not among :meth:`pending` ones. Handlers
+        may be added and removed meanwhile, in any of these threads.
 
         Args:
             event: The event.

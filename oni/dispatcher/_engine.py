@@ -311,7 +311,8 @@ class Engine:
             if not calls:
                 _log.warn(
                     "{handler} died before any event reached it: nothing else refers to it. "
-                    "Keep a reference to it, or register it with use_weakref=False",
+                    "Keep a reference to it, or register it with use_weakref=False (a signal's "
+                    "receiver: weak=False)",
                     handler=registration,
                 )
 

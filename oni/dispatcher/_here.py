@@ -8,17 +8,19 @@ Deferred) is given to a function that waits for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oni.dispatcher._engine import MAX_NESTING, Engine
 from oni.dispatcher._frames import ancestors, current_frame, new_frame
+from oni.dispatcher._kinds import settled
 from oni.dispatcher._plan import PhasePlan, Plan
 from oni.dispatcher._registration import Registration
-from oni.dispatcher._threads import InThread
+from oni.dispatcher._spread import in_this_thread
 from oni.errors import EventAbortedError, EventNestingError
 from oni.values import SKIPPED, EventResult
 
@@ -42,9 +44,16 @@ class Awaited(NamedTuple):
     phase: str
     timeout: float | None
 
+    def begin(self) -> Deferred[Any]:
+        """Begin what was not begun yet, in the reactor's thread, as the dispatcher would."""
+        return maybeDeferred(settled, self.what)
+
 
 Wait = Callable[[Sequence[Awaited]], Sequence[Any]]
-"""Waits for all of these, and gives what each came to: a value or a Failure."""
+"""Waits for all of these, and gives what each came to: a value or a Failure.
+
+What it raises they have failed with.
+"""
 
 
 def run_here(engine: Engine, event: Any, details: dict[str, Any], wait: Wait) -> EventResult:
@@ -73,8 +82,7 @@ def run_here(engine: Engine, event: Any, details: dict[str, Any], wait: Wait) ->
         frame.empty()
     result = EventResult(event, details, parts)
     if aborted_in:
-        failures = result.failures
-        raise EventAbortedError(aborted_in, failures, result) from failures[0].value
+        raise EventAbortedError(aborted_in, result.failures, result)
     return result
 
 
@@ -117,7 +125,7 @@ def _call(engine: Engine, part: PhasePlan, places: range, event: Any, wait: Wait
             Awaited(value, str(registration), phase.name, registration.timeout or phase.timeout)
             for registration, (_, value) in zip(registrations, later, strict=True)
         ]
-        for (number, _), value in zip(later, wait(told), strict=True):
+        for (number, _), value in zip(later, _outcomes(told, wait), strict=True):
             values[number] = value
     for place, value in zip(places, values, strict=True):
         if isinstance(value, Failure):
@@ -133,6 +141,18 @@ def _call(engine: Engine, part: PhasePlan, places: range, event: Any, wait: Wait
     return values
 
 
+def _outcomes(told: Sequence[Awaited], wait: Wait) -> Sequence[Any]:
+    """Wait for all of these. Where that cannot be, each of them has failed, and nobody else."""
+    try:
+        return wait(told)
+    except Exception:
+        failure = Failure()
+    for each in told:
+        if iscoroutine(each.what) and getcoroutinestate(each.what) == CORO_CREATED:
+            each.what.close()
+    return [failure] * len(told)
+
+
 def _call_one(engine: Engine, registration: Registration, event: Any) -> Any:
     """Call a handler; give what it returned, of a coroutine function the coroutine itself."""
     try:
@@ -141,8 +161,6 @@ def _call_one(engine: Engine, registration: Registration, event: Any) -> Any:
             if handler is None:  # removed or dead
                 return SKIPPED
             registration.calls += 1
-        if isinstance(handler, InThread):
-            handler = handler.function  # this is a thread that may block
-        return handler(event)
+        return in_this_thread(handler)(event)
     except BaseException:
         return Failure()

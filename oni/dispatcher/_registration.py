@@ -28,7 +28,7 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _UNUSABLE = "it is a generator function, which would never run; decorate it with inlineCallbacks"
 
 
-def _skip(event: Any) -> Any:
+def _skip(event: Any, **more: Any) -> Any:
     return SKIPPED
 
 
@@ -121,9 +121,9 @@ class Registration:
             if type(handler) is FunctionType:  # the common case first
                 self.kind, self.slot = WEAK, weakref.ref(handler, on_death)
             elif isinstance(handler, InThread):
-                self._hold_in_thread(handler)
+                self._hold_in_thread(handler, on_death)
             elif isinstance(handler, Spread):
-                self._hold_spread(handler)
+                self._hold_spread(handler, on_death)
             elif type(handler) is MethodType:
                 instance = weakref.ref(handler.__self__, on_death)
                 self.kind, self.slot = METHOD, (instance, handler.__func__)
@@ -138,9 +138,9 @@ class Registration:
                 handler, f"it cannot be held weakly ({error}); register it with use_weakref=False"
             ) from error
 
-    def _hold_in_thread(self, handler: InThread) -> None:
+    def _hold_in_thread(self, handler: InThread, on_death: Registration) -> None:
         inner = Registration.__new__(Registration)  # holds the function as a handler is held
-        inner._hold_weakly(handler.function, self)
+        inner._hold_weakly(handler.function, on_death)
         give_function = inner.getter()
         pool = handler.pool  # the handler itself would keep the function alive
 
@@ -150,9 +150,9 @@ class Registration:
 
         self.kind, self.slot = WEAK, give
 
-    def _hold_spread(self, handler: Spread) -> None:
+    def _hold_spread(self, handler: Spread, on_death: Registration) -> None:
         inner = Registration.__new__(Registration)  # holds the receiver as a handler is held
-        inner._hold_weakly(handler.receiver, self)
+        inner._hold_weakly(handler.receiver, on_death)
         if inner.kind == METHOD:
             instance, function = inner.slot
             self.slot = (instance, spread_method(function))

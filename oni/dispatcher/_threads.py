@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any
 from weakref import WeakSet
@@ -157,9 +158,10 @@ class InThread:
         self.function = function
         self.pool = pool
 
-    def __call__(self, event: Any) -> Deferred[Any]:
+    def __call__(self, event: Any, **more: Any) -> Deferred[Any]:
         """Call the function in a thread, in a copy of this context."""
-        return self.pool.call(self.function, event)
+        function = partial(self.function, **more) if more else self.function
+        return self.pool.call(function, event)
 
 
 def in_thread(function: Callable[[Any], Any], pool: ThreadLimit | None = None) -> InThread:

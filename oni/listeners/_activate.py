@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from types import MappingProxyType
@@ -16,11 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
-from oni.dispatcher import EventDispatcher, one_of
-from oni.errors import MissingExtraError, SettingsError
+from oni.dispatcher import EventDispatcher, ThreadLimit, one_of
+from oni.errors import MissingExtraError, NotNowError, SettingsError
 from oni.interfaces import IEventSources
 from oni.listeners._base import ListenerBase
-from oni.listeners._settings import PREFIX, Wanted, wanted
+from oni.listeners._settings import PREFIX, Config, Wanted, wanted
 from oni.listeners.events import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -28,7 +29,7 @@ from oni.listeners.events import (
 )
 from oni.values import Event
 
-__all__ = ["Listeners", "activate", "event_of", "kept"]
+__all__ = ["Listeners", "activate", "event_of", "group_of", "kept"]
 
 _log = Logger()
 
@@ -37,11 +38,12 @@ _GROUP = "resource"
 _ATTEMPTS = 1_000_000  # with five minutes between two of them, for ever
 
 _SAYS_KEPT = (
-    "The listener {name} fails; what it was told of is kept (said once until it succeeds): {error}"
+    "The listener {name} fails; what it was told of is kept (said once until it succeeds): "
+    "{kind}: {error}"
 )
 _SAYS_LOST = (
     "The listener {name} fails; what it was told of is lost to it, as no event sources keep it "
-    "(said once until it succeeds): {error}"
+    "(said once until it succeeds): {kind}: {error}"
 )
 
 
@@ -58,7 +60,8 @@ class Listeners:
 
     Args:
         seconds: The clock that tells for how long a call goes on.
-        is_kept: Whether what a listener fails with is brought again; the log says so.
+        is_kept: Whether what a listener fails with is brought again; the log says so, and says
+            each failure once until it succeeds.
     """
 
     def __init__(
@@ -69,8 +72,11 @@ class Listeners:
         self.calls: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self._now = seconds
+        self._is_kept = is_kept
         self._says = _SAYS_KEPT if is_kept else _SAYS_LOST
         self._is_well: dict[str, bool] = {}
+        self._is_closed = False
+        self._forget: list[Callable[[], object]] = []
         self._lock = Lock()  # held while calls are counted
 
     def add(self, name: str, listener: Any) -> Callable[[ResourceEvent], Any]:
@@ -79,12 +85,16 @@ class Listeners:
         self._is_well[name] = True
 
         def call(event: ResourceEvent) -> Any:
+            if self._is_closed:  # who has a ledger finds it there, in this process or another
+                raise NotNowError(f"the listener {name}", "it was closed")
             began = self._now()
             try:
                 result = listener(event)
             except BaseException as error:
-                self._count(name, began, error)
-                raise
+                failed = self._failed(name, began, error)
+                if failed is error:
+                    raise
+                raise failed from error
             if isinstance(result, Deferred):
                 return result.addBoth(self._ended, name, began)
             if isinstance(result, Awaitable):
@@ -94,8 +104,24 @@ class Listeners:
 
         return call
 
+    def hear(self, dispatcher: EventDispatcher, tell: Callable[..., Any], **spec: Any) -> None:
+        """Let something be told of what a dispatcher fires, until all of them end."""
+        dispatcher.add_event_handler(tell, "after", use_weakref=False, **spec).addCallback(
+            lambda number: self._forget.append(partial(dispatcher.remove_event_handler, number))
+        )
+
     def close(self) -> None:
-        """Let all of them end. What fails is logged."""
+        """Let all of them end: they hear nothing any more. What fails is logged.
+
+        What event sources bring to them from now on stays in the ledger.
+        """
+        self._is_closed = True
+        forget, self._forget = self._forget, []
+        for each in forget:
+            try:
+                each()
+            except Exception:  # noqa: BLE001 - most likely the wrong thread; the listeners end
+                _log.failure("A listener could not be taken from its dispatcher")
         listeners, self.by_name = self.by_name, {}
         for name, listener in listeners.items():
             try:
@@ -104,19 +130,34 @@ class Listeners:
                 _log.failure("The listener {name} could not be closed", name=name)
 
     def _ended(self, result: Any, name: str, began: float) -> Any:
-        self._count(name, began, result.value if isinstance(result, Failure) else None)
+        if isinstance(result, Failure):
+            error: Any = result.value
+            failed = self._failed(name, began, error)
+            return result if failed is error else Failure(failed)
+        self._count(name, began)
         return result
 
     async def _end_of(self, awaitable: Awaitable[Any], name: str, began: float) -> Any:
         try:
             result = await awaitable
         except BaseException as error:
-            self._count(name, began, error)
-            raise
+            failed = self._failed(name, began, error)
+            if failed is error:
+                raise
+            raise failed from error
         self._count(name, began)
         return result
 
-    def _count(self, name: str, began: float, error: BaseException | None = None) -> None:
+    def _failed(self, name: str, began: float, error: BaseException) -> BaseException:
+        """Count a failure; give it, or what is to be logged no more, as it is tried again."""
+        if self._count(name, began, error) or not self._is_kept:
+            return error
+        if not isinstance(error, Exception) or isinstance(error, NotNowError):
+            return error
+        return NotNowError(f"the listener {name}", f"{type(error).__name__}: {error}")
+
+    def _count(self, name: str, began: float, error: BaseException | None = None) -> bool:
+        """Count a call; say whether it is news how it has ended."""
         well = error is None
         with self._lock:
             self.calls[name] += 1
@@ -128,7 +169,8 @@ class Listeners:
         if is_news and well:
             _log.info("The listener {name} succeeds again", name=name)
         elif is_news:
-            _log.warn(self._says, name=name, error=error)
+            _log.warn(self._says, name=name, kind=type(error).__name__, error=error)
+        return is_news
 
 
 def activate(
@@ -158,9 +200,11 @@ def activate(
     Raises:
         SettingsError: Something is wrong: all of it is named, and nothing is switched on.
         MissingExtraError: A listener needs what is not installed.
+        GroupHandlerNameError: The event sources bring to a listener of that name already.
     """
+    checked = None if sources is None else IEventSources(sources)
     listeners = Listeners(is_kept=sources is not None)
-    given = {**settings, **{f"oni.{name}": value for name, value in extra.items()}}
+    given = Config(settings, **{f"oni.{name}": value for name, value in extra.items()})
     problems: list[str] = []
     made: list[tuple[Wanted, Any]] = []
     for each in wanted(settings):
@@ -176,13 +220,22 @@ def activate(
     if problems:
         _close(made)
         raise SettingsError(problems)
-    checked = None if sources is None else IEventSources(sources)
-    for each, listener in made:
-        call = listeners.add(each.name, listener)
-        if checked is None:
-            _tell_after(dispatcher, each, _in_reactor(call) if listener.in_reactor else call)
-        else:
-            _bring(checked, each, call, listener.blocks)
+    brought: list[str] = []
+    calls = [(each, listener, listeners.add(each.name, listener)) for each, listener in made]
+    try:
+        for each, listener, call in calls:
+            if checked is not None:
+                brought.append(_bring(checked, each, call, listener.blocks))
+            elif listener.in_reactor:
+                _tell_after(listeners, dispatcher, each, _in_reactor(call))
+            else:
+                tell = _in_thread(call) if listener.blocks else call
+                _tell_after(listeners, dispatcher, each, tell)
+    except BaseException:
+        for name in brought:
+            sources.unregister_group_handler(name)
+        listeners.close()
+        raise
     return listeners
 
 
@@ -194,7 +247,7 @@ def _close(made: Sequence[tuple[Wanted, Any]]) -> None:
     listeners.close()
 
 
-def _load(each: Wanted, settings: Mapping[str, Any]) -> Any:
+def _load(each: Wanted, settings: Config) -> Any:
     try:
         module = import_module(each.use)
     except ImportError as error:
@@ -228,8 +281,31 @@ def _in_reactor(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent
     return tell
 
 
+def _in_thread(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent], Any]:
+    """Let a listener be called in a thread that may block: here, if this is not the reactor's."""
+    pool = ThreadLimit(1)  # so that it hears in order
+
+    def try_it(event: ResourceEvent) -> Any:
+        try:
+            return call(event)
+        except NotNowError:  # the log says that once, and nobody tries again
+            return None
+
+    def tell(event: ResourceEvent) -> Any:
+        if not isInIOThread():
+            return try_it(event)
+        told = maybeDeferred(pool.call, try_it, event)  # nobody may wait for it in this thread
+        told.addErrback(lambda failure: _log.failure("A listener has failed", failure=failure))
+        return None
+
+    return tell
+
+
 def _tell_after(
-    dispatcher: EventDispatcher, each: Wanted, call: Callable[[ResourceEvent], Any]
+    listeners: Listeners,
+    dispatcher: EventDispatcher,
+    each: Wanted,
+    call: Callable[[ResourceEvent], Any],
 ) -> None:
     """Let a listener hear after the commit, from the dispatcher alone."""
     for kind, actions in (
@@ -241,24 +317,30 @@ def _tell_after(
         spec: dict[str, Any] = {"kind": kind, "action": one_of(*actions)}
         if each.resources:
             spec["resource_name"] = one_of(*each.resources)
-        dispatcher.add_event_handler(call, "after", use_weakref=False, **spec)
+        listeners.hear(dispatcher, call, **spec)
 
 
-def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> None:
-    """Let a listener hear by the hand-over of event sources."""
+def _bring(sources: Any, each: Wanted, call: Callable[[ResourceEvent], Any], blocks: bool) -> str:
+    """Let a listener hear by the hand-over of event sources; give its name there."""
 
     def bring(event: Event) -> Any:
         return call(event_of(event))
 
     names = "|".join(map(re.escape, each.resources)) or ".*"
     actions = "|".join(each.actions)
-    sources.register_group_handler(
+    name: str = sources.register_group_handler(
         rf"^{_GROUP}\.({names})\.({actions})$",
         bring,
         name=f"listener.{each.name}",
         threaded=blocks,
         max_attempts=_ATTEMPTS,
     )
+    return name
+
+
+def group_of(event: ResourceEvent) -> str:
+    """Give the group in which event sources keep an event."""
+    return f"{_GROUP}.{event.resource_name}.{event.action}"
 
 
 def kept(event: ResourceEvent) -> Event:
@@ -267,8 +349,7 @@ def kept(event: ResourceEvent) -> Event:
         "payload": dict(event.payload),
         "impacted": [dict(each) for each in event.impacted],
     }
-    group = f"{_GROUP}.{event.resource_name}.{event.action}"
-    return Event(group=group, key=event.key, context=context)
+    return Event(group=group_of(event), key=event.key, context=context)
 
 
 def event_of(event: Event) -> ResourceEvent:

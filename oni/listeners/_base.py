@@ -15,8 +15,12 @@ class ListenerBase(ABC):
     """Hears of resources' events, once it is switched on by settings.
 
     A module that settings name by ``use`` has a function ``load_from_config(config, prefix)``,
-    which makes one: of ``config``, a mapping of all settings or an object whose ``get_settings()``
-    gives one, it reads the keys that begin with ``prefix``; see :func:`own_settings`.
+    which makes one: of ``config``, a mapping of all settings that ``config.get_settings()`` gives,
+    too, it reads the keys that begin with ``prefix``; see :func:`own_settings`.
+
+    Args:
+        args: Are taken and left alone, so that an ``__init__`` may pass on what it was given.
+        kwargs: The same.
     """
 
     blocks = False
@@ -24,6 +28,9 @@ class ListenerBase(ABC):
 
     in_reactor = False
     """Whether a call must be made in the reactor's thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
 
     @abstractmethod
     def __call__(self, event: ResourceEvent) -> Any:

@@ -9,11 +9,19 @@ from typing import Any
 from oni.errors import SettingsError
 from oni.listeners.events import ACTIONS
 
-__all__ = ["PREFIX", "Wanted", "flat", "wanted"]
+__all__ = ["PREFIX", "Config", "Wanted", "flat", "truth", "wanted"]
 
 PREFIX = "event_listeners"
 
 _DEFAULT_ACTIONS = ("create", "update", "delete")
+
+
+class Config(dict[str, Any]):
+    """All settings, for those that ask a mapping, and for those that ask a configurator."""
+
+    def get_settings(self) -> Config:
+        """Give them, as Pyramid's configurators do."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +62,21 @@ def wanted(settings: Mapping[str, Any]) -> Sequence[Wanted]:
     """
     problems: list[str] = []
     found = []
-    names = _words(settings.get(PREFIX, ()))
+    names = _words(settings, PREFIX, (), problems)
     for name in names:
         prefix = f"{PREFIX}.{name}."
         use = settings.get(f"{prefix}use")
         if not isinstance(use, str) or not use:
             problems.append(f"{prefix}use: it must name the listener's module")
             use = ""
-        actions = _words(settings.get(f"{prefix}actions", _DEFAULT_ACTIONS))
+        actions = _words(settings, f"{prefix}actions", _DEFAULT_ACTIONS, problems)
         unknown = [action for action in actions if action not in ACTIONS]
         if unknown or not actions:
             problems.append(
                 f"{prefix}actions: they are some of {', '.join(ACTIONS)}, not "
                 f"{', '.join(unknown) or 'none'}"
             )
-        resources = _words(settings.get(f"{prefix}resources", ()))
+        resources = _words(settings, f"{prefix}resources", (), problems)
         found.append(Wanted(name, use, actions, resources))
     problems += _left_over(settings, names)
     if len(set(names)) < len(names):
@@ -88,7 +96,23 @@ def _left_over(settings: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     ]
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _words(
+    settings: Mapping[str, Any], key: str, default: tuple[str, ...], problems: list[str]
+) -> tuple[str, ...]:
+    value = settings.get(key, default)
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
-    return tuple(str(word) for word in value)
+    if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    problems.append(f"{key}: it is words, with spaces, commas or lines between, not {value!r}")
+    return default
+
+
+def truth(value: Any) -> bool | None:
+    """Give what a setting says, as TOML or in a word; None where it is neither true nor false."""
+    if isinstance(value, str):
+        return _WORDS.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from oni.blocking import fire_here
 from oni.dispatcher import EventDispatcher
-from oni.errors import CascadeError, EventAbortedError
+from oni.errors import (
+    CascadeError,
+    EventAbortedError,
+    LargeContextError,
+    TransactionOverError,
+)
 from oni.interfaces import IEventSources
-from oni.listeners._activate import kept
+from oni.listeners._activate import group_of, kept
 from oni.listeners.events import (
     ACTIONS,
     AfterResourceChanged,
@@ -34,6 +41,8 @@ MOST_ROUNDS = 10
 """So often subscribers may cause new events in one transaction."""
 
 _log = Logger()
+
+_Begun = TypeVar("_Begun")
 
 
 def new_dispatcher() -> EventDispatcher:
@@ -85,6 +94,46 @@ class ResourceEvents:
         self._timeout = timeout
         self._gathered: dict[tuple[str, str], dict[str, Any]] = {}
         self._told: list[ResourceEvent] = []
+        self._kept = 0  # so many of these are in the ledger already
+        self._veto: BaseException | None = None
+        self._is_past = False  # whether it is too late to say anything
+
+    @classmethod
+    @contextmanager
+    def within(
+        cls,
+        transaction: AbstractContextManager[_Begun],
+        dispatcher: EventDispatcher,
+        request: Any = None,
+        **options: Any,
+    ) -> Iterator[tuple[ResourceEvents, _Begun]]:
+        """Run a block in a transaction, and tell what it records: before the commit and after it.
+
+        Args:
+            transaction: Begins where the block does, and commits at its end, or rolls back what
+                raises, as SQLAlchemy's ``engine.begin()`` and ``sessionmaker.begin()`` do.
+            dispatcher: As for the class.
+            request: As for the class.
+            options: As for the class. Where no connection is given, it is what the transaction
+                gives the block.
+
+        Yields:
+            The events, and what the transaction gives.
+
+        Raises:
+            EventAbortedError: A subscriber has vetoed; everything is rolled back. See
+                :meth:`before_commit` for what else there is, and :meth:`record`.
+        """
+        with transaction as begun:
+            events = cls(dispatcher, request, **{"connection": lambda: begun, **options})
+            try:
+                yield events, begun
+                events.before_commit()
+                events._is_past = True
+            except BaseException:
+                events.rolled_back()
+                raise
+        events.committed()
 
     def record(
         self,
@@ -109,7 +158,14 @@ class ResourceEvents:
             new: What it is afterwards, or what was read.
             old: What it was before; for a deletion what the store keeps in its place, if anything.
             matched: What the URL matched, by name.
+
+        Raises:
+            TransactionOverError: The transaction is being committed, or was: it is within
+                :meth:`within`, and a handler of the session's flush says something perhaps. Flush
+                at the block's end.
         """
+        if self._is_past:
+            raise TransactionOverError
         if action not in ACTIONS:
             raise ValueError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         key = (resource_name, action)
@@ -120,9 +176,9 @@ class ResourceEvents:
                 "timestamp": int(self._clock() * 1000),
                 "action": action,
                 "uri": uri,
-                "user_id": user_id,
-                "resource_name": resource_name,
                 f"{resource_name}_id": id,
+                "user_id": user_id,  # the last word: who did it, also to a resource called "user"
+                "resource_name": resource_name,
             }
             found = self._gathered[key] = {"payload": payload, "impacted": []}
         kept = {"new": new, "old": old}
@@ -132,35 +188,58 @@ class ResourceEvents:
     def before_commit(self) -> None:
         """Tell subscribers in the transaction, until none of them causes anything new.
 
+        It may be called again, where more was said since. Once it has failed it fails again, until
+        the transaction is rolled back: a veto that somebody has swallowed is one.
+
         Raises:
-            UnkeptContextError: What is kept for listeners is nothing that can be kept.
+            UnkeptContextError: What is kept for listeners is nothing that can be kept, or a single
+                record is too large.
             EventAbortedError: One in the phase ``before`` has vetoed; its cause is what it raised.
             CascadeError: They cause new events again and again.
         """
+        if self._veto is not None:
+            raise self._veto
+        try:
+            self._tell_before()
+            self._keep_told()
+        except BaseException as error:
+            self._veto = error
+            raise
+
+    def _tell_before(self) -> None:
         for _ in range(MOST_ROUNDS):
             gathered, self._gathered = self._gathered, {}
-            for told in gathered.values():
-                self._tell_before(told)
+            events = [_event(told, self._request) for told in gathered.values()]
+            self._told += events  # all were said before whatever savepoint a subscriber begins
+            for event in events:
+                fire_here(self._dispatcher, event, timeout=self._timeout, **_details(event))
             if not self._gathered:
-                break
-        else:
-            raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
-        if self._sources is not None and self._connection is not None and self._told:
-            events = [kept(event) for event in self._told]
-            self._sources.admit_within(self._connection(), events)
+                return
+        raise CascadeError(MOST_ROUNDS, sorted({name for name, _ in self._gathered}))
 
-    def _tell_before(self, told: Mapping[str, Any]) -> None:
-        kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
-        event = _event(kind, told, self._request)
-        fire_here(self._dispatcher, event, timeout=self._timeout, **_details(event))
-        self._told.append(event)
+    def _keep_told(self) -> None:
+        sources, connection = self._sources, self._connection
+        if sources is None or connection is None:
+            return
+        new = [event for event in self._told[self._kept :] if _is_for(sources, event)]
+        if new:
+            _keep(sources, connection(), new)
+        self._kept = len(self._told)
 
     def committed(self) -> None:
         """Tell subscribers that it is done. What fails is logged, and stops nobody.
 
-        It never raises: what is done stays done.
+        It never raises: what is done stays done. The log says what was said since they were told
+        before the commit, which nobody hears of.
         """
-        told, self._told = self._told, []
+        if self._gathered:
+            _log.error(
+                "What was said of {resources} is told to nobody: subscribers had been told, and "
+                "were not told again before the commit",
+                resources=", ".join(sorted({name for name, _ in self._gathered})),
+            )
+            self._gathered.clear()
+        told, self._told, self._kept = self._told, [], 0
         if self._sources is not None:
             self._sources.wake()
         for event in told:
@@ -184,6 +263,21 @@ class ResourceEvents:
         """Forget everything."""
         self._gathered.clear()
         self._told.clear()
+        self._kept = 0
+        self._veto = None
+
+    def savepoint(self) -> Callable[[], None]:
+        """Give what goes back to what was said until now, for a savepoint of the transaction."""
+        gathered = _copy(self._gathered)
+        told, kept, veto = len(self._told), self._kept, self._veto
+
+        def go_back() -> None:
+            self._gathered = _copy(gathered)
+            del self._told[told:]
+            self._kept = min(self._kept, kept)
+            self._veto = veto
+
+        return go_back
 
     @property
     def told(self) -> tuple[ResourceEvent, ...]:
@@ -191,7 +285,57 @@ class ResourceEvents:
         return tuple(self._told)
 
 
-def _event(kind: type[ResourceEvent], told: Mapping[str, Any], request: Any) -> ResourceEvent:
+def _is_for(sources: Any, event: ResourceEvent) -> bool:
+    """Say whether event sources are to keep an event.
+
+    What changes is kept in any case, and they warn if nobody hears. Who only reads writes nothing
+    into the ledger for nobody.
+    """
+    is_read = isinstance(event, ResourceRead)
+    return not is_read or bool(sources.has_group_handlers(group_of(event)))
+
+
+def _keep(sources: Any, connection: Any, events: Sequence[ResourceEvent]) -> None:
+    """Keep events for listeners, in parts what is too large to be kept in one."""
+    try:
+        sources.admit_within(connection, [kept(event) for event in events])
+    except LargeContextError:
+        if len(events) == len(events[0].impacted) == 1:
+            raise
+        parts = [[event] for event in events] if len(events) > 1 else _halves(events[0])
+        for part in parts:
+            _keep(sources, connection, part)
+
+
+def _halves(event: ResourceEvent) -> list[list[ResourceEvent]]:
+    """Give an event as two, one after the other, with half of the records each."""
+    middle = len(event.impacted) // 2
+    halves = []
+    for number, part in enumerate((slice(None, middle), slice(middle, None)), 1):
+        impacted = event.impacted[part]
+        payload = {
+            **event.payload,
+            "uri": impacted[0]["uri"],
+            f"{event.resource_name}_id": impacted[0]["id"],
+            "user_id": event.payload["user_id"],
+        }
+        half = replace(
+            event,
+            payload=payload,
+            impacted=impacted,
+            impacted_records=event.impacted_records[part],
+            key=f"{event.key}.{number}",
+        )
+        halves.append([half])
+    return halves
+
+
+def _copy(gathered: Mapping[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    return {key: {**each, "impacted": [*each["impacted"]]} for key, each in gathered.items()}
+
+
+def _event(told: Mapping[str, Any], request: Any) -> ResourceEvent:
+    kind = ResourceRead if told["payload"]["action"] == "read" else ResourceChanged
     records = [
         {name: each[name] for name in ("new", "old") if name in each} for each in told["impacted"]
     ]

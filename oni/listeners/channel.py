@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,6 +11,7 @@ from zope.component import getGlobalSiteManager
 from oni.errors import SettingsError
 from oni.interfaces import IChannels
 from oni.listeners._base import ListenerBase, own_settings
+from oni.listeners._settings import truth
 from oni.listeners.events import ResourceEvent
 
 __all__ = ["Listener", "load_from_config"]
@@ -53,18 +55,27 @@ def load_from_config(config: Any, prefix: str) -> Listener:
     """Make one; its own settings are ``channel``, which is needed, and ``records``."""
     own = own_settings(config, prefix)
     channel = own.pop("channel", "")
-    records = own.pop("records", False)
+    said = own.pop("records", False)
+    records = truth(said)
     problems = [f"{prefix}{name}: there is no such setting" for name in own]
     if not isinstance(channel, str) or not channel:
         problems.append(f"{prefix}channel: it must name the channel")
-    if isinstance(records, str) and records.lower() in _WORDS:
-        records = _WORDS[records.lower()]
-    if not isinstance(records, bool):
-        problems.append(f"{prefix}records: it is true or false, not {records!r}")
+    elif not _is_pattern(channel):
+        problems.append(
+            f"{prefix}channel: in braces stands a name of the payload, not {channel!r}"
+        )
+    if records is None:
+        problems.append(f"{prefix}records: it is true or false, not {said!r}")
     if problems:
         raise SettingsError(problems)
     given = config if hasattr(config, "get") else config.get_settings()
-    return Listener(channel, given.get("oni.channels"), records)
+    return Listener(channel, given.get("oni.channels"), bool(records))
 
 
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+def _is_pattern(channel: str) -> bool:
+    """Say whether in each pair of braces there is a plain name."""
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(channel) if name is not None]
+    except ValueError:
+        return False
+    return all(name and not name.isdigit() and not set(name) & set(".[") for name in names)

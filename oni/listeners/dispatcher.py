@@ -7,12 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.component import getGlobalSiteManager
 
-from oni.dispatcher import EventDispatcher
-from oni.errors import SettingsError, WatchersFailedError
+from oni.dispatcher import fire_whole
+from oni.errors import SettingsError
 from oni.interfaces import IEventDispatcher
 from oni.listeners._base import ListenerBase, own_settings
 from oni.listeners.events import ResourceEvent
-from oni.values import EventResult
 
 __all__ = ["Listener", "load_from_config"]
 
@@ -42,18 +41,8 @@ class Listener(ListenerBase):
         dispatcher = self._dispatcher
         if dispatcher is None:
             dispatcher = getGlobalSiteManager().getUtility(IEventDispatcher)
-        allowed: tuple[str, ...] = _KEYWORDS
-        if isinstance(dispatcher, EventDispatcher):
-            allowed = tuple(n for n in allowed if n in dispatcher.allowed_match_spec_keywords)
         known = {**event.payload, "kind": type(event)}
-        details = {name: known.get(name) for name in allowed}
-        fired: Deferred[EventResult] = dispatcher.fire_event(event, **details)
-        return fired.addCallback(_raise_failures)
-
-
-def _raise_failures(result: EventResult) -> None:
-    if result.failures:
-        raise WatchersFailedError(result.failures)
+        return fire_whole(dispatcher, event, {name: known.get(name) for name in _KEYWORDS})
 
 
 def load_from_config(config: Any, prefix: str) -> Listener:

@@ -32,7 +32,8 @@ class ResourceEvent(Struct, frozen=True, eq=False, kw_only=True):
     Attributes:
         payload: ``timestamp`` (milliseconds since 1970, an integer), ``action``, ``uri``,
             ``user_id``, ``resource_name``, ``<resource_name>_id`` and what the URL matched, by
-            name. Of several records it tells of the first.
+            name. Of several records it tells of the first. ``user_id`` is who did it, also where
+            the resource is called ``user``: its records' ids are in ``impacted``.
         impacted_records: A mapping for each record: ``"new"``, what it is afterwards, and
             ``"old"``, what it was; a new record has no ``"old"``, and one that was deleted no
             ``"new"``. One that was read has only ``"new"``.

@@ -11,12 +11,16 @@ import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from twisted.logger import Logger
 
 from oni.errors import NotNowError, SettingsError
 from oni.listeners._base import ListenerBase, own_settings
+from oni.listeners._settings import truth
 from oni.listeners.events import ResourceEvent
 
 __all__ = ["FIELD", "Listener", "load_from_config"]
+
+_log = Logger()
 
 FIELD = "event"
 """The field of a stream's entry that has the text."""
@@ -36,6 +40,9 @@ class Listener(ListenerBase):
     When Redis is away, or too many events wait in it, the listener fails with
     :class:`oni.errors.NotNowError`. Where event sources keep the events, they are brought later.
 
+    What a Redis forgets that ends without a file (``appendonly no``) nobody brings again. That the
+    server is one of these is logged once; with ``durable`` nothing is put there.
+
     Args:
         url: Redis' address: ``redis://``, ``rediss://`` or ``unix://``.
         key: The list's or the stream's name. A list begins at its left: who takes from the right
@@ -45,6 +52,7 @@ class Listener(ListenerBase):
             above it. Of a stream, whoever is done with an entry deletes it.
         notify: A channel of Redis' Pub/Sub: ``key`` is published on it in the same transaction.
         timeout: Seconds in which Redis must be connected, and must answer.
+        durable: Whether to put events only into a Redis that says ``appendonly yes``.
         client: The client; it is closed with the listener. None: one for ``url``.
     """
 
@@ -59,24 +67,28 @@ class Listener(ListenerBase):
         max_length: int = 100_000,
         notify: str | None = None,
         timeout: float = 5.0,
+        durable: bool = False,
         client: Any = None,
     ) -> None:
         self._key = key
         self._kind = kind
         self._max_length = max_length
         self._notify = notify
+        self._durable = durable
+        self._has_warned = False
         self._client = _client(url, timeout) if client is None else client
 
     def __call__(self, event: ResourceEvent) -> None:
         """Put an event there; it blocks.
 
         Raises:
-            NotNowError: Redis is away, or refuses, or too many events wait in it.
+            NotNowError: Redis is away, or refuses, or too many events wait in it, or it would
+                forget them.
             TypeError: JSON cannot say what is in the event.
         """
         text = _written(event)
         try:
-            waiting = self._length()
+            waiting = self._look()
             if waiting >= self._max_length:
                 raise NotNowError(f"{self._key} of Redis", f"{waiting} events wait in it")
             with self._client.pipeline(transaction=True) as transaction:
@@ -90,14 +102,44 @@ class Listener(ListenerBase):
         except redis.RedisError as error:
             raise NotNowError("Redis", str(error)) from error
 
-    def _length(self) -> int:
-        client = self._client
-        counted = client.llen(self._key) if self._kind == "list" else client.xlen(self._key)
-        return int(counted)
+    def _look(self) -> int:
+        """Count what waits; see whether the server keeps it, which its settings may say anew."""
+        with self._client.pipeline(transaction=False) as asked:
+            if self._kind == "list":
+                asked.llen(self._key)
+            else:
+                asked.xlen(self._key)
+            if self._durable or not self._has_warned:
+                asked.info("persistence")
+            waiting, *told = asked.execute(raise_on_error=False)
+        if isinstance(waiting, Exception):
+            raise waiting
+        for info in told:
+            self._judge(info)
+        return int(waiting)
+
+    def _judge(self, info: Any) -> None:
+        """Refuse a server that forgets, or warn of it."""
+        keeps = info.get("aof_enabled") if isinstance(info, Mapping) else None
+        if keeps == 1:
+            return
+        if self._durable:
+            reason = "does not say whether appendonly is yes" if keeps is None else _FORGETS
+            raise NotNowError("Redis", reason)
+        if keeps == 0:
+            self._has_warned = True
+            _log.warn(
+                "Redis {reason}: events that nobody has taken by then are lost. Set appendonly "
+                "yes; with the setting `durable` nothing is put into a server without it",
+                reason=_FORGETS,
+            )
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+_FORGETS = "forgets what it was given when it ends, as its appendonly is no"
 
 
 def _written(event: ResourceEvent) -> bytes:
@@ -153,6 +195,9 @@ def load_from_config(config: Any, prefix: str) -> Listener:
     notify = text("notify", None)
     max_length = number("max_length", 100_000, int)
     timeout = number("timeout", 5.0, float)
+    durable = truth(own.pop("durable", False))
+    if durable is None:
+        problems.append(f"{prefix}durable: it is true or false")
     if not _is_address(url):
         # It may have a password in it.
         problems.append(f"{prefix}url: it is an address of Redis, like redis://127.0.0.1:6379/0")
@@ -166,6 +211,7 @@ def load_from_config(config: Any, prefix: str) -> Listener:
         max_length=max_length,
         notify=notify,
         timeout=timeout,
+        durable=bool(durable),
     )
 
 

@@ -29,6 +29,7 @@ from oni.server._recent import RecentChannels
 from oni.server._session import Connection, Session
 from oni.server._settings import Settings
 from oni.server._timers import SessionTimers
+from oni.server._watchers import let_watchers_hear
 from oni.server.auth._authentication import Authentication
 from oni.server.auth._keys import keys_of
 from oni.server.auth._tokens import Tokens
@@ -115,6 +116,7 @@ class Oni:
             self.condition.ledger = self.sources_service.health
         self.resources = new_dispatcher()
         self.listeners = switch_on(settings, self.resources, self.sources, self.channels)
+        let_watchers_hear(settings, self.sources)
         self._orders = OrderEffects(self.sessions, self.channels, self.node, self._reactor.seconds)
         self._users = Users(settings.server.max_connections_per_user)
         effects = Effects(

@@ -22,6 +22,7 @@ from oni.server._listeners_settings import NO_LISTENERS, ListenerSettings
 from oni.server._running_settings import LogSettings, MetricsSettings, RunningSettings
 from oni.server._sources_settings import SourcesSettings
 from oni.server._tables import words_for
+from oni.server._watchers_settings import NO_WATCHERS, WatcherSettings, doubts_of
 from oni.server.auth._permissions import WhoMay, WhoSubscribes, demands
 from oni.server.auth._settings import AuthSettings
 from oni.server.limits import LimitSettings
@@ -353,6 +354,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         listeners: The tables ``[listeners.NAME]``, as the file has them.
+        watchers: The tables ``[watchers.NAME]``, as the file has them.
         folder: Where the settings file lies, None without one. Relative names start there.
     """
 
@@ -370,6 +372,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSettings = LedgerSettings()
     sources: SourcesSettings = SourcesSettings()
     listeners: Mapping[str, Mapping[str, Any]] = NO_LISTENERS
+    watchers: Mapping[str, Any] = NO_WATCHERS
     app: AppSettings = AppSettings()
     zca: ZcaSettings = ZcaSettings()
     folder: str | None = None
@@ -420,6 +423,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 for path, rules in self.channels.tables()
                 if demands(rules.subscribe, "token")
             ]
+        found += doubts_of(self.watchers)
         return tuple(found)
 
 
@@ -445,6 +449,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "ledger": LedgerSettings,
     "sources": SourcesSettings,
     "listeners.NAME": ListenerSettings,
+    "watchers.NAME": WatcherSettings,
     "app": AppSettings,
     "zca": ZcaSettings,
 }

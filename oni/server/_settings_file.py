@@ -34,6 +34,7 @@ from oni.server._settings import (
 )
 from oni.server._sources_settings import sources_problems
 from oni.server._tables import article, convert_table, suggest
+from oni.server._watchers_settings import read_watchers, watched_models
 from oni.server.auth._keys import key_problems, with_key
 from oni.server.auth._reading import SECRETS, read_auth
 from oni.server.limits import is_proxy
@@ -89,6 +90,8 @@ def settings_from(table: Mapping[str, Any], folder: str | None = None) -> Settin
     for name, value in table.items():
         if name == "listeners":
             sections[name] = read_listeners(value, problems)
+        elif name == "watchers":
+            sections[name] = read_watchers(value, problems)
         elif name not in SECTIONS:
             problems.append(f"{name}: unknown section{_meant(name)}; known: {_known()}")
         elif name == "channels":
@@ -255,6 +258,11 @@ def _cross_checks(settings: Settings, wrong: Collection[str]) -> list[str]:
     problems += running_problems(settings.running, settings.metrics)
     problems += ledger_problems(settings.ledger)
     problems += sources_problems(settings.sources, settings.ledger)
+    if settings.ledger.url is None and settings.sources.django_settings is None:
+        problems += [
+            f"ledger.url: expected an address, as watchers.{name}.models needs a ledger"
+            for name in watched_models(settings.watchers)
+        ]
     problems += key_problems(settings.auth, settings.folder, wrong)
     problems += _channels_problems(settings.channels)
     try:

@@ -9,6 +9,7 @@ from oni.listeners import new_dispatcher
 from oni.server._application import find_application
 from oni.server._listeners import switch_on
 from oni.server._settings import Settings
+from oni.server._watchers import check_watchers
 from oni.zca import load_zcml, scratch_registry
 
 __all__ = ["check_application"]
@@ -17,8 +18,8 @@ __all__ = ["check_application"]
 def check_application(settings: Settings) -> None:
     """Import what ``[app]`` names, without calling it, and load the file that ``[zca]`` names.
 
-    Listeners are made, and closed at once. The file is loaded as the daemon does, into a registry
-    that is thrown away.
+    Listeners and watchers are made, and closed at once. The file is loaded as the daemon does,
+    into a registry that is thrown away.
 
     Raises:
         SettingsError: Something is not there, or cannot be loaded.
@@ -26,6 +27,7 @@ def check_application(settings: Settings) -> None:
     """
     application = find_application(settings)
     switch_on(settings, new_dispatcher(), None, Channels()).close()
+    check_watchers(settings)
     if application.zcml is None:
         return
     from oni.server import Oni

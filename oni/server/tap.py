@@ -158,6 +158,7 @@ def _settings_help() -> str:
         lines += _lines_of(info)
     lines += ["", "  [channels.NAMESPACE] has the keys of [channels], for NAMESPACE:name."]
     lines += ["  [listeners.NAME] has the listener's own keys, too."]
+    lines += ["  [watchers.NAME] has the watcher's own keys, too."]
     return "\n".join(lines)
 
 

@@ -24,19 +24,27 @@ class Senders:
     __slots__ = ("_held", "gone")
 
     def __init__(self) -> None:
-        self._held: dict[int, Any] = {}
+        # By its id: what holds a sender, and the keys of what is connected to it.
+        self._held: dict[int, tuple[Any, set[Any]]] = {}
         self.gone: deque[int] = deque()
 
-    def add(self, sender: Any) -> int:
-        """Hold a sender; give its id."""
+    def add(self, sender: Any, key: Any) -> None:
+        """Hold a sender, as long as something is connected to it."""
         number = id(sender)
         if number not in self._held:
-            self._held[number] = _held(sender, self._telling(number))
-        return number
+            self._held[number] = _held(sender, self._telling(number)), set()
+        self._held[number][1].add(key)
 
-    def remove(self, number: int) -> None:
-        """Hold a sender no more."""
-        self._held.pop(number, None)
+    def remove(self, number: int, key: Any) -> None:
+        """Take back that something is connected to a sender."""
+        _, keys = self._held.get(number, (None, set()))
+        keys.discard(key)
+        if not keys:
+            self._held.pop(number, None)
+
+    def keys_of(self, number: int) -> list[Any]:
+        """Give the keys of what is connected to a sender."""
+        return list(self._held[number][1]) if number in self._held else []
 
     def _telling(self, number: int) -> Callable[[Any], object]:
         gone = self.gone

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from threading import get_ident
+from threading import RLock, get_ident
+from types import FrameType
 from typing import Any, TypeVar, cast
-from weakref import ref
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python import threadable
 
 from oni._clock import Clock
-from oni.dispatcher import EventDispatcher, Sent, Spread, registering
+from oni.dispatcher import Awaited, EventDispatcher, Sent, Spread, registering
 from oni.signals._awaitable import Sending
+from oni.signals._left import go_on
 from oni.signals._senders import Senders
 from oni.values import EventResult, HandlerInfo, Phase
 
@@ -36,7 +37,8 @@ class Signal:
     receiver to the same sender in the same phase again changes nothing.
 
     Everything belongs to one thread at a time, as with :class:`oni.dispatcher.EventDispatcher`;
-    :meth:`send` may be called in any thread. A signal needs no reactor before it is sent.
+    :meth:`send` may be called in any thread, and :meth:`send_here` in several at once. A signal
+    needs no reactor before it is sent.
 
     Args:
         name: What it is called in the log.
@@ -62,8 +64,10 @@ class Signal:
         self._dispatcher.start()
         self._first = self._dispatcher.phases[0].name
         self._senders = Senders()
-        self._connected: dict[_Key, tuple[int, Callable[[], Any]]] = {}
+        # The ids of handlers. While one is there its receiver is, and what the key is made of.
+        self._connected: dict[_Key, int] = {}
         self._most_connected = _FEW
+        self._changing = RLock()  # senders may die in any thread that sends here
 
     def __repr__(self) -> str:
         """Name it."""
@@ -99,24 +103,35 @@ class Signal:
             InvalidTimesError: ``times`` is no positive integer.
             UnknownPhaseError: There is no such phase.
         """
-        self._forget_gone()
-        phase = self._first if phase is None else phase
-        key = _key(receiver, sender, phase)
-        if self._find(key, receiver) is not None:
-            return receiver
-        caller = sys._getframe(1)
-        spec = {} if sender is None else {"sender": id(sender)}
-        added: list[int] = []
-        with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
-            self._dispatcher.add_event_handler(
-                Spread(receiver), phase, use_weakref=weak, times=times, **spec
-            ).addCallback(added.append)
-        if sender is not None:
-            self._senders.add(sender)
-        self._connected[key] = added[0], _give(receiver, weak)
-        if len(self._connected) > self._most_connected:
-            self._sweep()
+        self._connect(receiver, sender, weak, times, phase, sys._getframe(1))
         return receiver
+
+    def _connect(
+        self,
+        receiver: Callable[..., Any],
+        sender: Any,
+        weak: bool,
+        times: int | None,
+        phase: str | None,
+        caller: FrameType,
+    ) -> None:
+        with self._changing:
+            self._forget_gone()
+            phase = self._first if phase is None else phase
+            key = _key(receiver, sender, phase)
+            if self._is_connected(key):
+                return
+            spec = {} if sender is None else {"sender": id(sender)}
+            added: list[int] = []
+            with registering(at=(caller.f_code.co_filename, caller.f_lineno)):
+                self._dispatcher.add_event_handler(
+                    Spread(receiver), phase, use_weakref=weak, times=times, **spec
+                ).addCallback(added.append)
+            if sender is not None:
+                self._senders.add(sender, key)
+            self._connected[key] = added[0]
+            if len(self._connected) > self._most_connected:
+                self._sweep()
 
     def disconnect(
         self, receiver: Callable[..., Any], sender: Any = None, phase: str | None = None
@@ -126,13 +141,13 @@ class Signal:
         Returns:
             Whether it was connected so.
         """
-        self._forget_gone()
         key = _key(receiver, sender, self._first if phase is None else phase)
-        handler_id = self._find(key, receiver)
-        if handler_id is None:
-            return False
-        self._remove(key)
-        return True
+        with self._changing:
+            self._forget_gone()
+            if not self._is_connected(key):
+                return False
+            self._remove(key)
+            return True
 
     def receivers(self, sender: Any = None) -> Sequence[HandlerInfo]:
         """Describe the receivers of what a sender sends, in call order. None: every receiver."""
@@ -141,35 +156,42 @@ class Signal:
             return self._dispatcher.handlers()
         return self._dispatcher.matching(sender=id(sender))
 
-    def _find(self, key: _Key, receiver: Callable[..., Any]) -> int | None:
-        """Give the id of a connected receiver, if the one that is meant is still there."""
-        handler_id, give = self._connected.get(key, (0, _nothing))
-        if give() != receiver:
-            return None
-        return handler_id if self._dispatcher.has_event_handler(handler_id) else None
+    @property
+    def has_receivers(self) -> bool:
+        """Whether there is somebody to send to. It costs next to nothing; any thread may ask.
+
+        That a receiver has died is known when something is sent that would have been for it.
+        """
+        return self._dispatcher.has_event_handlers
+
+    def _is_connected(self, key: _Key) -> bool:
+        return self._dispatcher.has_event_handler(self._connected.get(key, 0))
 
     def _remove(self, key: _Key) -> None:
-        handler_id, _ = self._connected.pop(key)
-        self._dispatcher.remove_event_handler(handler_id).addErrback(lambda failure: None)
+        removed = self._dispatcher.remove_event_handler(self._connected[key])
+        removed.addErrback(lambda failure: None)  # it has died, or was used up
+        del self._connected[key]
+        self._senders.remove(key[1], key)
 
     def _sweep(self) -> None:
         """Forget those that have died or were used up."""
         has = self._dispatcher.has_event_handler
-        self._connected = {key: held for key, held in self._connected.items() if has(held[0])}
+        for key in [key for key, number in self._connected.items() if not has(number)]:
+            self._remove(key)
         self._most_connected = _FEW + 2 * len(self._connected)
 
     def _forget_gone(self) -> None:
         """Disconnect those whose sender has died: another object may have its id now."""
         gone = self._senders.gone
-        while gone:
-            number = gone.popleft()
-            self._senders.remove(number)
-            for key in [key for key in self._connected if key[1] == number]:
-                self._remove(key)
+        with self._changing:
+            while gone:
+                for key in self._senders.keys_of(gone[0]):
+                    self._remove(key)
+                gone.popleft()  # not before: this may be the wrong thread to remove anything
 
     # --- Sending --------------------------------------------------------------------------------
 
-    def send(self, sender: Any, **what: Any) -> Sending[EventResult]:
+    def send(self, /, sender: Any, **what: Any) -> Sending[EventResult]:
         """Call the receivers in the next turn of the reactor, when the caller has returned.
 
         Any thread may call it; the receivers are called in the reactor's.
@@ -188,13 +210,13 @@ class Signal:
         later = _Later(self, sender, what)
         reactor = self._clock.reactor
         io_thread: int | None = cast("int | None", threadable.ioThread)
-        if io_thread in (None, get_ident()) or not IReactorFromThreads.providedBy(reactor):
+        if io_thread == get_ident() or not IReactorFromThreads.providedBy(reactor):
             later.call = reactor.callLater(0, later.go)
         else:
             reactor.callFromThread(later.go)
         return later.sending
 
-    def send_now(self, sender: Any, **what: Any) -> Sending[EventResult]:
+    def send_now(self, /, sender: Any, **what: Any) -> Sending[EventResult]:
         """Call the receivers at once. It needs no reactor.
 
         Args:
@@ -208,6 +230,32 @@ class Signal:
             WrongThreadError: Receivers are being called in another thread.
         """
         return Sending.of(self._fire(sender, what))
+
+    def send_here(self, /, sender: Any, **what: Any) -> EventResult:
+        """Call the receivers in this thread, whichever it is, and be done with it.
+
+        Several threads may do so at once, and no sending waits for another; receivers may be
+        connected and disconnected meanwhile. It needs no reactor, and waits for nothing: what a
+        receiver returns that has to be waited for, a coroutine for example, goes on in the
+        reactor's thread, and is logged if it fails; where no reactor runs, it has failed.
+
+        Args:
+            sender: What the signal is about; the receivers' first argument.
+            what: Their further arguments.
+
+        Returns:
+            What each receiver has returned, or how it failed; None of one that goes on.
+
+        Raises:
+            EventAbortedError: A receiver has failed in a phase that aborts.
+        """
+        if self._senders.gone:
+            self._forget_gone()
+        fire = self._dispatcher.fire_event_here
+        return fire(Sent(sender, what), self._go_on, sender=id(sender))
+
+    def _go_on(self, awaited: Sequence[Awaited]) -> Sequence[Any]:
+        return [go_on(each, lambda: self._clock.reactor) for each in awaited]
 
     def _fire(self, sender: Any, what: dict[str, Any]) -> Deferred[EventResult]:
         if self._senders.gone:
@@ -230,12 +278,8 @@ class _Later:
         """Call the receivers."""
         if self.sending.called:  # it was cancelled
             return
-        self._under_way = self._signal._fire(self._sender, self._what)
-        self._under_way.addBoth(self._tell)
-
-    def _tell(self, result: Any) -> None:
-        if not self.sending.called:
-            self.sending.callback(result)
+        self._under_way = maybeDeferred(self._signal._fire, self._sender, self._what)
+        self._under_way.addBoth(self.sending.callback)
 
     def _cancel(self, _: object) -> None:
         if self._under_way is not None:
@@ -265,36 +309,11 @@ def receiver(
 
     def connect(function: _R) -> _R:
         for each in signals:
-            each.connect(function, sender, weak, times, phase)
+            each._connect(function, sender, weak, times, phase, sys._getframe(1))
         return function
 
     return connect
 
 
 def _key(receiver: Any, sender: Any, phase: str) -> _Key:
-    instance = getattr(receiver, "__self__", None)
-    function = getattr(receiver, "__func__", receiver)
-    return (id(instance), id(function)), 0 if sender is None else id(sender), phase
-
-
-def _give(receiver: Any, weak: bool) -> Callable[[], Any]:
-    """Give what gives a receiver as long as it is there."""
-    if not weak:
-        return lambda: receiver
-    instance, function = getattr(receiver, "__self__", None), getattr(receiver, "__func__", None)
-    if instance is None or function is None:
-        return ref(receiver) if _can_be_weak(receiver) else lambda: receiver
-    held = ref(instance)
-    return lambda: None if (found := held()) is None else function.__get__(found)
-
-
-def _can_be_weak(receiver: Any) -> bool:
-    try:
-        ref(receiver)
-    except TypeError:
-        return False
-    return True
-
-
-def _nothing() -> None:
-    return None
+    return Spread(receiver).identity(), id(sender), phase

@@ -264,8 +264,10 @@ class Attempt:
         counted = self._tools.counted
         counted["failed"] += 1
         error = f"{_name(failure.type)}: {failure.getErrorMessage()}"
+        cause = failure.value
+        delay = cause.after if isinstance(cause, NotNowError) else None
         delivery: Delivery | None = await self._insist(
-            lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent)
+            lambda: self._tools.ledger.fail(self.claim, error, permanent=permanent, delay=delay)
         )
         if delivery is not None and delivery.state == "pending":
             if not failure.check(NotNowError):  # whoever raises it says so

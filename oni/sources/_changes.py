@@ -8,7 +8,7 @@ from typing import Any
 
 from oni.values import UNKNOWN, ModelChange
 
-__all__ = ["ChangeBuffer", "coalesce"]
+__all__ = ["ChangeBuffer", "coalesce", "instances_of"]
 
 _Row = tuple[str, str, Any]
 
@@ -97,6 +97,22 @@ def coalesce(changes: Iterable[ModelChange]) -> list[ModelChange]:
         else:
             rows[row] = both
     return list(rows.values())
+
+
+def instances_of(changed: Iterable[tuple[ModelChange, Any]]) -> dict[tuple[str, Any], Any]:
+    """Give what each row was saved or deleted through at last, by its model and primary key.
+
+    A statement that modifies a row leaves it the instance that it was saved through before; one
+    that makes or deletes it has none, whatever there was.
+
+    Args:
+        changed: Changes, in the order in which they were made, each with its instance or None.
+    """
+    found: dict[tuple[str, Any], Any] = {}
+    for change, instance in changed:
+        if instance is not None or change.action != "modified":
+            found[change.model, change.id] = instance
+    return found
 
 
 def _both(before: ModelChange, after: ModelChange) -> ModelChange | None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import reprlib
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from math import isfinite
 from typing import Any
-from uuid import UUID
 
-from oni.errors import PoisonEventError, UnkeptContextError
+from oni._tags import SCALARS, UNREADABLE
+from oni.errors import LargeContextError, PoisonEventError, UnkeptContextError
 from oni.interfaces import IModelReferences
 from oni.ledger import MAX_PAYLOAD_BYTES
 from oni.values import UNKNOWN, Event, ModelChange
@@ -30,15 +27,6 @@ VERSION = 1
 
 _DEEPEST = 64  # one in the other
 _LARGEST_BITS = 8192  # of a whole number; Python reads no larger ones than about this
-
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class UnknownVersionError(Exception):
@@ -154,7 +142,7 @@ class Contexts:
             return {"$unknown": True}
         if isinstance(value, ModelChange):
             return {"$change": self._change(key, field, value, depth)}
-        for kind, (tag, write, _) in _SCALARS.items():
+        for kind, (tag, write, _) in SCALARS.items():
             if isinstance(value, kind):
                 return {tag: write(value)}
         raise UnkeptContextError(
@@ -214,7 +202,7 @@ class Contexts:
                 event = Event(group=group, key=key, context=kept["context"], **kept["data"])
                 return KeptEvent(event, bool(seen))
             reason = f"its version is {kept['v']!r}"
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}"
         if _is_newer(payload):
             raise UnknownVersionError
@@ -261,46 +249,12 @@ class Contexts:
         return references.load(reference.named)
 
 
-def _write_timedelta(value: timedelta) -> list[int]:
-    return [value.days, value.seconds, value.microseconds]
-
-
-def _read_timedelta(kept: Any) -> timedelta:
-    days, seconds, microseconds = kept
-    return timedelta(days, seconds, microseconds)
-
-
-def _write_time(value: datetime | time) -> str | list[str]:
-    # A clock that is set back shows an hour twice; which one it was is not in the text.
-    text = value.isoformat()
-    return [text] if value.fold else text
-
-
-def _reader(read: Callable[[str], Any]) -> Callable[[Any], Any]:
-    def read_time(kept: Any) -> Any:
-        return read(kept) if isinstance(kept, str) else read(kept[0]).replace(fold=1)
-
-    return read_time
-
-
-# A datetime is a date, so it comes first.
-_SCALARS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    datetime: ("$datetime", _write_time, _reader(datetime.fromisoformat)),
-    date: ("$date", date.isoformat, date.fromisoformat),
-    time: ("$time", _write_time, _reader(time.fromisoformat)),
-    timedelta: ("$timedelta", _write_timedelta, _read_timedelta),
-    Decimal: ("$decimal", str, Decimal),
-    UUID: ("$uuid", str, UUID),
-    bytes: ("$bytes", lambda value: b64encode(value).decode(), b64decode),
-}
-
-
 def _read_change(kept: Any) -> ModelChange:
     return ModelChange(**{**kept, "changed": frozenset(kept["changed"])})
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    **{tag: read for tag, _, read in _SCALARS.values()},
+    **{tag: read for tag, _, read in SCALARS.values()},
     "$change": _read_change,
     "$dict": dict,
     "$tuple": tuple,
@@ -325,7 +279,7 @@ def _untagged(found: dict[str, Any], seen: list[Reference]) -> Any:
 def _is_newer(payload: bytes) -> bool:
     try:
         version = json.loads(payload)["v"]
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return isinstance(version, int) and version > VERSION
 
@@ -335,7 +289,7 @@ def _dump(value: Any) -> bytes:
     return text.encode()
 
 
-def _too_large(key: str, kept: Mapping[str, Any], size: int) -> UnkeptContextError:
+def _too_large(key: str, kept: Mapping[str, Any], size: int) -> LargeContextError:
     """Say which field is the largest."""
     sizes = {
         f"{part}.{name}": len(_dump(value))
@@ -343,7 +297,7 @@ def _too_large(key: str, kept: Mapping[str, Any], size: int) -> UnkeptContextErr
         for name, value in _items(kept[part])
     }
     field = max(sizes, key=lambda name: sizes[name], default="context")
-    return UnkeptContextError(
+    return LargeContextError(
         key,
         field,
         f"it has {sizes.get(field, size)} of {size} bytes, and {MAX_PAYLOAD_BYTES} are kept in "

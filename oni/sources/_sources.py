@@ -18,6 +18,7 @@ from oni.interfaces import IEventSources, ILedger, IModelReferences
 from oni.sources._admissions import Admissions, checked
 from oni.sources._batches import Batches, SourcesProgress
 from oni.sources._context import Contexts
+from oni.sources._direct import DirectHandlers
 from oni.sources._group_handlers import GroupHandler, GroupHandlers
 from oni.sources._life import COUNTED, Life
 from oni.sources._models import ModelSources, Source
@@ -27,6 +28,7 @@ from oni.sources._shield import seen, shielded
 from oni.values import (
     Admission,
     ChangeAction,
+    Committed,
     Event,
     LedgerEvent,
     LedgerRecord,
@@ -91,6 +93,7 @@ class EventSources:
         self._ledger: ILedger | None = None
         self._contexts = Contexts()
         self._models = ModelSources()
+        self._direct = DirectHandlers()
         self._handlers = GroupHandlers(self._phases)
         self._life: Life | None = None
         self._starts = DeferredLock()  # who starts waits for who does so already
@@ -240,11 +243,26 @@ class EventSources:
         Returns:
             Its name.
         """
-        if isinstance(actions, str) or not actions or not set(actions) <= set(ACTIONS):
-            raise ValueError(f"actions are some of {', '.join(ACTIONS)}, not {actions!r}")
+        _check_actions(actions)
         model = model_name(sender)
         pattern = rf"^{escape(model)}\.({'|'.join(actions)})$"
         return self.register_group_handler(pattern, handler, **options)
+
+    def register_direct_handler(
+        self,
+        sender: type | str,
+        handler: Callable[[ModelChange], Any],
+        *,
+        actions: Collection[ChangeAction] = ACTIONS,
+    ) -> None:
+        """See :class:`oni.interfaces.IEventSources`.
+
+        Raises:
+            InvalidHandlerError: The handler cannot be called.
+            ValueError: There is no such action.
+        """
+        _check_actions(actions)
+        self._direct.add(model_name(sender), handler, actions)
 
     def register_model_event_source(self, sender: type, source: Source) -> None:
         """Register a function that yields events for an instance of a model.
@@ -291,9 +309,21 @@ class EventSources:
         """See :class:`oni.interfaces.IEventSources`."""
         return self._models.events(instance)
 
+    def has_group_handlers(self, group: str) -> bool:
+        """See :class:`oni.interfaces.IEventSources`."""
+        return bool(self._handlers.matching(group))
+
     def has_change_handlers(self, model: str) -> bool:
         """See :class:`oni.interfaces.IEventSources`."""
         return any(self._handlers.matching(f"{model}.{action}") for action in ACTIONS)
+
+    def hears_directly(self, model: str) -> bool:
+        """See :class:`oni.interfaces.IEventSources`."""
+        return self._direct.hears(model)
+
+    def tell_directly(self, committed: Iterable[Committed]) -> None:
+        """See :class:`oni.interfaces.IEventSources`."""
+        self._direct.tell(committed)
 
     def change_events(self, changes: Iterable[ModelChange]) -> Sequence[Event]:
         """See :class:`oni.interfaces.IEventSources`."""
@@ -473,6 +503,11 @@ class EventSources:
         life = self._life
         gauges = Life.NO_GAUGES if life is None else life.gauges()
         return {**self._counted, "handlers": len(self._handlers.by_name), **gauges}
+
+
+def _check_actions(actions: Collection[ChangeAction]) -> None:
+    if isinstance(actions, str) or not actions or not set(actions) <= set(ACTIONS):
+        raise ValueError(f"actions are some of {', '.join(ACTIONS)}, not {actions!r}")
 
 
 def _keys(events: Sequence[Event]) -> list[str]:

@@ -9,15 +9,11 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from oni.dispatcher import EventDispatcher
-from oni.errors import WatchersFailedError
+from oni.dispatcher import fire_whole
 from oni.interfaces import IEventDispatcher, IModelEventWatcher
-from oni.values import ChangeAction, EventResult
+from oni.values import ChangeAction
 
 __all__ = ["DispatcherModelEventWatcher", "ModelEvent"]
-
-
-_KEYWORDS = frozenset({"model", "action", "id"})
 
 
 class ModelEvent(Struct, frozen=True):
@@ -45,14 +41,11 @@ class DispatcherModelEventWatcher:
 
     Args:
         dispatcher: Is started by whoever made it. An :class:`oni.dispatcher.EventDispatcher` is
-            given those of the three keywords that it allows now, any other one all of them.
+            given those of the three keywords that it allows, any other one all of them.
     """
 
     def __init__(self, dispatcher: Any) -> None:
         self._dispatcher = IEventDispatcher(dispatcher)
-        self._keywords = _KEYWORDS
-        if isinstance(dispatcher, EventDispatcher):
-            self._keywords &= set(dispatcher.allowed_match_spec_keywords)
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Deferred[None]:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
@@ -67,10 +60,5 @@ class DispatcherModelEventWatcher:
         return self._fire(ModelEvent(model, "deleted", id, details))
 
     def _fire(self, event: ModelEvent) -> Deferred[None]:
-        matched = {name: getattr(event, name) for name in self._keywords}
-        return self._dispatcher.fire_event(event, **matched).addCallback(_raise_failures)
-
-
-def _raise_failures(result: EventResult) -> None:
-    if result.failures:
-        raise WatchersFailedError(result.failures)
+        details = {"model": event.model, "action": event.action, "id": event.id}
+        return fire_whole(self._dispatcher, event, details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from zope.interface import implementer
 
 from oni.interfaces import IModelEventWatcher
 
-__all__ = ["MethodModelEventWatcher"]
+__all__ = ["MethodModelEventWatcher", "has_methods"]
+
+_NAME = re.compile(r"process\w+(Created|Modified|Deleted)")
 
 
 @implementer(IModelEventWatcher)
@@ -23,12 +26,20 @@ class MethodModelEventWatcher:
     Further parameters of a method are given the column of their name, as it is afterwards, or was
     before a deletion, None where there is no such column; ``details`` is given all of them.
 
+    Attributes:
+        target: Whose methods these are.
+
     Args:
-        target: Whose methods these are. None: this object's own, to inherit from.
+        target: The same. None: this object's own, to inherit from.
     """
 
     def __init__(self, target: object | None = None) -> None:
-        self._target = self if target is None else target
+        self.target = self if target is None else target
+
+    def __repr__(self) -> str:
+        """Name whose methods are called, as logs do."""
+        kind = type(self.target)
+        return f"<{type(self).__qualname__} of {kind.__module__}.{kind.__qualname__}>"
 
     def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
@@ -44,10 +55,15 @@ class MethodModelEventWatcher:
 
     def _call(self, action: str, model: str, id: Any, details: Mapping[str, Any]) -> Any:
         name = f"process{model.rpartition('.')[2]}{action}"
-        method = getattr(self._target, name, None)
+        method = getattr(self.target, name, None)
         if method is None:
             return None
         return method(id, **_wanted(method, details))
+
+
+def has_methods(target: object) -> bool:
+    """Say whether any of an object's methods is named after a model and an action."""
+    return any(_NAME.fullmatch(name) and callable(getattr(target, name)) for name in dir(target))
 
 
 def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,9 +71,9 @@ def _wanted(method: Callable[..., Any], details: Mapping[str, Any]) -> dict[str,
     known = {**details.get("old", {}), **details.get("new", {}), "details": details}
     first, *parameters = inspect.signature(method).parameters.values()
     known.pop(first.name, None)  # the id, which is given by its place
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return known
     needed = {p.name: None for p in parameters if p.default is p.empty and p.kind in _BY_NAME}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return needed | known
     return needed | {p.name: known[p.name] for p in parameters if p.name in known}
 
 

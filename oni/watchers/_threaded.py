@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oni._clock import Clock
+from oni.dispatcher import settled
 from oni.errors import NotNowError, NotRunningError
 from oni.interfaces import IModelEventWatcher
+from oni.watchers._configure import make_watcher
 
 __all__ = ["CAPACITY", "ThreadedModelEventWatcher"]
 
@@ -32,10 +35,11 @@ _Call = tuple[Callable[[], Any], Deferred[Any]]
 class ThreadedModelEventWatcher:
     """Calls another watcher, which may block, in one thread, event after event.
 
-    The thread outlives whatever the watcher raises. It begins with the first event and keeps the
-    process from ending until :meth:`stop` has been called. When too many wait, no more is taken:
-    the Deferred fails with :class:`oni.errors.NotNowError`, and the event stays where it came
-    from, a ledger for example.
+    The thread outlives whatever the watcher raises. It begins with the first event, and ends by
+    :meth:`stop`, which the reactor calls when it has stopped: the process ends when the thread has
+    done what waits for it, or when the time for that is over, though the watcher may hang. When
+    too many wait, no more is taken: the Deferred fails with :class:`oni.errors.NotNowError`, and
+    the event stays where it came from, a ledger for example.
 
     Events are given to it in the reactor's thread.
 
@@ -55,6 +59,16 @@ class ThreadedModelEventWatcher:
         self._lock = Lock()  # held while a thread begins or ends
         self._thread: Thread | None = None
         self._is_full = False
+        self._stops_with_reactor = False
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], task_name: str) -> Self:
+        """Make one around the watcher, or watchers, that ``TASK.threadedmodelwatcher`` names.
+
+        Raises:
+            WatcherNameError: The settings name none there.
+        """
+        return cls(make_watcher(settings, task_name, "threadedmodelwatcher"))
 
     # --- What it hears
 
@@ -96,9 +110,20 @@ class ThreadedModelEventWatcher:
         with self._lock:
             if self._thread is None:
                 self._thread = Thread(
-                    target=self._live, args=(self._calls,), name="oni-watcher", daemon=False
+                    target=self._live, args=(self._calls,), name="oni-watcher", daemon=True
                 )
                 self._thread.start()
+                self._stop_with_reactor()
+
+    def _stop_with_reactor(self) -> None:
+        """Let the reactor stop it: of one that settings have made nobody else may know.
+
+        It does so at its very end. Event sources stop before, and wait for what they have told it.
+        """
+        reactor = self._clock.reactor
+        if not self._stops_with_reactor and IReactorCore.providedBy(reactor):
+            self._stops_with_reactor = True
+            reactor.addSystemEventTrigger("after", "shutdown", self.stop)
 
     # --- The thread
 
@@ -107,10 +132,10 @@ class ThreadedModelEventWatcher:
             call, done = found
             self._is_full = False
             try:
-                result: Any = _ended(call())
+                result: Any = settled(call(), "a watcher in a thread of its own")
             except BaseException:  # noqa: BLE001 - also SystemExit: the thread goes on
                 result = Failure()
-            self._clock.reactor.callFromThread(_tell, done, result)
+            self._clock.reactor.callFromThread(done.callback, result)  # a Failure: an errback
 
     # --- The end
 
@@ -132,7 +157,8 @@ class ThreadedModelEventWatcher:
         if thread is None:
             ended.callback(0)
             return ended
-        Thread(target=self._end, args=(thread, calls, timeout, ended), daemon=True).start()
+        # No daemon: the process waits for it, and by it for the other one, but not for ever.
+        Thread(target=self._end, args=(thread, calls, timeout, ended), daemon=False).start()
         return ended
 
     def _end(
@@ -149,7 +175,7 @@ class ThreadedModelEventWatcher:
             _log.warn("A watcher's thread was given up, with {n} events", n=len(given_up))
         for _, done in given_up:
             failure = Failure(NotRunningError("the watcher's thread has stopped"))
-            self._clock.reactor.callFromThread(_tell, done, failure)
+            self._clock.reactor.callFromThread(done.errback, failure)
         self._clock.reactor.callFromThread(ended.callback, len(given_up))
 
 
@@ -162,25 +188,3 @@ def _rest(calls: Queue[_Call | None]) -> list[_Call]:
             return rest
         if found is not None:
             rest.append(found)
-
-
-def _ended(result: Any) -> Any:
-    """Refuse what would have to be waited for: nobody in this thread could."""
-    if isinstance(result, Deferred):
-        found: list[Any] = []
-        result.addBoth(found.append)
-        if found:  # it had fired before
-            return found[0]
-    if isinstance(result, Awaitable):
-        if isinstance(result, Coroutine):
-            result.close()  # it never began, and says nothing of it
-        raise TypeError(
-            "a watcher in a thread of its own has returned what must be waited for: "
-            f"{type(result).__name__}"
-        )
-    return result
-
-
-def _tell(done: Deferred[Any], result: Any) -> None:
-    if not done.called:
-        done.callback(result)  # a Failure is an errback

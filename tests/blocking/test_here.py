@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextvars
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from oni.blocking import _here, fire_here
 from oni.dispatcher import EventDispatcher, ThreadLimit, in_thread, where
+from oni.dispatcher._frames import current_frame
 from oni.errors import (
     CallTimeoutError,
     EventAbortedError,
     EventNestingError,
     HandlerTimeoutError,
+    InvalidTimeoutError,
     NotRunningError,
     ReactorThreadError,
     UnknownKeywordError,
@@ -119,6 +123,33 @@ class PlainTests(HereTestCase):
             thread.join()
         self.assertEqual([()] * 3, [result.failures for result in results])
 
+    def test_changed_meanwhile(self) -> None:
+        """Handlers are added and removed while no other thread looks for those to call."""
+        happened: list[str] = []
+
+        class Held:
+            def __enter__(self) -> None:
+                happened.append("held")
+
+            def __exit__(self, *how: object) -> None:
+                happened.append("let go")
+
+        index = self.dispatcher._engine.index
+        self.patch(self.dispatcher._engine, "here", Held())
+        for change in ("add", "remove"):
+            doing = getattr(index, change)
+            self.patch(
+                index,
+                change,
+                lambda registration, change=change, doing=doing: (
+                    happened.append(change),
+                    doing(registration),
+                ),
+            )
+        added = self.add(self.note("a"))
+        self.successResultOf(self.dispatcher.remove_event_handler(added))
+        self.assertEqual(["held", "add", "let go", "held", "remove", "let go"], happened)
+
     def test_counts(self) -> None:
         """Calls and events are counted."""
         self.add(self.note("a"))
@@ -134,13 +165,27 @@ class PlainTests(HereTestCase):
             self.called.append("dead")
 
         self.dispatcher.add_event_handler(dies, "during")
-        del dies
         numbers: list[int] = []
         self.add(lambda event: self.dispatcher.remove_event_handler(numbers[0]) and None)
         numbers.append(self.add(self.note("removed")))
+        del dies
         self.assertEqual(1, len(self.fire()))
         self.assertEqual([], self.called)
+        self.assertEqual(1, self.dispatcher.statistics()["handlers"])
         self.flushWarnings()
+
+    def test_removed_coroutine(self) -> None:
+        """For one that is removed before it is called no reactor is needed."""
+        numbers: list[int] = []
+
+        async def removed(event: Any) -> None:
+            self.called.append("removed")
+
+        self.add(lambda event: self.dispatcher.remove_event_handler(numbers[0]) and None)
+        numbers.append(self.add(removed))
+        result = self.fire()
+        self.assertEqual((1, 0), (len(result), self.pump.crossings))
+        self.assertEqual([], self.called)
 
     def test_nested(self) -> None:
         """A handler may fire, here too, and see what was done so far."""
@@ -197,6 +242,54 @@ class FailureTests(HereTestCase):
         self.assertIsInstance(error.__cause__, PermissionError)
         self.assertEqual(["after"], [name for name, _ in self.called])
         self.assertEqual(1, len(error.failures))
+
+    def test_cause(self) -> None:
+        """The cause is who has vetoed, and not whoever has failed before."""
+        for fire in (fire_here, EventDispatcher.fire_event):
+            dispatcher = EventDispatcher(phases=["log", Phase("check", on_error="abort")])
+            dispatcher.start()
+
+            def fails(event: Any) -> None:
+                raise ValueError("no disk")
+
+            def refuse(event: Any) -> None:
+                raise PermissionError("no")
+
+            dispatcher.add_event_handler(fails, "log")
+            dispatcher.add_event_handler(refuse, "check")
+            try:
+                error = self.failureResultOf(fire(dispatcher, "event")).value
+            except EventAbortedError as raised:
+                error = raised
+            self.assertIsInstance(error.__cause__, PermissionError)
+            self.assertEqual(2, len(error.failures))
+            self.flushLoggedErrors(ValueError)
+
+    def test_who_ends_it(self) -> None:
+        """The first phase that aborts, whatever fails of what always runs."""
+        dispatcher = EventDispatcher(
+            phases=[
+                Phase("before", on_error="abort"),
+                Phase("after", on_error="abort", always=True),
+            ]
+        )
+        dispatcher.start()
+
+        def fails(event: Any) -> None:
+            raise ValueError("no")
+
+        for phase in ("before", "after"):
+            dispatcher.add_event_handler(fails, phase)
+        error = self.assertRaises(EventAbortedError, fire_here, dispatcher, "event")
+        self.assertEqual(("before", 2), (error.phase, len(error.failures)))
+
+    def test_what_is_over(self) -> None:
+        """What a handler leaves behind knows that its event has ended, and so does the caller."""
+        contexts: list[contextvars.Context] = []
+        self.add(lambda event: contexts.append(contextvars.copy_context()))
+        self.fire()
+        self.assertRaises(LookupError, contexts[0].run, self.dispatcher.result_so_far)
+        self.assertIsNone(current_frame.get())
 
     def test_later_failures(self) -> None:
         """Others are logged, stand in the result, and stop nobody."""
@@ -279,16 +372,60 @@ class WaitingTests(HereTestCase):
         self.assertEqual([3, 5], seconds)
         self.assertEqual(2, len(self.flushLoggedErrors(HandlerTimeoutError)))
 
+    def test_time_limit_of_a_phase(self) -> None:
+        """The phase's holds for each handler that has none of its own."""
+        self.dispatcher.add_phase(Phase("limited", timeout=2), after="during")
+
+        async def advance(event: Any) -> None:
+            self.clock.advance(10)
+
+        self.add(lambda event: Deferred(), "limited")
+        self.add(lambda event: Deferred(), "limited", timeout=1)
+        self.add(advance, "limited")
+        seconds = [failure.value.seconds for failure in self.fire(timeout=5).failures]
+        self.assertEqual([2, 1], seconds)
+        self.flushLoggedErrors(HandlerTimeoutError)
+
+    def test_what_a_late_handler_does(self) -> None:
+        """It was too late, whatever it does when it is cancelled; the log has its failure."""
+
+        def fails(deferred: Deferred[None]) -> None:
+            deferred.errback(ZeroDivisionError())
+
+        async def returns(event: Any) -> str:
+            try:
+                await Deferred()
+            except CancelledError:
+                return "nevertheless"
+            return "in time"
+
+        async def advance(event: Any) -> None:
+            self.clock.advance(10)
+
+        self.add(lambda event: Deferred(fails))
+        self.add(returns)
+        self.add(advance)
+        failures = self.fire(timeout=5).failures
+        self.assertEqual([HandlerTimeoutError] * 2, [failure.type for failure in failures])
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.flushLoggedErrors(HandlerTimeoutError)
+
     def test_a_reactor_that_hangs(self) -> None:
         """The wait has an end also where the reactor does not come to it."""
         self.addCleanup(self.pump.hold())
         self.add(lambda event: succeed(1), timeout=0.01)
         self.patch(_here, "_MARGIN", 0.01)
-        self.assertRaises(CallTimeoutError, self.fire, timeout=100)
+        self.add(self.note("next"), "after")
+        result = self.fire(timeout=100)
+        [failure] = result.failures
+        failure.trap(CallTimeoutError)
+        self.assertEqual(["next"], [name for name, _ in self.called])
+        self.assertEqual(1, len(self.flushLoggedErrors(CallTimeoutError)))
 
     def test_in_the_reactor_s_thread(self) -> None:
         """There nothing can be waited for, and that is said."""
         self.add(lambda event: succeed(1), "before")
+        self.add(self.note("always"), "after")
 
         def fire() -> Any:
             try:
@@ -296,11 +433,63 @@ class WaitingTests(HereTestCase):
             except BaseException as error:  # noqa: BLE001 - for the test to look at
                 return error
 
-        self.assertIsInstance(self.pump.run(fire), ReactorThreadError)
+        error = self.pump.run(fire)
+        self.assertIsInstance(error, EventAbortedError)
+        self.assertIsInstance(error.__cause__, ReactorThreadError)
+        self.assertEqual(["always"], [name for name, _ in self.called])
 
     def test_without_a_reactor(self) -> None:
-        """Nor where none runs."""
+        """Nor where none runs: those have failed who had something left to wait for, only they."""
+
+        async def coroutine(event: Any) -> None:
+            raise AssertionError("there is nobody who would run it")
+
         self.add(lambda event: succeed(1))
         self.fire()
         self.pump.stop()
-        self.assertRaises(NotRunningError, self.fire)
+        waits = coroutine("event")
+        self.add(lambda event: waits)
+        for phase in ("during", "after"):
+            self.add(self.note(phase, phase), phase)
+        result = self.fire()
+        self.assertEqual(("during", "after"), result.values)
+        self.assertEqual(2, len(result.failures))
+        self.assertEqual(2, len(self.flushLoggedErrors(NotRunningError)))
+        self.assertEqual(inspect.CORO_CLOSED, inspect.getcoroutinestate(waits))
+
+    def test_begun_and_given_up(self) -> None:
+        """A coroutine that was begun is another thread's, and left alone."""
+        begun: list[Any] = []
+
+        async def coroutine(event: Any) -> None:
+            try:
+                await Deferred()
+            finally:
+                self.called.append("closed")
+
+        def begin(awaited: Any) -> Any:
+            begun.append(awaited[0].what)
+            begun[0].send(None)
+            raise CallTimeoutError("fire_here", 1)
+
+        self.add(coroutine)
+        [failure] = self.dispatcher.fire_event_here("event", begin).failures
+        self.assertEqual([], self.called)
+        failure.trap(CallTimeoutError)
+        self.flushLoggedErrors(CallTimeoutError)
+
+    def test_interrupted(self) -> None:
+        """Whoever interrupts the thread that waits is heard."""
+
+        def interrupt(*anything: object) -> None:
+            raise KeyboardInterrupt
+
+        self.add(lambda event: succeed(1))
+        self.patch(self.thread, "call", interrupt)
+        self.assertRaises(KeyboardInterrupt, self.fire)
+        self.assertRaises(LookupError, self.dispatcher.result_so_far)
+
+    def test_wrong_timeout(self) -> None:
+        """A limit that is none is refused."""
+        for wrong in (0, -1.0, float("nan")):
+            self.assertRaises(InvalidTimeoutError, self.fire, timeout=wrong)

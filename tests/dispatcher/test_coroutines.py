@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -117,8 +119,7 @@ class SuspendedTests(DispatcherCase):
         self.assertEqual(self.successResultOf(fired).values, (5_000,))
 
     def test_awaiting_what_is_no_deferred(self) -> None:
-        """Awaiting what only an asyncio loop could serve fails instead of hanging."""
-        import asyncio
+        """Awaiting what only an asyncio loop that does not run could serve fails, never hangs."""
 
         async def handler(event: Any) -> None:
             await asyncio.sleep(0)
@@ -132,6 +133,126 @@ class SuspendedTests(DispatcherCase):
         fired = self.dispatcher.fire_event("event")
         self.assertEqual(len(self.successResultOf(fired).failures), 1)
         self.flushLoggedErrors()
+
+    def in_loop(self, fire: Callable[[], Deferred[Any]]) -> Any:
+        """Fire where a loop of asyncio runs; give the result."""
+
+        async def run() -> Any:
+            return await fire().asFuture(asyncio.get_running_loop())
+
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        unhandled: list[Any] = []
+        loop.set_exception_handler(lambda _, said: unhandled.append(said))
+        self.addCleanup(self.assertEqual, [], unhandled)
+        result: Any = loop.run_until_complete(asyncio.wait_for(run(), 10))
+        return result
+
+    def test_awaiting_what_asyncio_waits_for(self) -> None:
+        """Where a loop runs, its futures may be awaited, too, and Deferreds between them."""
+
+        async def fails() -> None:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        async def handler(event: Any) -> Any:
+            await asyncio.sleep(0.001)
+            first = await asyncio.ensure_future(asyncio.sleep(0, 1))
+            second = await succeed(10)
+            try:
+                await asyncio.ensure_future(fails())
+            except ZeroDivisionError:
+                return first + second + await event
+            return 0
+
+        self.add(handler)
+
+        def fire() -> Deferred[Any]:
+            gate: Deferred[int] = Deferred()
+            asyncio.get_running_loop().call_later(0.001, gate.callback, 100)
+            return self.dispatcher.fire_event(gate)
+
+        self.assertEqual(self.in_loop(fire).values, (111,))
+
+    def test_turns_of_asyncio(self) -> None:
+        """``await asyncio.sleep(0)`` lets others have their turn."""
+        turns: list[str] = []
+
+        async def handler(event: Any) -> None:
+            for _ in range(3):
+                turns.append("mine")
+                await asyncio.sleep(0)
+
+        def other() -> None:
+            turns.append("other")
+            asyncio.get_running_loop().call_soon(other)
+
+        self.add(handler)
+
+        def fire() -> Deferred[Any]:
+            other()
+            return self.dispatcher.fire_event("event")
+
+        self.in_loop(fire)
+        self.assertEqual(turns[:6], ["other", "mine"] * 3)
+
+    def test_cancelled_while_asyncio_is_waited_for(self) -> None:
+        """Then the future is cancelled, and the coroutine."""
+        kept: list[asyncio.Future[None]] = []
+
+        async def handler(event: Any) -> None:
+            kept.append(asyncio.get_running_loop().create_future())
+            try:
+                await kept[0]
+            except CancelledError:
+                self.heard.append("cancelled")
+                await asyncio.sleep(0)
+                self.heard.append("ended")
+                raise
+
+        self.add(handler)
+
+        async def run() -> Any:
+            fired = self.dispatcher.fire_event("event")
+            fired.cancel()
+            self.failureResultOf(fired, CancelledError)
+            await asyncio.sleep(0.001)
+
+        self.in_loop(lambda: Deferred.fromFuture(asyncio.ensure_future(run())))
+        self.assertEqual(self.heard, ["cancelled", "ended"])
+        self.assertTrue(kept[0].cancelled())
+        self.assertFalse(kept[0]._asyncio_future_blocking)
+
+    def test_cancelled_in_its_turn(self) -> None:
+        """So is a coroutine that has let others have their turn."""
+
+        async def handler(event: Any) -> None:
+            try:
+                await asyncio.sleep(0)
+            except CancelledError:
+                self.heard.append("cancelled")
+
+        self.add(handler)
+
+        async def run() -> None:
+            self.dispatcher.fire_event("event").addErrback(lambda _: None).cancel()
+            await asyncio.sleep(0.001)
+
+        self.in_loop(lambda: Deferred.fromFuture(asyncio.ensure_future(run())))
+        self.assertEqual(self.heard, ["cancelled"])
+
+    def test_awaiting_a_future_of_another_loop(self) -> None:
+        """What only that loop could wait for fails, too."""
+        other = asyncio.new_event_loop()
+        self.addCleanup(other.close)
+
+        async def handler(event: Any) -> None:
+            await other.create_future()
+
+        self.add(handler)
+        result = self.in_loop(lambda: self.dispatcher.fire_event("event"))
+        self.assertEqual(len(result.failures), 1)
+        self.flushLoggedErrors(RuntimeError)
 
     def test_never_fires_and_is_collected(self) -> None:
         """A coroutine whose Deferred is lost is closed with it, quietly."""

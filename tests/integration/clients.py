@@ -188,6 +188,39 @@ async def browser_page(**options: Any) -> AsyncIterator[Page]:
             await browser.close()
 
 
+@asynccontextmanager
+async def two_pages() -> AsyncIterator[tuple[Any, Any]]:
+    """Open a browser with two pages, and see that nothing went wrong in them."""
+    from playwright.async_api import async_playwright
+
+    troubles: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM)
+        try:
+            context = await browser.new_context()
+            context.set_default_timeout(45_000)
+            pages = await context.new_page(), await context.new_page()
+            for page in pages:
+                page.on("pageerror", lambda error: troubles.append(str(error)))
+            yield pages
+        finally:
+            await browser.close()
+    assert troubles == []
+
+
+async def shows(page: Any, selector: str, *texts: str) -> None:
+    """Wait until an element's lines are these."""
+    await page.wait_for_function(
+        """([selector, texts]) => {
+            const found = document.querySelector(selector);
+            const lines = found.children.length
+                ? [...found.children].map((line) => line.textContent) : [found.textContent];
+            return JSON.stringify(lines) === JSON.stringify(texts);
+        }""",
+        arg=[selector, list(texts)],
+    )
+
+
 class Bare:
     """A websocket on which a test says what it likes."""
 

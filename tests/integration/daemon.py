@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,32 @@ def environment() -> dict[str, str]:
     """Give an environment in which Python finds this checkout."""
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "NO_PROXY": "*"}
+
+
+def run_python(folder: Path, *arguments: str, within: float) -> Any:
+    """Run this interpreter to its end; give the finished process with all that it wrote."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+    )
+
+
+def read_json_line(process: subprocess.Popen[str], within: float) -> Any:
+    """Give what a process says in its next line; None where it says nothing, and then kill it."""
+    assert process.stdout is not None
+    timer = Timer(within, process.kill)
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    return json.loads(line) if line else None
 
 
 def twistd(*arguments: str) -> list[str]:

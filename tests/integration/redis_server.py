@@ -32,6 +32,7 @@ class RedisServer:
         port: Where it listens on loopback.
         url: Its address.
         process: The running process.
+        settings: What it is started with the next time, as in its configuration.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -39,7 +40,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
-        self._settings = {
+        self.settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),
             "dir": str(folder),
@@ -56,7 +57,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         assert PROGRAM is not None
-        words = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        words = [word for name, value in self.settings.items() for word in (f"--{name}", value)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log

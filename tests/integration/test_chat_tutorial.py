@@ -6,8 +6,8 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.integration.clients import CHROMIUM, needs_browser
+from tests.integration.clients import needs_browser, shows, two_pages
 from tests.integration.daemon import CHECKOUT, RunningDaemon, daemon, free_port, wait_until
 
 EXAMPLE = CHECKOUT / "examples" / "chat"
@@ -66,26 +66,6 @@ def chat(folder: Path) -> Iterator[tuple[str, RunningDaemon]]:
         server.wait(10)
 
 
-@asynccontextmanager
-async def two_pages() -> AsyncIterator[tuple[Any, Any]]:
-    """Open a browser with two pages, and see that nothing went wrong in them."""
-    from playwright.async_api import async_playwright
-
-    troubles: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM)
-        try:
-            context = await browser.new_context()
-            context.set_default_timeout(15_000)
-            pages = await context.new_page(), await context.new_page()
-            for page in pages:
-                page.on("pageerror", lambda error: troubles.append(str(error)))
-            yield pages
-        finally:
-            await browser.close()
-    assert troubles == []
-
-
 async def enter(page: Any, address: str, name: str) -> None:
     """Load the page, and enter the room."""
     await page.goto(address)
@@ -97,19 +77,6 @@ async def say(page: Any, text: str) -> None:
     """Send a message with the keyboard."""
     await page.fill("#text", text)
     await page.press("#text", "Enter")
-
-
-async def shows(page: Any, selector: str, *texts: str) -> None:
-    """Wait until an element's lines are these."""
-    await page.wait_for_function(
-        """([selector, texts]) => {
-            const found = document.querySelector(selector);
-            const lines = found.children.length
-                ? [...found.children].map((line) => line.textContent) : [found.textContent];
-            return JSON.stringify(lines) === JSON.stringify(texts);
-        }""",
-        arg=[selector, list(texts)],
-    )
 
 
 def test_chat(tmp_path: Path) -> None:

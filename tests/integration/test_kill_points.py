@@ -72,7 +72,6 @@ AT = {
     "book.begun": Seen({**ONCE, "book": 2}),
     "book.written": Seen({**ONCE, "book": 2}),
     "complete.written": Seen({**ONCE, "book": 2}),
-    "complete.committed": Seen(ONCE),
 }
 """What is seen after a death at the first time of coming by these: ``book`` is the first one."""
 
@@ -86,6 +85,19 @@ def test_before_and_in_the_first_phase(place: Place, tmp_path: Path) -> None:
             conductor.drain()
             assert (point, seen(conductor)) == (point, expected)
             assert not judged(conductor, 1).problems, point
+
+
+def test_first_phase_done(place: Place, tmp_path: Path) -> None:
+    """Who dies right after a completion has completed it. Another thread may have gone on."""
+    with scene(place, tmp_path) as conductor:
+        conductor.offer(1)
+        conductor.die_at("complete.committed")
+        conductor.drain()
+        found = seen(conductor)
+        assert (found.attempts["book"], found.attempts["pay"]) == (1, 1)
+        assert found.attempts["mail"] in (1, 2)
+        assert found.pays == 1 or found.uncertain
+        assert not judged(conductor, 1).problems
 
 
 def test_mail_sent(place: Place, tmp_path: Path) -> None:
@@ -196,7 +208,14 @@ def is_relayed(engine: sa.Engine) -> bool:
 
 def test_every_name_is_tried() -> None:
     """No point that the ledger's tests name is left out here."""
-    tried = {*AT, "mail.sent", "rescue.written", "prune.written", "tables.half"}
+    tried = {
+        *AT,
+        "complete.committed",
+        "mail.sent",
+        "rescue.written",
+        "prune.written",
+        "tables.half",
+    }
     tried |= {"admit.committed", "relay.admitted"}
     assert set(POINTS.values()) == tried
     assert len(STORES) == 3

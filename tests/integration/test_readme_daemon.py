@@ -75,7 +75,7 @@ def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
 
 def publish(address: str, event: str) -> dict[str, object]:
     """Send README's publication under an event name, and give the answer."""
-    curl = README[README.index("curl -H") :]
+    curl = README[README.index("curl -H") :].partition("\n\n")[0]
     headers = dict(re.findall(r"-H '([^:']+): ([^']+)'", curl))
     (data,) = re.findall(r"-d '(.+?)' ", curl)
     body = json.loads(data)

@@ -75,6 +75,21 @@ class RedisTests(KeptCase):
             with server.client() as client:
                 self.assertEqual([], client.keys())
 
+    def test_restarted_without_a_file(self) -> None:
+        """A Redis that would forget is given nothing where that is asked for, and all is kept."""
+        with running_redis(appendonly="no") as server:
+            self.on(server, durable="true")
+            self.transact(id=1)
+            self.assertEqual((1, 0), (self.counted("pending"), self.counted("done")))
+            server.kill()
+            server.settings["appendonly"] = "yes"
+            server.start()
+            with server.client() as client:
+                self.assertEqual([], client.keys())
+                self.run_for(301)
+                self.assertEqual((0, 1), (self.counted("pending"), self.counted("done")))
+                self.assertEqual(1, client.llen("oni:events"))
+
     def test_waiting(self) -> None:
         """Who waits takes each event as it comes; one that died has its event again."""
         with running_redis() as server:

@@ -13,7 +13,9 @@ asyncioreactor.install(asyncio.new_event_loop())
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from oni.errors import EventAbortedError
 from oni.signals import Signal, receiver
+from oni.values import Phase
 
 post_init = Signal()
 App = object()
@@ -53,6 +55,26 @@ async def main():
         await task
     except asyncio.CancelledError:
         print("cancelled", waits.called)
+    nests = Signal()
+    @receiver(nests)
+    async def nest(sender):
+        inner = await post_init.send_now(App)
+        await asyncio.sleep(0.001)
+        again = await asyncio.ensure_future(post_init.send(App))
+        return inner.values, again.values
+    print((await nests.send_now(None)).values)
+    fails = Signal(phases=[Phase("check", on_error="abort")])
+    @receiver(fails)
+    async def refuse(sender):
+        await asyncio.sleep(0)
+        raise ValueError("no")
+    @receiver(nests)
+    async def nest_failing(sender):
+        try:
+            await fails.send_now(None)
+        except EventAbortedError:
+            return "refused"
+    print((await nests.send_now(None)).values[1])
     reactor.stop()
 
 reactor.callLater(0, lambda: asyncio.ensure_future(main()))
@@ -61,7 +83,10 @@ reactor.run()
 
 
 def test_tasks_of_asyncio() -> None:
-    """A task sends, goes on, and awaits what came of it; cancelling it cancels the receivers."""
+    """A task sends, goes on, and awaits what came of it; cancelling it cancels the receivers.
+
+    Receivers that send what they have to wait for do so in the task's own turn.
+    """
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
     )
@@ -70,4 +95,6 @@ def test_tasks_of_asyncio() -> None:
         "['returned', 'heard'] ('done', 'later') 1",
         "('done', 'later')",
         "cancelled True",
+        "((('done', 'later'), ('done', 'later')),)",
+        "refused",
     ], (run.stdout, run.stderr)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import Any
 from unittest import mock
 
@@ -22,8 +20,9 @@ from sqlalchemy.orm import sessionmaker
 from oni.errors import BulkChangeError
 from oni.ledger.sqlalchemy import SqlAlchemyStore, prepare_engine
 from oni.sources.sqlalchemy import Watch, _bulk, watch
+from oni.values import ModelChange
 from tests.integration import sqlalchemy_worker
-from tests.integration.daemon import CHECKOUT, environment
+from tests.integration.daemon import CHECKOUT, environment, read_json_line
 from tests.integration.postgres import needs_postgres, running_postgres
 from tests.sources.sqlalchemy_case import Post
 from tests.sources.test_sqlalchemy_properties import LISTENERS, STEPS, PropertyCase
@@ -46,15 +45,9 @@ class Worker:
 
     def hear(self) -> Any:
         """Give the next line; nothing if there is none in time."""
-        assert self.process.stdout is not None
-        timer = Timer(WITHIN, self.process.kill)
-        timer.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            timer.cancel()
-        assert line, "it said nothing"
-        return json.loads(line)
+        heard = read_json_line(self.process, WITHIN)
+        assert heard is not None, "it said nothing"
+        return heard
 
     def kill(self) -> None:
         """Kill it."""
@@ -188,6 +181,8 @@ class PostgresTests(PropertyCase):
 
     def test_two_phases(self) -> None:
         """Events are a part of what is prepared, and of its commit or rollback."""
+        told: list[ModelChange] = []
+        self.blog.sources.register_direct_handler(Post, told.append)
         maker = sessionmaker(self.blog.engine, twophase=True)
         self.addCleanup(watch(maker, self.blog.sources, [Post]).remove)
         for title, end in (("b", "commit"), ("c", "rollback")):
@@ -195,8 +190,10 @@ class PostgresTests(PropertyCase):
                 session.add(Post(title=title))
                 session.prepare()
                 self.assertEqual(len(self.blog.rows("SELECT * FROM pg_prepared_xacts")), 1)
+                self.assertEqual(len(told), 0 if title == "b" else 1)
                 getattr(session, end)()
         self.assertEqual([change.new["title"] for change in self.blog.changes()], ["b"])
+        self.assertEqual(self.blog.changes(), told)
 
     def test_each(self) -> None:
         """Rows are told of as on SQLite."""

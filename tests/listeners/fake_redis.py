@@ -17,6 +17,9 @@ class FakeRedis:
         published: What was published, with its channel.
         transactions: How many commands each transaction had.
         is_away: Whether nothing answers.
+        persistence: What INFO says of it, or an error.
+        asked: How often that was asked for.
+        refusal: What it answers where it will not count, if that is so.
         closed: How often it was closed.
     """
 
@@ -26,23 +29,18 @@ class FakeRedis:
         self.published: list[tuple[str, str]] = []
         self.transactions: list[int] = []
         self.is_away = False
+        self.persistence: Any = {"aof_enabled": 1}
+        self.asked = 0
+        self.refusal: Exception | None = None
         self.closed = 0
 
     def _answer(self) -> None:
         if self.is_away:
             raise redis.ConnectionError("Error 111 connecting to 127.0.0.1:6379")
 
-    def llen(self, key: str) -> int:
-        """Count a list."""
-        self._answer()
-        return len(self.kept.get(key, ()))
-
-    xlen = llen
-
-    def pipeline(self, transaction: bool) -> _Transaction:
-        """Begin a transaction."""
-        assert transaction
-        return _Transaction(self)
+    def pipeline(self, transaction: bool) -> _Transaction | _Questions:
+        """Begin a transaction, or some questions that are asked at once."""
+        return _Transaction(self) if transaction else _Questions(self)
 
     def close(self) -> None:
         """Count it."""
@@ -76,3 +74,33 @@ class _Transaction:
         self._server.transactions.append(len(self._commands))
         for command in self._commands:
             command()
+
+
+class _Questions:
+    """Keeps questions until they are asked."""
+
+    def __init__(self, server: FakeRedis) -> None:
+        self._server = server
+        self._answers: list[Any] = []
+
+    def __enter__(self) -> _Questions:
+        return self
+
+    def __exit__(self, *of: Any) -> None:
+        pass
+
+    def llen(self, key: str) -> None:
+        length = len(self._server.kept.get(key, ()))
+        self._answers.append(self._server.refusal or length)
+
+    xlen = llen
+
+    def info(self, section: str) -> None:
+        assert section == "persistence"
+        self._server.asked += 1
+        self._answers.append(self._server.persistence)
+
+    def execute(self, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        self._server._answer()
+        return self._answers

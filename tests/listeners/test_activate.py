@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.component import getGlobalSiteManager
 
 from oni.dispatcher import EventDispatcher
-from oni.errors import SettingsError, UnkeptContextError, WatchersFailedError
+from oni.errors import (
+    GroupHandlerNameError,
+    LargeContextError,
+    MissingExtraError,
+    NotNowError,
+    QueueFullError,
+    SettingsError,
+    UnkeptContextError,
+    WatchersFailedError,
+    WrongThreadError,
+)
+from oni.interfaces import IChannels, IEventDispatcher
+from oni.ledger import MemoryConnection
 from oni.listeners import (
     AfterResourceChanged,
     AfterResourceRead,
@@ -25,6 +41,7 @@ from oni.listeners import (
 )
 from oni.listeners.channel import Listener as ChannelListener
 from oni.listeners.dispatcher import Listener as DispatcherListener
+from oni.values import Event
 from tests.listeners.kept_case import KeptCase
 
 HERE = __name__
@@ -69,6 +86,12 @@ def settings(**more: Any) -> dict[str, Any]:
     return {**found, **{f"event_listeners.one.{name}": value for name, value in more.items()}}
 
 
+async def call_in_coroutine(call: Any) -> Any:
+    """Call a listener, and wait for it."""
+    result = call(None)
+    return await result if isinstance(result, Awaitable) else result
+
+
 class SettingsTests(SynchronousTestCase):
     """What settings say."""
 
@@ -89,6 +112,30 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual({"key": "a"}, found.by_name["one"].own)
         config = SimpleNamespace(get_settings=lambda: {"x.y": 1, "x.use": 2})
         self.assertEqual({"y": 1}, own_settings(config, "x."))
+
+    def test_as_a_configurator_has_them(self) -> None:
+        """A module that was written for Pyramid's configurator finds its settings, too."""
+        module = sys.modules["listeners_that_were_there"] = ModuleType("before")
+        self.addCleanup(sys.modules.pop, "listeners_that_were_there")
+
+        class Listener(ListenerBase):
+            def __init__(self, key: str, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.key = key
+
+            def __call__(self, event: Any) -> None:
+                """Hear of nothing."""
+
+        def load_from_config(config: Any, prefix: str) -> Listener:
+            return Listener(config.get_settings()[prefix + "key"], config, prefix=prefix)
+
+        module.load_from_config = load_from_config  # type: ignore[attr-defined]
+        said = {
+            "event_listeners": "one",
+            "event_listeners.one.use": "listeners_that_were_there",
+            "event_listeners.one.key": "a",
+        }
+        self.assertEqual("a", activate(said, self.dispatcher).by_name["one"].key)
 
     def test_toml(self) -> None:
         """Tables mean the same."""
@@ -138,6 +185,52 @@ class SettingsTests(SynchronousTestCase):
             self.assertIn(part, said)
         self.assertEqual([], list(self.dispatcher.handlers()))
 
+    def test_made_for_nothing(self) -> None:
+        """Listeners that were made before something was found to be wrong are closed again."""
+        made: list[Recorder] = []
+
+        class Kept(Recorder):
+            def __init__(self, own: dict[str, Any]) -> None:
+                super().__init__(own)
+                made.append(self)
+
+        self.patch(sys.modules[HERE], "Recorder", Kept)
+        both = {**settings(), "event_listeners": "one two", "event_listeners.two.use": "json"}
+        error = self.assertRaises(SettingsError, activate, both, self.dispatcher)
+        self.assertEqual(1, len(error.problems))
+        lacks = {**both, "event_listeners.two.use": "oni.listeners.redis"}
+        self.patch(_activate, "import_module", self.import_without_redis)
+        self.assertRaises(MissingExtraError, activate, lacks, self.dispatcher)
+        self.assertEqual([1, 1], [each.closed for each in made])
+
+    def import_without_redis(self, name: str) -> Any:
+        """Import a module where the package redis is not installed."""
+        if name == "oni.listeners.redis":
+            raise ModuleNotFoundError("No module named 'redis'", name="redis")
+        return sys.modules[name]
+
+    def test_no_such_listener(self) -> None:
+        """A slip of the pen is no package that is missing."""
+        wrong = {**settings(), "event_listeners.one.use": "oni.listeners.rediss"}
+        error = self.assertRaises(SettingsError, activate, wrong, self.dispatcher)
+        self.assertIn("No module named 'oni.listeners.rediss'", error.problems[0])
+
+    def test_values_that_are_no_words(self) -> None:
+        """Names, actions and resources are words or lists of them, whatever a file can hold."""
+        for wrong in (5, None, True, {"one": 1}, ["one", 2]):
+            for key in ("event_listeners", "event_listeners.one.resources"):
+                error = self.assertRaises(
+                    SettingsError, activate, {**settings(), key: wrong}, self.dispatcher
+                )
+                self.assertIn(f"{key}: it is words", error.problems[0])
+
+    def test_no_event_sources(self) -> None:
+        """What are no event sources is told before any listener is made."""
+        made: list[Any] = []
+        self.patch(_activate, "_load", lambda *said: made.append(said))
+        self.assertRaises(TypeError, activate, settings(), self.dispatcher, object())
+        self.assertEqual([], made)
+
     def test_mistakes_in_what_all_have(self) -> None:
         """These, too."""
         wrong = {
@@ -150,6 +243,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertIn("event_listeners.one.use: it must name", said)
         self.assertIn("not destroy", said)
         self.assertIn("event_listeners.tow.use: event_listeners does not name", said)
+        error = self.assertRaises(
+            SettingsError, activate, settings(actions=" , "), self.dispatcher
+        )
+        self.assertIn("create, update, delete, read, not none", error.problems[0])
         self.assertIn("named twice", said)
 
     def test_counted(self) -> None:
@@ -195,6 +292,33 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((1, 1), (listeners.calls["coroutine"], listeners.failures["coroutine"]))
         self.assertEqual(4, next(times))
 
+    def test_fails_later_again(self) -> None:
+        """What is brought again is logged the first time, however the listener fails."""
+        listeners = Listeners(is_kept=True)
+
+        class Later(ListenerBase):
+            def __call__(self, event: Any) -> Any:
+                return fail(ValueError("no"))
+
+        class Coroutine(ListenerBase):
+            async def __call__(self, event: Any) -> Any:
+                raise ValueError("no")
+
+        class Ends(ListenerBase):
+            def __call__(self, event: Any) -> Any:
+                raise SystemExit
+
+        for listener, kinds in (
+            (Later(), [ValueError, NotNowError]),
+            (Coroutine(), [ValueError, NotNowError]),
+            (Ends(), [SystemExit, SystemExit]),
+        ):
+            call = listeners.add("one", listener)
+            for kind in kinds:
+                told = ensureDeferred(call_in_coroutine(call))
+                failure = self.failureResultOf(told, kind)
+                self.assertIn("no" if kind is not SystemExit else "", str(failure.value))
+
     def test_in_the_reactor(self) -> None:
         """A listener that wants it is called in the reactor's thread, also from another one."""
         calls: list[Any] = []
@@ -215,8 +339,70 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
         self.assertTrue(ChannelListener.in_reactor and DispatcherListener.in_reactor)
 
+    def test_closed_in_the_wrong_thread(self) -> None:
+        """Listeners end where their dispatcher cannot be told of it, and hear no more."""
+
+        def refuse(handler_id: int) -> None:
+            raise WrongThreadError
+
+        self.patch(self.dispatcher, "remove_event_handler", refuse)
+        listeners = activate(settings(), self.dispatcher)
+        listener = listeners.by_name["one"]
+        listeners.close()
+        self.assertEqual(1, listener.closed)
+        self.assertEqual(1, len(self.flushLoggedErrors(WrongThreadError)))
+        self.commit()
+        self.assertEqual([], listener.heard)
+        self.flushLoggedErrors(NotNowError)
+
+    def test_blocks(self) -> None:
+        """One that blocks is called in the transaction's thread, but never in the reactor's."""
+        calls: list[Any] = []
+        queued: list[Any] = []
+
+        class Pool:
+            def __init__(self, threads: int) -> None:
+                pass
+
+            def call(self, function: Any, event: Any) -> Any:
+                queued.append(lambda: function(event))
+                return fail(QueueFullError("queue", 1)) if event == "full" else succeed(None)
+
+        def listen(event: Any) -> str:
+            calls.append(event)
+            if event == "down":
+                raise NotNowError("Redis", "it is away")
+            return "done"
+
+        self.patch(_activate, "ThreadLimit", Pool)
+        tell = _activate._in_thread(listen)
+        self.patch(_activate, "isInIOThread", lambda: False)
+        self.assertEqual("done", tell("elsewhere"))
+        self.assertIsNone(tell("down"))
+        self.patch(_activate, "isInIOThread", lambda: True)
+        for event in ("there", "full"):
+            self.assertIsNone(tell(event))
+        self.assertEqual(["elsewhere", "down"], calls)
+        queued[0]()
+        self.assertEqual("there", calls[-1])
+        self.assertEqual(1, len(self.flushLoggedErrors(QueueFullError)))
+
+    def test_down_without_sources(self) -> None:
+        """The log says once that a server is away, not once for each event."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        self.patch(Recorder, "blocks", True)
+        listeners = activate(settings(), self.dispatcher)
+        listeners.by_name["one"].fails = NotNowError("Redis", "it is away")
+        for _ in range(3):
+            self.commit()
+        self.assertEqual(3, listeners.failures["one"])
+        [event] = said
+        self.assertIn("NotNowError: Redis", event["log_format"].format(**event))
+
     def test_closed(self) -> None:
-        """All of them, whatever one does."""
+        """All of them, whatever one does; and nobody hears anything then."""
         both = {**settings(stubborn=""), "event_listeners": "one two"}
         both["event_listeners.two.use"] = HERE
         listeners = activate(both, self.dispatcher)
@@ -224,6 +410,9 @@ class SettingsTests(SynchronousTestCase):
         listeners.close()
         self.assertEqual([1, 1], [listener.closed for listener in made])
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+        self.commit()
+        self.assertEqual([[], []], [listener.heard for listener in made])
+        self.assertEqual([], list(self.dispatcher.handlers()))
 
 
 class KeptTests(KeptCase):
@@ -250,6 +439,39 @@ class KeptTests(KeptCase):
         self.assertEqual("/articles/1", event.impacted[0]["uri"])
         self.assertEqual(1, event.payload["article_id"])
 
+    def test_only_its_own(self) -> None:
+        """Names are taken as they are; what only looks like an event of resources is none."""
+        self.listener.heard.clear()
+        self.sources.unregister_group_handler("listener.one")
+        only = activate(settings(resources="a.b"), self.dispatcher, self.sources).by_name["one"]
+        for name, action in (("a.b", "create"), ("axb", "create"), ("a.b.create", "update")):
+            self.record_in_one(name, action, id=1, uri="/", new={})
+        with self.store.transaction() as transaction:
+            other = Event(group="my.resource.a.b.create", key="mine", context={})
+            self.sources.admit_within(transaction.connection, [other])
+        self.run_for(10)
+        self.assertEqual(["a.b"], [event.resource_name for event in only.heard])
+
+    def test_reading(self) -> None:
+        """What was read is heard as that."""
+        self.sources.unregister_group_handler("listener.one")
+        reads = activate(settings(actions="read"), self.dispatcher, self.sources).by_name["one"]
+        for action in ("create", "read"):
+            self.record_in_one("article", action, id=1, uri="/", new={})
+        self.run_for(10)
+        self.assertEqual([AfterResourceRead], list(map(type, reads.heard)))
+
+    def test_where_it_is_called(self) -> None:
+        """One that blocks in a thread, others in the reactor's."""
+        said: list[Any] = []
+        self.patch(
+            self.sources, "register_group_handler", lambda *_, **how: said.append(how["threaded"])
+        )
+        for blocks in (True, False):
+            self.patch(Recorder, "blocks", blocks)
+            activate(settings(), self.dispatcher, self.sources)
+        self.assertEqual([True, False], said)
+
     def test_rolled_back(self) -> None:
         """What was not is not: no ghost."""
         self.update({"n": 1}, rolled_back=True)
@@ -262,11 +484,105 @@ class KeptTests(KeptCase):
         self.update({"n": 1})
         self.flushLoggedErrors(ConnectionError)
         self.assertTrue(any("was told of is kept" in text for text in self.said))
+        self.said.clear()
+        self.run_for(600)
+        self.update({"n": 2})
+        self.assertLess(5, len(self.listener.heard))
+        self.assertEqual(([], []), (self.said, self.flushLoggedErrors()))  # it was said before
         self.listener.fails = None
-        self.run_for(60)
+        self.listener.heard.clear()
+        self.run_for(600)
         self.assertEqual(2, len(self.listener.heard))
+        self.assertEqual(["The listener one succeeds again"], self.said)
         counted = self.successResultOf(self.sources.ledger.count())
-        self.assertEqual((1, 0), (counted["done"], counted["pending"]))
+        self.assertEqual((2, 0), (counted["done"], counted["pending"]))
+
+    def test_closed(self) -> None:
+        """What comes after the end stays kept, for the next process; the log is not full of it."""
+        self.sources.unregister_group_handler("listener.one")
+        listeners = activate(settings(), self.dispatcher, self.sources)
+        listeners.close()
+        self.said.clear()
+        self.update({"n": 1})
+        self.run_for(60)
+        self.assertEqual(1, self.counted("pending"))
+        self.assertEqual([], self.said)
+
+    def test_many_records(self) -> None:
+        """What is too large to be kept in one is brought in parts, each in its place, in order."""
+        self.listener.heard.clear()
+        with self.store.transaction() as transaction:
+            events = ResourceEvents(
+                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
+            )
+            for number in range(300):
+                new = {"text": "x" * 1_000, "n": number}
+                events.record("user", "create", id=number, uri=f"/{number}", user_id="me", new=new)
+            events.record("tag", "create", id=1, uri="/tags/1", new={})
+            events.before_commit()
+            self.assertEqual([300, 1], [len(event.impacted) for event in events.told])
+        events.committed()
+        self.run_for(60)
+        users = [event for event in self.listener.heard if event.resource_name == "user"]
+        self.assertEqual(1, len(self.listener.heard) - len(users))
+        self.assertLess(1, len(users))
+        self.assertEqual(len(users), len({event.key for event in users}))
+        records = sorted(record["new"]["n"] for each in users for record in each.impacted_records)
+        self.assertEqual(list(range(300)), records)
+        for each in users:
+            first = each.impacted[0]
+            self.assertEqual(first["new"], each.impacted_records[0]["new"])
+            self.assertEqual(first["uri"], each.payload["uri"])
+            self.assertEqual("me", each.payload["user_id"])
+
+    def test_a_record_that_is_too_large(self) -> None:
+        """It is refused in the transaction, with the others; nothing is committed."""
+
+        def commit() -> None:
+            with self.store.transaction() as transaction:
+                events = ResourceEvents(
+                    self.dispatcher,
+                    sources=self.sources,
+                    connection=lambda: transaction.connection,
+                )
+                for size in (10, 70_000, 10):
+                    events.record("tag", "create", id=1, uri="/", new={"text": "x" * size})
+                events.before_commit()
+
+        error = self.assertRaises(LargeContextError, commit)
+        self.assertEqual("context.impacted", error.field)
+        self.assertEqual({}, dict(self.store.events))
+
+    def test_nowhere_to_keep_it(self) -> None:
+        """What is to be kept needs the transaction's connection, and that is said at once."""
+        error = self.assertRaises(TypeError, ResourceEvents, self.dispatcher, sources=self.sources)
+        self.assertIn("connection", str(error))
+
+    def test_brought_at_once(self) -> None:
+        """Who has committed lets the ledger be looked through: nobody waits for its next turn."""
+        woken: list[bool] = []
+        self.patch(self.sources, "wake", lambda: woken.append(True))
+        events = ResourceEvents(self.dispatcher, sources=self.sources, connection=lambda: None)
+        events.committed()
+        self.assertEqual([True], woken)
+
+    def test_activated_twice(self) -> None:
+        """A second listener of the same name is refused, and all that came with it ended."""
+        made: list[Recorder] = []
+
+        class Kept(Recorder):
+            def __init__(self, own: dict[str, Any]) -> None:
+                super().__init__(own)
+                made.append(self)
+
+        self.patch(sys.modules[HERE], "Recorder", Kept)
+        three = {"event_listeners": "two one three"}
+        three |= {f"event_listeners.{name}.use": HERE for name in ("one", "two", "three")}
+        self.assertRaises(GroupHandlerNameError, activate, three, self.dispatcher, self.sources)
+        self.assertEqual([1, 1, 1], [each.closed for each in made])
+        self.update({"n": 1})
+        self.run_for(60)
+        self.assertEqual((1, 0), (len(self.listener.heard), self.counted("pending")))
 
     def test_told_twice_before_one_commit(self) -> None:
         """What was kept is not kept again when the transaction goes on before its end."""
@@ -287,6 +603,21 @@ class KeptTests(KeptCase):
         error = self.assertRaises(UnkeptContextError, self.update, {"n": object()})
         self.assertIn("impacted", error.field)
         self.assertEqual({}, dict(self.store.events))
+
+    def test_within(self) -> None:
+        """Events of a block are kept on the connection that its transaction gives."""
+
+        @contextmanager
+        def transaction() -> Iterator[MemoryConnection]:
+            with self.store.transaction() as begun:
+                yield begun.connection
+
+        block = ResourceEvents.within(transaction(), self.dispatcher, sources=self.sources)
+        with block as (events, connection):
+            connection.put("articles", 1)
+            events.record("article", "create", id=1, uri="/", new={})
+        self.run_for(0)
+        self.assertEqual([1], [event.payload["article_id"] for event in self.listener.heard])
 
 
 class ShippedTests(SynchronousTestCase):
@@ -316,8 +647,17 @@ class ShippedTests(SynchronousTestCase):
         globalLogPublisher.addObserver(said.append)
         self.addCleanup(globalLogPublisher.removeObserver, said.append)
         self.load("log", level="warn")(self.EVENT)
-        [event] = said
+        event = said[0]
         self.assertEqual("create article 7 by bob", event["log_format"].format(**event))
+        many = AfterResourceChanged(
+            payload={**self.EVENT.payload, "user_id": None},
+            impacted=[{"id": number} for number in range(1_000)],
+        )
+        self.load("log")(many)
+        self.assertEqual(
+            "create article 0, 1, 2, 3, 4 and 995 more by nobody known",
+            said[1]["log_format"].format(**said[1]),
+        )
         self.assertEqual("warn", event["log_level"].name)
         error = self.assertRaises(SettingsError, self.load, "log", level="loud", colour="red")
         self.assertEqual(2, len(error.problems))
@@ -353,7 +693,32 @@ class ShippedTests(SynchronousTestCase):
         )
         error = self.assertRaises(SettingsError, self.load, "channel", records="perhaps", x=1)
         self.assertEqual(3, len(error.problems))
+        for wrong in ("{", "{}", "{0}", "{user_id.__class__}", "{user_id[0]}"):
+            error = self.assertRaises(SettingsError, self.load, "channel", channel=wrong)
+            self.assertIn("in braces", error.problems[0])
+        self.load("channel", channel="{{all}}:{article_id}-{from-url}")
         self.assertIsInstance(listener, ChannelListener)
+
+    def test_utilities(self) -> None:
+        """Where nothing else is given they ask for the process's own, when they are called."""
+        published: list[Any] = []
+        dispatcher = new_dispatcher()
+        dispatcher.add_event_handler(published.append, "during", use_weakref=False)
+
+        class Channel:
+            def publish(self, kind: str, data: Any) -> Deferred[None]:
+                published.append(kind)
+                return succeed(None)
+
+        channels = SimpleNamespace(get=lambda name: Channel())
+        listeners = self.load("channel", channel="all"), self.load("dispatcher")
+        registry = getGlobalSiteManager()
+        for utility, provided in ((channels, IChannels), (dispatcher, IEventDispatcher)):
+            registry.registerUtility(utility, provided)
+            self.addCleanup(registry.unregisterUtility, utility, provided)
+        for listener in listeners:
+            self.successResultOf(listener(self.EVENT))
+        self.assertEqual(["article_create", self.EVENT], published)
 
     def test_dispatcher(self) -> None:
         """It fires at a dispatcher, and fails with its handlers."""

@@ -101,6 +101,20 @@ class ChapterZeroTests(KeptCase):
         self.run_for(60)
         self.assertEqual([1], [event["article_id"] for event in self.put()])
 
+    def test_a_hook_that_raises(self) -> None:
+        """What subscribers raise after the commit reaches neither the others nor the request."""
+        heard: list[Any] = []
+
+        def fails(event: Any) -> None:
+            raise SystemExit
+
+        self.subscribe(fails, kind=AfterResourceChanged)
+        self.subscribe(heard.append, phase="after", kind=AfterResourceChanged)
+        self.transact(id=1)
+        self.assertEqual(1, len(self.flushLoggedErrors(SystemExit)))
+        self.assertEqual(1, len(heard))
+        self.assertEqual([1], [event["article_id"] for event in self.put()])
+
     def test_redis_is_down(self) -> None:
         """What commits while it is, is there when it is not any more."""
         self.server.is_away = True

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import redis
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import MissingExtraError, NotNowError, SettingsError
@@ -81,6 +83,50 @@ class ListenerTests(SynchronousTestCase):
         error = self.assertRaises(NotNowError, self.listener(), EVENT)
         self.assertIn("Error 111", error.reason)
 
+    def test_refused(self) -> None:
+        """A server that answers, and refuses, is told as that."""
+        self.server.refusal = redis.ResponseError("WRONGTYPE")
+        error = self.assertRaises(NotNowError, self.listener(), EVENT)
+        self.assertIn("WRONGTYPE", error.reason)
+
+    def test_forgetful(self) -> None:
+        """A server that keeps no file is warned of, once."""
+        self.server.persistence = {"aof_enabled": 0}
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        listener = self.listener(key="queue")
+        for _ in range(3):
+            listener(EVENT)
+        self.assertEqual(3, len(self.server.kept["queue"]))
+        formats = [event["log_format"] for event in said if "log_format" in event]
+        self.assertEqual(1, len([text for text in formats if "are lost" in text]))
+        self.assertEqual(1, self.server.asked)
+
+    def test_durable(self) -> None:
+        """With ``durable`` it is given nothing; when its settings have changed it is."""
+        listener = self.listener(key="queue", durable=True)
+        for persistence, reason in (
+            ({"aof_enabled": 0}, "appendonly is no"),
+            ({}, "does not say"),
+            (redis.ResponseError("NOPERM"), "does not say"),
+        ):
+            self.server.persistence = persistence
+            error = self.assertRaises(NotNowError, listener, EVENT)
+            self.assertIn(reason, error.reason)
+        self.assertEqual({}, self.server.kept)
+        self.server.persistence = {"aof_enabled": 1}
+        listener(EVENT)
+        self.assertEqual(1, len(self.server.kept["queue"]))
+        self.server.persistence = {"aof_enabled": 0}
+        self.assertRaises(NotNowError, listener, EVENT)
+
+    def test_nobody_knows(self) -> None:
+        """Where the server does not say what it keeps, events are put there, and no word said."""
+        self.server.persistence = redis.ResponseError("NOPERM")
+        self.listener(key="queue")(EVENT)
+        self.assertEqual(1, len(self.server.kept["queue"]))
+
     def test_not_json(self) -> None:
         """What JSON cannot say is an error of its own."""
         event = AfterResourceChanged(payload={"action": object()})
@@ -113,11 +159,20 @@ class SettingsTests(SynchronousTestCase):
             "max_length": "5",
             "notify": "news",
             "timeout": "0.5",
+            "durable": "yes",
         }
         found = vars(self.load(**said))
         client = found.pop("_client")
+        del found["_has_warned"]
         self.assertEqual(
-            {"_key": "queue", "_kind": "stream", "_max_length": 5, "_notify": "news"}, found
+            {
+                "_key": "queue",
+                "_kind": "stream",
+                "_max_length": 5,
+                "_notify": "news",
+                "_durable": True,
+            },
+            found,
         )
         options = client.connection_pool.connection_kwargs
         bound = {name: options[name] for name in ("port", "db", "socket_timeout")}
@@ -136,11 +191,13 @@ class SettingsTests(SynchronousTestCase):
             max_length=0,
             notify=5,
             timeout="soon",
+            durable="perhaps",
             listname="queue",
         )
         names = [problem.partition(":")[0].removeprefix("x.") for problem in error.problems]
         self.assertEqual(
-            ["kind", "key", "notify", "max_length", "timeout", "url", "listname"], names
+            ["kind", "key", "notify", "max_length", "timeout", "durable", "url", "listname"],
+            names,
         )
         self.assertNotIn("secret", str(error))
         for url in (5, "redis://host:port", "nothing"):

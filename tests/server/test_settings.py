@@ -564,7 +564,7 @@ class Describe(SettingsCase):
             [
                 *("server", "auth", "api", "admin", "channels", "backend", "dispatcher"),
                 *("running", "log", "metrics", "collector", "ledger", "sources", "listeners"),
-                *("app", "zca"),
+                *("watchers", "app", "zca"),
             ],
             list(dict.fromkeys(info.path.partition(".")[0] for info in infos)),
         )

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import deque
 from functools import partial
 from threading import Thread, get_ident
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from oni.dispatcher import ThreadLimit, in_thread
 from oni.errors import (
     EventAbortedError,
     InvalidHandlerError,
     InvalidTimesError,
     UnknownPhaseError,
+    WrongThreadError,
 )
 from oni.signals import Signal, receiver
+from oni.signals._senders import Senders
 from oni.values import Phase
 
 
@@ -195,6 +199,16 @@ class DecoratorTests(SignalCase):
         self.assertEqual(("heard",), self.successResultOf(self.signal.send_now(sender)).values)
         self.assertEqual((), self.successResultOf(self.signal.send_now(Sender())).values)
 
+    def test_where_it_was_connected(self) -> None:
+        """That is where it is written, not in here."""
+
+        @receiver(self.signal)
+        def hear(sender: Any) -> None:
+            pass
+
+        [info] = self.signal.receivers()
+        self.assertIn("test_signal.py:", info.registered_at)
+
     def test_several_signals(self) -> None:
         """One function for all of them."""
         other = Signal(reactor=self.clock)
@@ -262,10 +276,80 @@ class WeakTests(SignalCase):
 
     def test_no_leak(self) -> None:
         """Receivers that come and go leave nothing behind."""
-        for _ in range(1000):
-            self.signal.connect(partial(self.hear), times=1, weak=False)
+        kept = [partial(self.hear) for _ in range(1000)]
+        for each in kept:
+            self.signal.connect(each, times=1)
             self.signal.send_now("me")
         self.assertLess(len(self.signal._connected), 200)
+
+    def test_many(self) -> None:
+        """Many that stay are not looked through again with each that comes."""
+        swept: list[int] = []
+        sweep = self.signal._sweep
+        self.patch(self.signal, "_sweep", lambda: (swept.append(1), sweep()))
+        for _ in range(1000):
+            self.signal.connect(partial(self.hear), weak=False)
+        self.assertEqual(1000, len(self.signal.receivers()))
+        self.assertLess(len(swept), 10)
+
+    def test_used_up(self) -> None:
+        """Nobody keeps a receiver that is called no more, though it was held."""
+
+        class Listener:
+            def hear(self, sender: Any) -> None:
+                pass
+
+        listener = Listener()
+        gone = weakref.ref(listener)
+        self.signal.connect(listener.hear, weak=False, times=1)
+        del listener
+        gc.collect()
+        self.assertIsNotNone(gone())
+        self.signal.send_now("me")
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_methods_of_builtin_classes(self) -> None:
+        """They are known again, too, as every other method is."""
+        strong: list[Any] = []
+        weak: deque[Any] = deque()
+        for _ in range(2):
+            self.signal.connect(strong.append, weak=False)
+            self.signal.connect(weak.append)
+        self.signal.connect(strong.extend, weak=False, phase="after")
+        self.signal.send_now("x")
+        self.assertEqual((["x", "x"], ["x"]), (strong, list(weak)))
+        self.assertTrue(self.signal.disconnect(strong.append))
+        self.assertFalse(self.signal.disconnect([].append))
+        self.assertTrue(self.signal.disconnect(weak.append))
+        self.signal.connect(weak.append)
+        gone = weakref.ref(weak)
+        del weak
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_what_cannot_be_held_weakly(self) -> None:
+        """It is held, where that is said, and known again; else it is refused."""
+
+        class Listener:
+            __slots__ = ()
+
+            def __call__(self, sender: Any) -> str:
+                return "called"
+
+            def hear(self, sender: Any) -> str:
+                return "heard"
+
+        listener = Listener()
+        for hear in (listener, listener.hear):
+            self.assertRaises(InvalidHandlerError, self.signal.connect, hear)
+            for _ in range(2):
+                self.signal.connect(hear, weak=False)
+        values = self.successResultOf(self.signal.send_now("me")).values
+        self.assertEqual(("called", "heard"), values)
+        self.assertTrue(self.signal.disconnect(listener))
+        self.assertTrue(self.signal.disconnect(listener.hear))
+        self.assertEqual([], list(self.signal.receivers()))
 
 
 class SenderTests(SignalCase):
@@ -300,6 +384,24 @@ class SenderTests(SignalCase):
         first = id(Sender())
         return any(id(Sender()) == first for _ in range(1000))
 
+    def test_in_the_wrong_thread(self) -> None:
+        """What cannot be forgotten just now is forgotten later, and nobody else heard instead."""
+        sender = Sender()
+        self.signal.connect(self.hear, sender=sender)
+        del sender
+        gc.collect()
+        dispatcher = self.signal._dispatcher
+
+        def refuse(handler_id: int) -> None:
+            raise WrongThreadError
+
+        patched = self.patch(dispatcher, "remove_event_handler", refuse)
+        for _ in range(2):
+            self.assertRaises(WrongThreadError, self.signal.send_now, "me")
+        patched.restore()
+        self.signal.send_now("me")
+        self.assertEqual([], list(self.signal.receivers()))
+
     def test_senders_without_weak_references(self) -> None:
         """They are kept, so that their id stays theirs."""
         sender = (1, 2)
@@ -307,6 +409,72 @@ class SenderTests(SignalCase):
         self.signal.send_now(sender)
         self.signal.send_now((1, 2, 3)[:2])
         self.assertEqual([(sender, {})], self.heard)
+
+    def test_senders_are_let_go(self) -> None:
+        """They are kept only as long as a receiver is connected to them."""
+        living: set[int] = set()
+
+        class Slotted:
+            __slots__ = ()
+
+            def __init__(self) -> None:
+                living.add(id(self))
+
+            def __del__(self) -> None:
+                living.discard(id(self))
+
+        def connect(disconnected: tuple[str, ...]) -> int:
+            sender = Slotted()
+            for phase in ("during", "after"):
+                self.signal.connect(self.hear, sender, phase=phase)
+            for phase in disconnected:
+                self.assertTrue(self.signal.disconnect(self.hear, sender, phase=phase))
+            return id(sender)
+
+        stays = connect(("during",))
+        for _ in range(3):
+            connect(("during", "after"))
+        gc.collect()
+        self.assertEqual({stays}, living)
+
+    def test_several_receivers_of_a_sender(self) -> None:
+        """They all go with it."""
+        sender = Sender()
+        self.signal.connect(self.hear, sender)
+        self.signal.connect(self.hear, sender, phase="after")
+        del sender
+        gc.collect()
+        self.assertEqual([], list(self.signal.receivers()))
+
+    def test_a_sender_in_the_place_of_another(self) -> None:
+        """Who connects to it is heard, though the one before was not forgotten yet."""
+        sender = Sender()
+        self.signal.connect(self.hear, sender)
+        self.signal._senders.gone.append(id(sender))  # as if there had been another one
+        self.signal.connect(self.hear, sender)
+        self.signal.send_now(sender)
+        self.assertEqual(1, len(self.heard))
+
+    def test_many_senders_die(self) -> None:
+        """Each takes its own receivers with it, and nobody looks through all of them."""
+        senders = [Sender() for _ in range(200)]
+        for sender in senders:
+            self.signal.connect(self.hear, sender)
+        self.signal.connect(self.hear)
+        looked: list[object] = []
+        keys_of = self.signal._senders.keys_of
+
+        def look(number: int) -> list[Any]:
+            looked.extend(keys := keys_of(number))
+            return keys
+
+        self.patch(Senders, "keys_of", lambda _, number: look(number))
+        del sender
+        while senders:
+            senders.pop()
+            self.signal.send_now("me")
+        self.assertEqual((200, 200), (len(looked), len(self.heard)))
+        self.assertEqual(1, len(self.signal.receivers()))
 
     def test_any_sender(self) -> None:
         """Without a sender, every one's."""
@@ -357,8 +525,9 @@ class SendTests(SignalCase):
         sent = self.signal.send("me")
         sent.cancel()
         self.failureResultOf(sent, CancelledError)
+        self.assertEqual([], self.clock.getDelayedCalls())
         self.clock.advance(0)
-        self.assertEqual(([], []), (self.heard, self.clock.getDelayedCalls()))
+        self.assertEqual([], self.heard)
 
     def test_cancelled_while_under_way(self) -> None:
         """Then the receivers are cancelled."""
@@ -376,6 +545,32 @@ class SendTests(SignalCase):
             self.failureResultOf(sent, CancelledError)
             self.assertEqual([waits], cancelled)
             self.signal.disconnect(wait)
+
+    def test_that_cannot_be(self) -> None:
+        """What keeps the receivers from being called is told by the Deferred, like all else."""
+
+        def refuse(*anything: Any) -> None:
+            raise WrongThreadError
+
+        sent = self.signal.send("me")
+        self.patch(self.signal, "_fire", refuse)
+        self.clock.advance(0)
+        self.failureResultOf(sent, WrongThreadError)
+
+    def test_every_name(self) -> None:
+        """What is sent may have any name but ``sender``."""
+
+        def hear(sender: Any, **what: Any) -> dict[str, Any]:
+            return what
+
+        self.signal.connect(hear)
+        what = {"self": 1, "event": 2, "signal": 3}
+        later = self.signal.send("me", **what)
+        self.clock.advance(0)
+        here = self.signal.send_here("me", **what)
+        now = self.signal.send_now("me", **what)
+        for sent in (self.successResultOf(later), self.successResultOf(now), here):
+            self.assertEqual((what,), sent.values)
 
     def test_from_a_thread(self) -> None:
         """A send of another thread is carried to the reactor's."""
@@ -396,6 +591,12 @@ class SendTests(SignalCase):
         [call] = calls
         call()
         self.assertEqual([("thread", {})], self.heard)
+        self.patch(threadable, "ioThread", None)  # nor does it run yet
+        sent = signal.send("early")
+        sent.cancel()
+        self.failureResultOf(sent, CancelledError)
+        calls.pop()()
+        self.assertEqual(1, len(self.heard))
 
     def test_awaited_by_twisted(self) -> None:
         """A coroutine that Twisted drives awaits both."""
@@ -419,6 +620,109 @@ class SendTests(SignalCase):
 
         self.signal.connect(again)
         self.assertEqual(([2, 1, 0],), self.successResultOf(self.signal.send_now(2)).values)
+
+
+class ThreadTests(SignalCase):
+    """Receivers that block."""
+
+    def setUp(self) -> None:
+        """Have a pool that says what it was given."""
+        super().setUp()
+        self.given: list[Any] = []
+
+        class Pool(ThreadLimit):
+            def call(pool, function: Any, *said: Any) -> Deferred[Any]:  # noqa: N805
+                self.given.append(said)
+                return succeed(function(*said))
+
+        self.pool = Pool(1)
+
+    def receive(self, sender: Any, number: int) -> int:
+        """Be a receiver."""
+        return number
+
+    def test_in_thread(self) -> None:
+        """They are called in a thread, with all that was sent."""
+
+        def receive(sender: Any, number: int) -> int:
+            return -number
+
+        for weak in (True, False):
+            self.signal = Signal()
+            self.signal.connect(kept := in_thread(receive, self.pool), weak=weak)
+            self.signal.connect(method := in_thread(self.receive, self.pool), weak=weak)
+            result = self.successResultOf(self.signal.send_now("me", number=7))
+            self.assertEqual((-7, 7), result.values)
+            here = self.signal.send_here("me", number=7)  # in a thread that may block itself
+            self.assertEqual((-7, 7), here.values)
+            self.assertEqual([("me",)] * 2, self.given)
+            self.given.clear()
+            self.assertTrue(self.signal.disconnect(kept))
+            self.assertTrue(self.signal.disconnect(method))
+
+    def test_made_anew(self) -> None:
+        """What calls a function in a thread may be made anew each time, as methods are."""
+
+        def first(sender: Any) -> str:
+            return "first"
+
+        def second(sender: Any) -> str:
+            return "second"
+
+        for _ in range(2):
+            self.signal.connect(in_thread(first, self.pool))
+            self.signal.connect(in_thread(second, self.pool))
+        values = self.successResultOf(self.signal.send_now("me")).values
+        self.assertEqual(("first", "second"), values)
+        self.assertFalse(self.signal.disconnect(first))
+        self.assertTrue(self.signal.disconnect(in_thread(first, self.pool)))
+        self.assertEqual(1, len(self.signal.receivers()))
+
+    def test_dies_on_the_way(self) -> None:
+        """One that dies while an earlier one is called is not called any more."""
+        functions = [lambda sender, number: "called"]
+        self.signal.connect(lambda sender, number: functions.clear(), weak=False)
+        self.signal.connect(kept := in_thread(functions[0], self.pool))
+        del kept
+        result = self.successResultOf(self.signal.send_now("me", number=7))
+        self.assertEqual(((None,), ()), (result.values, result.failures))
+        self.assertEqual(1, len(self.signal.receivers()))
+
+
+class ChangeTests(SignalCase):
+    """Receivers that come and go while several threads send."""
+
+    def test_one_at_a_time(self) -> None:
+        """Nothing is changed in two threads at once."""
+        held: list[str] = []
+
+        class Held:
+            def __enter__(self) -> None:
+                held.append("held")
+
+            def __exit__(self, *how: object) -> None:
+                held.pop()
+
+        sender = Sender()
+        self.patch(self.signal, "_changing", Held())
+        seen: list[bool] = []
+        for name in ("add", "remove", "keys_of"):
+            doing = getattr(Senders, name)
+            self.patch(
+                Senders,
+                name,
+                lambda senders, *said, doing=doing: (
+                    seen.append(bool(held)),
+                    doing(senders, *said),
+                )[1],
+            )
+        self.signal.connect(self.hear, sender)
+        self.signal.disconnect(self.hear, sender)
+        self.signal.connect(self.hear, sender)
+        del sender
+        gc.collect()
+        self.signal.send_here("me")
+        self.assertEqual([True] * 5, seen)
 
 
 class NameTests(SynchronousTestCase):

@@ -213,6 +213,8 @@ class ChangeHandlerTests(SourcesTestCase):
         ]
         self.assertTrue(self.sources.has_change_handlers("blog.Post"))
         self.assertFalse(self.sources.has_change_handlers("blog.Poster"))
+        self.assertTrue(self.sources.has_group_handlers("blog.Post.created"))
+        self.assertFalse(self.sources.has_group_handlers("blog.Post.deleted"))
         events = self.sources.change_events([change, *others, change])
         self.assertEqual([made.group for made in events], ["blog.Post.created"] * 2)
         self.get(self.sources.process_events(events))

@@ -9,9 +9,13 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
+from zope.interface import implementer
 
+from oni.interfaces import IModelEventWatcher
+from oni.signals.models import post_delete, post_save
 from oni.sources.sqlalchemy import Watch
 from oni.values import ModelChange
+from oni.watchers import DirectModelEventWatcher, watch_models
 from tests.sources.sqlalchemy_case import BlogCase, Line
 
 PLACES = st.integers(0, 3)
@@ -205,6 +209,7 @@ class Program:
         """See what was admitted by this transaction, and what is in the database."""
         self.layers = [dict(self.committed)]
         self.case.assertEqual(self.case.taken(), sorted(changes))
+        self.case.expect_told(changes)
         self.case.assertEqual(self.case.stored(), self.committed)
 
     # --- Listeners
@@ -222,6 +227,24 @@ class Program:
             session.merge(Line(page=3, place=0, text=str(self.touched + 1)))
 
 
+@implementer(IModelEventWatcher)
+class Told:
+    """Is a watcher that notes rows with their old and new text.
+
+    Args:
+        told: Where it notes them.
+    """
+
+    def __init__(self, told: list[tuple[Any, str | None, str | None]]) -> None:
+        self._told = told
+
+    def created(self, model: str, id: Any, details: Any) -> None:
+        """Note a row."""
+        self._told.append((id, details["old"].get("text"), details["new"].get("text")))
+
+    modified = deleted = created
+
+
 def difference(before: Lines, after: Lines) -> list[tuple[int, int]]:
     """Give the keys of what differs."""
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
@@ -235,6 +258,12 @@ class PropertyCase(BlogCase):
     def setUp(self) -> None:
         """Watch, once for all examples."""
         super().setUp()
+        self.told: list[tuple[Any, str | None, str | None]] = []
+        self.sent: list[tuple[Any, bool]] = []
+        watch_models(self.blog.sources, [Line], DirectModelEventWatcher(Told(self.told)))
+        for signal in (post_save, post_delete):
+            signal.connect(self.hear_signal, sender=Line)
+            self.addCleanup(signal.disconnect, self.hear_signal, sender=Line)
         self.watch(
             {Line: Watch(bulk="expand", old="select")},
             before_commit=[self.listen],
@@ -244,6 +273,23 @@ class PropertyCase(BlogCase):
         """Let the program that is run decide."""
         if changes[0].model.endswith("Line"):
             self.program.listen(session, changes)
+
+    def hear_signal(self, sender: type, instance: Line, created: bool | None = None) -> None:
+        """Note what a signal says, and of which row, without reading anything."""
+        identity = sa.inspect(instance).identity
+        assert identity is not None
+        self.sent.append((tuple(identity), created is not None))
+
+    def expect_told(self, changes: list[tuple[Any, str | None, str | None]]) -> None:
+        """See who was told of what was just committed, and of nothing if nothing was.
+
+        Of what statements have done, and of a row's old key, no signal is sent.
+        """
+        self.assertEqual(sorted(self.told, key=str), sorted(changes, key=str))
+        self.assertLessEqual({id for id, _ in self.sent}, {id for id, *_ in changes})
+        self.assertEqual(len(self.sent), len(set(self.sent)))
+        self.told.clear()
+        self.sent.clear()
 
     def taken(self) -> list[tuple[Any, str | None, str | None]]:
         """Give row, old and new text of every change that is admitted, and forget them."""
@@ -280,5 +326,9 @@ class PropertyTests(PropertyCase):
     def test_what_is_committed_is_admitted(
         self, listeners: set[str], steps: list[tuple[Any, ...]]
     ) -> None:
-        """Each commit admits the differences that it makes, once; nothing else ever is."""
+        """Each commit admits the differences that it makes, once; nothing else ever is.
+
+        The same is told to watchers that are called directly, and sent by the models' signals:
+        after a veto or a rollback nobody hears anything.
+        """
         self.run_program(listeners, steps)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.clients import CHROMIUMS, find_working
 from tests.integration.postgres import POSTGRES
+from tests.integration.rabbitmq_server import RABBITMQ
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "debian_packages.sh"
 TOOLS = ("sh", "cat", "cut", "id", "tr")
@@ -55,6 +56,7 @@ def test_same_programs() -> None:
     found = listed()
     assert (found["|".join(CHROMIUMS)], found["curl"]) == ("chromium", "curl")
     assert found["|".join(POSTGRES)] == "postgresql"
+    assert found["|".join(RABBITMQ)] == "rabbitmq-server"
 
 
 def test_missing(folder: Path) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 
+from oni.carriers.memory import MemoryCarrier, MemoryConnection
+from oni.channels import Channels
 from oni.errors import NotNowError, StopTimeoutError
 from oni.ledger import Ledger
 from oni.ledger.sqlalchemy import SqlAlchemyStore
 from oni.sources import EventSources
+from oni.values import StreamOptions
 from oni.watchers import ThreadedModelEventWatcher, watch_models
 from tests.ledger.threads import AtOnce
 from tests.sources.sqlalchemy_case import Author, BlogCase, Post
@@ -192,6 +195,25 @@ class ChapterZeroTests(BlogCase):
         self.until(lambda: watcher.heard)
         self.assertEqual([(MODEL, "created", 1)], watcher.heard)
 
+    def test_the_thread_finds_the_row(self) -> None:
+        """The thread hears of a row when the row is there, and not while it is flushed."""
+        found: list[Any] = []
+
+        def answer(model: str, action: str, id: int) -> None:
+            found.extend(self.blog.rows(f"SELECT title FROM post WHERE id = {int(id)}"))
+
+        inner, watcher = self.threaded(answer)
+        self.start(watcher)
+        session = self.blog.sessions()
+        session.add(Post(id=1, title="a"))
+        session.flush()
+        self.run_for(2)
+        self.assertEqual((0, []), (watcher.waiting, inner.heard))
+        session.commit()
+        session.close()
+        self.until(lambda: self.counted("done") == 1)
+        self.assertEqual([("a",)], found)
+
     # --- Broker
 
     def test_the_row_is_there(self) -> None:
@@ -234,3 +256,39 @@ class ChapterZeroTests(BlogCase):
         away[0] = False
         self.until(lambda: self.counted("done") == 1)
         self.assertEqual(0, self.counted("pending"))
+
+    # --- Changes to websockets
+
+    def test_a_websocket_misses_nothing(self) -> None:
+        """A client that was away is sent what was committed meanwhile, and nothing undone."""
+        kept = StreamOptions(history_size=10, history_ttl=600.0)
+        channel = Channels(options=lambda name: kept, reactor=self.clock).get("posts")
+        self.start(Recorder(lambda model, action, id: channel.publish(action, id)))
+        away, back = MemoryConnection(), MemoryConnection()
+        joined = channel.subscribe(None, MemoryCarrier(away, reactor=self.clock))
+        self.post(1)
+        seen = self.successResultOf(joined)
+        self.assertEqual([1], self.read(away))
+        away.close()
+        self.post(2)
+        session = self.blog.sessions()
+        session.add(Post(id=3, title="a"))
+        session.flush()
+        session.rollback()
+        session.close()
+        with self.blog.sessions.begin() as session:
+            with session.begin_nested():
+                session.add(Post(id=4, title="a"))
+            session.get_one(Post, 4).title = "b"
+        self.run_for(2)
+        channel.subscribe(None, MemoryCarrier(back, reactor=self.clock), since=seen)
+        self.run_for(2)
+        self.assertEqual([1, 2, 4], self.read(back))
+
+    def read(self, connection: MemoryConnection) -> list[Any]:
+        """Read what has come."""
+        self.run_for(0)
+        return [
+            self.successResultOf(connection.receive())["payload"]["data"]
+            for _ in range(len(connection))
+        ]

@@ -20,6 +20,7 @@ from oni.watchers import (
     CompositeModelEventWatcher,
     MethodModelEventWatcher,
     NoopModelEventWatcher,
+    ThreadedModelEventWatcher,
     _configure,
     configure_model_watcher,
     get_model_watcher,
@@ -60,6 +61,20 @@ class Chosen:
 
 def needs(argument: object) -> None:
     """Cannot be made without something."""
+
+
+class Misnamed:
+    """Would never be called."""
+
+    def processPostUpdated(self, id: int) -> None:
+        """Is for no action."""
+
+
+class Away(Notifications):
+    """Cannot be made now."""
+
+    def __init__(self) -> None:
+        raise OSError("no database")
 
 
 class ConfigureTests(SynchronousTestCase):
@@ -123,6 +138,38 @@ class ConfigureTests(SynchronousTestCase):
             CompositeModelEventWatcher,
         )
 
+    def test_threaded(self) -> None:
+        """One in a thread says around whom it is, in either form."""
+        here = f"{__name__}.Notifications"
+        for settings in (
+            {
+                "web.imodeleventwatcher": "oni.watchers.ThreadedModelEventWatcher",
+                "web.threadedmodelwatcher": here,
+            },
+            {
+                "watchers": {
+                    "web": {
+                        "imodeleventwatcher": ["oni.watchers.ThreadedModelEventWatcher"],
+                        "threadedmodelwatcher": here,
+                    }
+                }
+            },
+        ):
+            made = configure_model_watcher(self.registry, "web", settings)
+            self.assertIsInstance(made, ThreadedModelEventWatcher)
+            self.assertIsInstance(made.watcher.target, Notifications)
+        several = {**settings["watchers"]["web"], "threadedmodelwatcher": [here, here]}
+        made = configure_model_watcher(self.registry, "web", {"watchers": {"web": several}})
+        self.assertEqual(2, len(made.watcher.watchers))
+
+    def test_threaded_around_nobody(self) -> None:
+        """It is said where nothing is said."""
+        settings = {"web.imodeleventwatcher": "oni.watchers.ThreadedModelEventWatcher"}
+        error = self.assertRaises(
+            WatcherNameError, configure_model_watcher, self.registry, "web", settings
+        )
+        self.assertEqual("web.threadedmodelwatcher", error.name)
+
     def test_from_settings(self) -> None:
         """A watcher may be made from the settings."""
         settings = {"web.imodeleventwatcher": f"{__name__}.Chosen"}
@@ -148,7 +195,11 @@ class ConfigureTests(SynchronousTestCase):
             ("oni.watchers.Nobody", "cannot be found"),
             ("Bare", "cannot be found"),
             ("builtins.dict", "is no IModelEventWatcher"),
+            (f"{__name__}.Misnamed", "has no methods like processPostCreated"),
             (f"{__name__}.needs", "cannot be made"),
+            (f"{__name__}.Away", "cannot be made: OSError: no database"),
+            (5, "expected a name, or a list of names, not 5"),
+            ([f"{__name__}.Notifications", " "], "expected a name, or a list of names, not ' '"),
         ):
             error = self.assertRaises(
                 WatcherNameError,
@@ -165,6 +216,18 @@ class ConfigureTests(SynchronousTestCase):
         self.assertNotIn("changes.socket", settings_from_ini(self.ini, "celery"))
         self.assertEqual("tcp://*:9000", settings_from_ini(self.ini)["changes.socket"])
         self.assertRaises(configparser.NoSectionError, settings_from_ini, self.ini, "nowhere")
+
+    def test_default_section(self) -> None:
+        """It holds where nothing else is said, wherever that stands, and by itself, too."""
+        defaults = "[DEFAULT]\nplace = here\nmode = fast\n"
+        for parts in ((defaults, INI, "place = there\n"), (INI, "place = there\n", defaults)):
+            self.ini.write_text("".join(parts), encoding="utf-8")
+            for section in (None, "celery"):
+                settings = settings_from_ini(self.ini, section)
+                self.assertEqual(("there", "fast"), (settings["place"], settings["mode"]))
+            self.assertEqual("here", settings_from_ini(self.ini, "app:assembl")["place"])
+        self.ini.write_text(defaults, encoding="utf-8")
+        self.assertEqual({"place": "here", "mode": "fast"}, settings_from_ini(self.ini))
 
     def test_before(self) -> None:
         """Before anything is configured one is given that logs, and that is said once."""

@@ -11,7 +11,12 @@ from oni.errors import NotNowError
 from oni.ledger import Ledger, MemoryStore
 from oni.sources import EventSources
 from oni.values import UNKNOWN, ModelChange
-from oni.watchers import CompositeModelEventWatcher, _configure, watch_models
+from oni.watchers import (
+    CompositeModelEventWatcher,
+    MethodModelEventWatcher,
+    _configure,
+    watch_models,
+)
 from tests.ledger.threads import AtOnce
 from tests.watchers.test_watchers import Reactor, Recorder
 
@@ -67,7 +72,28 @@ class WatchTests(SynchronousTestCase):
             "changed": ["title"],
             "using": "main",
         }
+        key = heard[0][2].pop("key")
+        self.assertTrue(key.startswith("oni/"), key)
         self.assertEqual([("blog.Post", 1, details)], heard)
+
+    def test_the_same_key_each_time(self) -> None:
+        """Which tells one who has heard of it before."""
+        keys: list[str] = []
+
+        class Watcher(Recorder):
+            def modified(self, model: str, id: Any, details: Any) -> None:
+                keys.append(details["key"])
+                if len(keys) == 1:
+                    raise NotNowError("the world", "it is asleep", 7.0)
+
+        watch_models(self.sources, ["blog.Post"], Watcher())
+        self.commit(CHANGE)
+        self.run_for(6.9)
+        self.assertEqual(1, len(keys))  # as was asked for, and not after one second
+        self.run_for(10)
+        self.commit(CHANGE)
+        self.run_for(2)
+        self.assertEqual((3, 2), (len(keys), len(set(keys))))
 
     def test_other_models(self) -> None:
         """Only of the models that were named, and no statements in bulk."""
@@ -79,6 +105,23 @@ class WatchTests(SynchronousTestCase):
             ModelChange("blog.Post", 2, "deleted"),
         )
         self.assertEqual([("blog.Post", "deleted", 2)], watcher.heard)
+
+    def test_names_of_those_with_methods(self) -> None:
+        """Two classes that have only methods named after models have deliveries of their own."""
+
+        class Mails:
+            def processPostModified(self, id: int) -> None:
+                """Hear of a post."""
+
+        class Index(Mails):
+            pass
+
+        both = CompositeModelEventWatcher(
+            MethodModelEventWatcher(Mails()), MethodModelEventWatcher(Index())
+        )
+        mails, index = watch_models(self.sources, ["blog.Post"], both)
+        self.assertIn("Mails.blog.Post", mails)
+        self.assertIn("Index.blog.Post", index)
 
     def test_one_of_three_fails(self) -> None:
         """Two are done, and the third is brought the event again, alone."""
@@ -105,6 +148,37 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual((1, 2, 1), (len(good.heard), len(bad.heard), len(last.heard)))
         counted = self.successResultOf(self.sources.ledger.count())
         self.assertEqual((3, 0), (counted["done"], counted["pending"]))
+
+    def test_a_slow_one_holds_up_nobody(self) -> None:
+        """Of one that never answers no more is under way than may be; the other hears all of it.
+
+        What is not under way is in no memory, but in the ledger.
+        """
+        hanging: list[Deferred[None]] = []
+
+        def hang(*said: Any) -> Deferred[None]:
+            hanging.append(Deferred())
+            return hanging[-1]
+
+        slow, quick = Recorder(hang), Recorder()
+        both = CompositeModelEventWatcher(slow, quick)
+        watch_models(self.sources, ["blog.Post"], both, name="site")
+        events = 300
+        self.commit(*(ModelChange("blog.Post", id, "created") for id in range(events)))
+        self.run_for(60)
+        self.assertEqual({("blog.Post", "created", id) for id in range(events)}, set(quick.heard))
+        under_way = self.sources.statistics()["under_way"]
+        self.assertEqual(under_way, len(slow.heard))
+        self.assertLessEqual(under_way, 64 + 2)  # concurrency, and one more for each handler
+        counted = self.successResultOf(self.sources.ledger.count())
+        self.assertEqual((events, under_way), (counted["done"], counted["running"]))
+        self.assertEqual(events - under_way, counted["pending"])
+        slow.answer = None
+        for each in hanging:
+            each.callback(None)
+        self.run_for(60)
+        self.assertEqual(events, len(slow.heard))
+        self.assertEqual(2 * events, self.successResultOf(self.sources.ledger.count())["done"])
 
     def test_until_it_succeeds(self) -> None:
         """A watcher that fails for an hour has the event when it does not any more."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -191,7 +192,11 @@ class MethodTests(SynchronousTestCase):
             def processPostCreated(self, id: int, state_changed: Any, version: int = 7) -> Any:
                 return id, state_changed, version
 
+            def processIdeaCreated(self, id: int, state_changed: Any, **more: Any) -> Any:
+                return id, state_changed
+
         self.assertEqual((1, None, 7), Watcher().created("Post", 1, {"new": {"id": 1}}))
+        self.assertEqual((1, None), Watcher().created("Idea", 1, {"new": {"id": 1}}))
 
 
 class DispatcherTests(SynchronousTestCase):
@@ -314,7 +319,7 @@ class ThreadedTests(SynchronousTestCase):
         self.failureResultOf(told[3], ValueError)
 
     def test_full(self) -> None:
-        """When too many wait no more is taken, and it is said, once."""
+        """When too many wait no more is taken, and it is said, once each time."""
         go_on = threading.Event()
         begun = threading.Event()
 
@@ -326,15 +331,19 @@ class ThreadedTests(SynchronousTestCase):
         said: list[Any] = []
         globalLogPublisher.addObserver(said.append)
         self.addCleanup(globalLogPublisher.removeObserver, said.append)
-        told = [watcher.created("blog.Post", 0, {})]
-        self.assertTrue(begun.wait(30))
-        told += [watcher.created("blog.Post", number, {}) for number in range(1, 4)]
-        self.assertEqual(3, watcher.waiting)
-        for number in range(2):
-            self.failureResultOf(watcher.created("blog.Post", number, {}), NotNowError)
-        self.assertEqual(1, len([event for event in said if "behind" in event["log_format"]]))
-        go_on.set()
-        self.reactor.until(lambda: all(each.called for each in told))
+        for times in (1, 2):
+            go_on.clear()
+            begun.clear()
+            told = [watcher.created("blog.Post", 0, {})]
+            self.assertTrue(begun.wait(30))
+            told += [watcher.created("blog.Post", number, {}) for number in range(1, 4)]
+            self.assertEqual(3, watcher.waiting)
+            for number in range(2):
+                self.failureResultOf(watcher.created("blog.Post", number, {}), NotNowError)
+            behind = [event for event in said if "behind" in event["log_format"]]
+            self.assertEqual(times, len(behind))
+            go_on.set()
+            self.reactor.until(lambda told=told: all(each.called for each in told))
 
     def test_drained_at_the_stop(self) -> None:
         """What waits is done before the thread ends."""
@@ -355,6 +364,8 @@ class ThreadedTests(SynchronousTestCase):
         while watcher.waiting and time.monotonic() < end:
             time.sleep(0.001)
         told += [watcher.created("blog.Post", number, {}) for number in (1, 2)]
+        thread = watcher._thread
+        assert thread is not None
         self.assertEqual(2, self.end(watcher, 0.05))
         self.reactor.until(lambda: told[1].called and told[2].called)
         self.failureResultOf(told[1], NotRunningError)
@@ -362,6 +373,8 @@ class ThreadedTests(SynchronousTestCase):
         go_on.set()
         self.reactor.until(lambda: told[0].called)
         self.assertTrue(self.successResultOf(told[0]))
+        thread.join(30)
+        self.assertFalse(thread.is_alive())  # it has come back, and ends
 
     def test_begins_anew(self) -> None:
         """An event after the stop begins a new thread."""
@@ -371,6 +384,27 @@ class ThreadedTests(SynchronousTestCase):
         told = watcher.created("blog.Post", 1, {})
         self.reactor.until(lambda: told.called)
         self.assertEqual(1, len(inner.heard))
+
+    def test_ends_with_the_reactor(self) -> None:
+        """The reactor stops it at its end, so that it keeps no process alive."""
+        triggers: list[Any] = []
+
+        @implementer(IReactorCore)
+        class Whole(Reactor):
+            def addSystemEventTrigger(self, phase: str, kind: str, call: Any) -> None:
+                triggers.append((phase, kind, call))
+
+        self.reactor = Whole()
+        watcher = self.threaded(Recorder())
+        self.assertEqual([], triggers)
+        for number in range(2):  # the second one is of a second thread
+            told = watcher.created("blog.Post", number, {})
+            self.reactor.until(lambda told=told: told.called)
+            [(phase, kind, stop)] = triggers
+            self.assertEqual(("after", "shutdown"), (phase, kind))
+            stopped = stop()
+            self.reactor.until(lambda stopped=stopped: stopped.called)
+            self.assertFalse([t for t in threading.enumerate() if t.name == "oni-watcher"])
 
     def test_capacity(self) -> None:
         """It is a positive integer."""

@@ -17,6 +17,7 @@ from oni.server._ledger_settings import file_in
 from oni.server._listeners import switch_on
 from oni.server._settings import ServerSettings, Settings
 from oni.server._sources_settings import SourcesSettings
+from oni.server._watchers import let_watchers_hear
 from oni.server.sources._service import SourcesService
 from oni.sources import default
 
@@ -150,7 +151,8 @@ def make_worker_service(
 ) -> SourcesService:
     """Make event sources for a process without a server, with their handlers registered.
 
-    The settings' listeners are among these, but for those that publish on channels.
+    The settings' watchers and listeners are among these, but for listeners that publish on
+    channels.
 
     Args:
         settings: What is set.
@@ -169,6 +171,7 @@ def make_worker_service(
     if configure is not None:
         configure(service.sources)
     listeners = switch_on(settings, new_dispatcher(), service.sources, None)
+    let_watchers_hear(settings, service.sources)
     if listeners.by_name:
         reactor.addSystemEventTrigger("after", "shutdown", listeners.close)
     return service

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, overload
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from oni.errors import ChangeRoundsError
-from oni.sources._changes import coalesce
+from oni.sources._changes import coalesce, instances_of
+from oni.sources.django._direct import Instances, tell_after_commit
 from oni.sources.django._fates import Part, heed_savepoints
 from oni.sources.django._hand_over import hand_over_changes
 from oni.sources.django._watched import watched
@@ -27,11 +28,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class _Told(Part):
     """A change within a block, which has lost it when it is rolled back."""
 
-    __slots__ = ("change",)
+    __slots__ = ("change", "instance")
 
-    def __init__(self, change: ModelChange, made_after: int) -> None:
+    def __init__(self, change: ModelChange, instance: Any, made_after: int) -> None:
         super().__init__(made_after)
         self.change = change
+        self.instance = instance
 
 
 class _Block:
@@ -44,10 +46,10 @@ class _Block:
         self.vetoes = list(vetoes)
         self._told: list[_Told] = []
 
-    def tell(self, changes: Sequence[ModelChange]) -> None:
+    def tell(self, changes: Sequence[ModelChange], instance: Any) -> None:
         """Keep changes until the block ends."""
         for change in changes:
-            told = _Told(change, self._connection.savepoint_state)
+            told = _Told(change, instance, self._connection.savepoint_state)
             self._told.append(told)
             transaction.on_commit(told, using=self._using)
 
@@ -60,6 +62,8 @@ class _Block:
             changes = coalesce(told.change for told in kept)
             if kept == heard or not vetoes:
                 hand_over_changes(self._using, changes)
+                known = instances_of((each.change, each.instance) for each in kept)
+                tell_after_commit(self._using, changes, known)
                 return
             for veto in vetoes if changes else ():
                 veto(changes)
@@ -127,17 +131,24 @@ def is_in_block(using: str) -> bool:
     return getattr(connections[using], _BLOCK, None) is not None
 
 
-def tell(using: str, changes: Sequence[ModelChange]) -> None:
+def tell(using: str, changes: Sequence[ModelChange], instance: Any = None) -> None:
     """Tell of changes, in the transaction that they were made in.
 
     Outside :func:`atomic_events` each call is an end of its own: vetoes are asked at once.
+
+    Args:
+        using: The database's alias.
+        changes: The changes.
+        instance: What all of them were made through, if there is one.
     """
     if not changes:
         return
     block: _Block | None = getattr(connections[using], _BLOCK, None)
     if block is not None:
-        block.tell(changes)
+        block.tell(changes, instance)
         return
     for veto in tuple(watched.vetoes):
         veto(changes)
     hand_over_changes(using, changes)
+    known: Instances = {(change.model, change.id): instance for change in changes}
+    tell_after_commit(using, changes, known)

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Model
 
 from oni.sources.django._atomic import is_in_block, tell
+from oni.sources.django._direct import as_deleted
 from oni.sources.django._home import home
 from oni.sources.django._snapshots import as_loaded, is_among, remember_saved, rows, was
 from oni.sources.django._watched import Watch, watched
@@ -22,6 +23,7 @@ def is_heard(watch: Watch, using: str) -> bool:
         bool(watched.vetoes)
         or is_in_block(using)  # which may yet have a veto of its own
         or home.sources.has_change_handlers(watch.label)
+        or home.sources.hears_directly(watch.label)
     )
 
 
@@ -56,9 +58,9 @@ def post_save(
     seen = dict.fromkeys(() if created else _generated(watch), UNKNOWN)
     if not raw and is_heard(watch, using):
         if created:
-            tell(using, [_created(watch, instance, using)])
+            tell(using, [_created(watch, instance, using)], instance)
         else:
-            tell(using, _saved(watch, instance, using, update_fields, seen))
+            tell(using, _saved(watch, instance, using, update_fields, seen), instance)
     remember_saved(instance, using, update_fields, seen)
 
 
@@ -124,7 +126,8 @@ def post_delete(sender: type[Model], instance: Model, using: str, **_: Any) -> N
     """Tell that a row is gone, and what was in it."""
     watch = watched.get(sender)
     if watch is not None and is_heard(watch, using):
-        tell(using, [deleted(watch, instance.pk, using, was(instance, watch))])
+        change = deleted(watch, instance.pk, using, was(instance, watch))
+        tell(using, [change], as_deleted(instance, watch.label))
 
 
 # --- The changes

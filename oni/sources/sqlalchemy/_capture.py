@@ -26,11 +26,13 @@ class CapturedRow(NamedTuple):
         change: What was done to it.
         model: The mapped class of its instance.
         identity: Its primary key's values.
+        instance: What it was changed through; None where a statement did it.
     """
 
     change: ModelChange
     model: type
     identity: tuple[Any, ...]
+    instance: Any = None
 
 
 class _Before(NamedTuple):
@@ -110,14 +112,16 @@ class Capture:
         """Give each row that was changed. The session is as it was before the flush."""
         switched = self._switched(session)
         for state in self._deleted:
-            yield _row_deleted(self._deleting[state], _key(state))
+            row = _row_deleted(self._deleting[state], _key(state))
+            yield row._replace(instance=state.obj())
         for state, before in self._updated.items():
             yield from _row_updated(before, state)
         for state, watched in self._inserted.items():
             identity = _identity(watched, state)
             replaced = switched.get((watched.mapper.base_mapper, identity))
             if replaced is None:
-                yield _row_created(watched, identity, _inserted(watched, state))
+                row = _row_created(watched, identity, _inserted(watched, state))
+                yield row._replace(instance=state.obj())
             else:
                 before = _before(watched, None, replaced)
                 yield from _row_modified(before, identity, state)
@@ -248,7 +252,7 @@ def _row_updated(before: _Before, state: InstanceState[Any]) -> Iterator[Capture
         for name, value in new.items():
             if value is UNKNOWN and not _is_changed(before, state, name, value):
                 new[name] = before.values[name]
-        yield _row_created(watched, identity, new)
+        yield _row_created(watched, identity, new)._replace(instance=state.obj())
 
 
 def _row_modified(
@@ -269,7 +273,7 @@ def _row_modified(
         else:  # it was loaded in between, for the sake of the primary key
             old[name] = value
     change = ModelChange(watched.name, row_id(identity), "modified", new, old, frozenset(changed))
-    yield CapturedRow(change, watched.mapper.class_, identity)
+    yield CapturedRow(change, watched.mapper.class_, identity, state.obj())
 
 
 def _is_changed(before: _Before, state: InstanceState[Any], name: str, value: Any) -> bool:

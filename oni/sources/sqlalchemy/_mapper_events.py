@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session
 
 from oni.sources.sqlalchemy._pending import Pending
 
-__all__ = ["listen", "pendings", "unlisten"]
+__all__ = ["listen", "pendings", "take_pendings", "unlisten"]
 
 _KEY = "oni.sources"
 
@@ -20,6 +20,12 @@ _KEY = "oni.sources"
 def pendings(session: Session) -> dict[Any, Pending]:
     """Give what those who watch a session follow, by who it is."""
     found: dict[Any, Pending] = session.info.setdefault(_KEY, {})
+    return found
+
+
+def take_pendings(session: Session) -> dict[Any, Pending]:
+    """Give the same, and let the session be followed anew."""
+    found: dict[Any, Pending] = session.info.pop(_KEY, {})
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.orm import Session, SessionTransaction
 
 from oni.sources._changes import ChangeBuffer
 from oni.sources.sqlalchemy._capture import Capture, CapturedRow
+from oni.sources.sqlalchemy._direct import DirectBuffer
 from oni.sources.sqlalchemy._models import WatchedModels
 from oni.values import ModelChange
 
@@ -26,9 +28,11 @@ class Pending:
     Args:
         session: The session.
         models: What is watched.
+        hears_directly: Says whether somebody wants to be told of a model after the commit.
 
     Attributes:
         capture: Sees what the flush writes that is under way.
+        direct: What is told after the commit.
         identities: For each changed row the mapped class of its instance, and its primary key.
         rounds: How often those who may refuse were asked.
         handed: Whether all of it was handed over, so that what comes now comes late.
@@ -36,8 +40,11 @@ class Pending:
         admitted: Whether there is something to deliver once it is committed.
     """
 
-    def __init__(self, session: Session, models: WatchedModels) -> None:
+    def __init__(
+        self, session: Session, models: WatchedModels, hears_directly: Callable[[str], bool]
+    ) -> None:
         self.capture = Capture(models)
+        self.direct = DirectBuffer(hears_directly)
         self.identities: dict[Row, tuple[type, tuple[Any, ...]]] = {}
         self.rounds = 0
         self.handed = self.is_handing = self.admitted = False
@@ -52,12 +59,15 @@ class Pending:
             inner = inner.parent
         self._net = self._empty()
         self._fresh = self._empty()
+        for _ in self._open:
+            self.direct.push()
 
     # --- Changes
 
     def add(self, row: CapturedRow) -> None:
         """Keep what was done to a row."""
         self.identities[row.change.model, row.change.id] = (row.model, row.identity)
+        self.direct.add_row(row)
         self.add_change(row.change)
 
     def add_change(self, change: ModelChange) -> None:
@@ -101,8 +111,8 @@ class Pending:
     def begin(self, savepoint: SessionTransaction) -> None:
         """A savepoint begins."""
         self._open.append(savepoint)
-        self._net.push()
-        self._fresh.push()
+        for buffer in (self._net, self._fresh, self.direct):
+            buffer.push()
 
     def commit_begins(self, savepoint: SessionTransaction) -> None:
         """Something is about to be committed while this savepoint is open.
@@ -129,7 +139,7 @@ class Pending:
             return False
         while self._open:
             inner = self._open.pop()
-            for buffer in (self._net, self._fresh):
+            for buffer in (self._net, self._fresh, self.direct):
                 if inner is savepoint and savepoint is self._released:
                     buffer.merge()
                 else:

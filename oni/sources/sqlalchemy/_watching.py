@@ -18,12 +18,14 @@ from oni.sources.sqlalchemy import _mapper_events
 from oni.sources.sqlalchemy._bulk import BulkStatements
 from oni.sources.sqlalchemy._hand_over import HandOver, Listener
 from oni.sources.sqlalchemy._models import Watch, WatchedModels
-from oni.sources.sqlalchemy._pending import Pending
+from oni.sources.sqlalchemy._pending import Pending, Row
 from oni.sources.sqlalchemy._sessions import Target, check_begun, listened_on, overlap
 
 __all__ = ["Watching", "watch"]
 
 _log = Logger()
+
+_FIRST = ("after_commit", "after_transaction_end")
 
 
 class Watching:
@@ -65,6 +67,10 @@ class Watching:
     def remove(self) -> None:
         """Watch no more. The second time nothing happens.
 
+        It is not for those whom a session tells of something, nor for the time while other
+        threads' sessions are at work: SQLAlchemy cannot take a listener away that it may be about
+        to call.
+
         What a transaction that is under way has changed is not handed over.
         """
         with _lock:
@@ -80,7 +86,8 @@ class Watching:
 
     def _begin(self) -> None:
         for name, listener in self._listeners.items():
-            event.listen(self._target, name, listener)
+            # Others that fail after a commit would keep those behind them from hearing of it.
+            event.listen(self._target, name, listener, insert=name in _FIRST)
         _mapper_events.listen()
         _watchings.add(self)
 
@@ -101,7 +108,7 @@ class Watching:
     def _pending(self, session: Session) -> Pending:
         followed = _mapper_events.pendings(session)
         if self not in followed:
-            followed[self] = Pending(session, self._models)
+            followed[self] = Pending(session, self._models, self._sources.hears_directly)
         return followed[self]
 
     def _known(self, session: Session) -> Pending | None:
@@ -157,7 +164,9 @@ class Watching:
         savepoint = session.get_nested_transaction()
         if savepoint is not None:
             pending.release(savepoint)
-        elif pending.admitted:
+            return
+        pending.direct.committed()
+        if pending.admitted:
             try:
                 self._hand_over.wake()
             except BaseException:  # noqa: BLE001 - the session would be of no use any more
@@ -168,9 +177,20 @@ class Watching:
         if pending is None:
             return
         if transaction.parent is None:
-            del _mapper_events.pendings(session)[self]
+            # All who watch it, at once: who is told may begin another transaction in the session.
+            ended = _mapper_events.take_pendings(session)
+            sent: set[Row] = set()
+            for watching, each in ended.items():
+                watching._tell_directly(session, each, sent)
         elif transaction.nested and pending.end(transaction):
             self._hand_over.run(session, pending)
+
+    def _tell_directly(self, session: Session, pending: Pending, sent: set[Row]) -> None:
+        """Tell what was committed, if it was. Whatever fails, whoever has committed has not."""
+        try:
+            pending.direct.tell(session, self._sources, sent)
+        except BaseException:  # noqa: BLE001 - the rows are there
+            _log.failure("Nobody could be told directly of what was committed")
 
 
 def watch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
+from oni.signals.models import post_delete, post_save
 from oni.sources.django import api, atomic_events
 from oni.values import ModelChange
 from tests.django_project.blog.models import Post
@@ -94,6 +96,15 @@ class Program:
             self.expected.append((id, before, title))
 
 
+def said(change: ModelChange) -> tuple[int, str | None, str | None]:
+    """Give row, old and new title of a change."""
+    return change.id, change.old.get("title"), change.new.get("title")
+
+
+def _action(old: str | None, new: str | None) -> str:
+    return "deleted" if new is None else "created" if old is None else "saved"
+
+
 class RandomTests(Fresh, TestCase):
     """Programs of all kinds."""
 
@@ -103,20 +114,42 @@ class RandomTests(Fresh, TestCase):
         self.told: list[tuple[int, str | None, str | None]] = []
         api.watch(Post, columns=["title"], old="loaded")
         api.register_change_handler(Post, self.hear, name="hear")
+        self.told_directly: list[tuple[int, str | None, str | None]] = []
+        api.event_sources().register_direct_handler(
+            Post, lambda change: self.told_directly.append(said(change))
+        )
+        self.sent: list[tuple[int | None, str]] = []
+        for signal in (post_save, post_delete):
+            signal.connect(self.hear_signal, sender=Post)
+            self.addCleanup(signal.disconnect, self.hear_signal, sender=Post)
 
     def hear(self, event: api.Event) -> None:
         """Note a change."""
-        change: ModelChange = event["context"]["change"]
-        old = change.old.get("title")
-        self.told.append((change.id, old, change.new.get("title")))
+        self.told.append(said(event["context"]["change"]))
+
+    def hear_signal(self, sender: type, instance: Post, created: bool | None = None) -> None:
+        """Note what a signal says of which row."""
+        self.sent.append((instance.pk, {None: "deleted", True: "created"}.get(created, "saved")))
 
     def told_by(self, steps: list[Any], block: AbstractContextManager[None]) -> Program:
         """Do the steps in a block, and deliver. Each example is rolled back in the end."""
         program = Program()
         self.told.clear()
-        with block:
-            program.run(steps)
+        self.told_directly.clear()
+        self.sent.clear()
+        with self.captureOnCommitCallbacks(execute=True):
+            with block:
+                program.run(steps)
+            self.assertEqual(([], []), (self.told_directly, self.sent))
         deliver_events()
+        # Whoever is told directly, and the signals, tell what the ledger has, and nothing else.
+        self.assertEqual(sorted(self.told, key=repr), sorted(self.told_directly, key=repr))
+        expected = [(id, _action(old, new)) for id, old, new in self.told]
+        # An object that was saved, and deleted after that, has no key any more.
+        found = [(id, action) for id, action in self.sent if id is not None]
+        self.assertLessEqual(Counter(found), Counter(expected))
+        actions = [[action for _, action in some] for some in (expected, self.sent)]
+        self.assertEqual(*map(Counter, actions))
         return program
 
     @settings(max_examples=40)
