@@ -69,8 +69,6 @@ class AllNotes(Resource):
 class OneNote(Resource):
     """``/notes/ID``."""
 
-    isLeaf = True
-
     def __init__(self, id: str) -> None:
         """Know which."""
         super().__init__()

@@ -246,6 +246,10 @@ def hear_by_hand(example: Running) -> None:
     assert example.ask(path, method="DELETE") == (404, nothing)
     for wrong in (path, "/notes/x", "/notes/%C3%BC", "/notes/" + "9" * 30):
         assert example.ask(wrong) == (404, nothing)
+    with pytest.raises(HTTPError) as below:
+        urlopen(f"{example.site}/notes/{note['id']}/x", timeout=60)
+    with below.value as error:
+        assert error.code == 404
     for body in (b'{"text": ""}', b"[]", b"{", b'{"text": "\xff"}'):
         status, answer = example.ask("/notes", body)
         assert (status, list(answer)) == (400, ["error"])
