@@ -31,7 +31,9 @@ CHECKS = tuple(name for lanes in ROUNDS for lane in lanes for name in lane)
 
 # What the files of other lanes of integration tests are called.
 _INTEGRATION_LANES = {
-    "deliveries": re.compile(r"test_(django|kill|ledger|outbox|sources|sqlalchemy)(_.*)?\.py"),
+    "deliveries": re.compile(
+        r"test_(django|kill|ledger|notifications|outbox|pyramid|rest|sources|sqlalchemy)(_.*)?\.py"
+    ),
     "redis_broker": re.compile(r"test_celery_(redis|example)\.py"),
     "rabbitmq": re.compile(r"test_celery_rabbitmq\.py"),
     "outage": re.compile(r"test_celery_outage\.py"),

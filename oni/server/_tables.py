@@ -122,6 +122,10 @@ def convert_table(
         try:
             values[key] = msgspec.convert(value, kind)
         except msgspec.ValidationError:
+            others = _others(value, kind, where) if isinstance(value, list) else []
+            if others:
+                problems += others
+                continue
             got = "something else" if key in secrets else article(value)
             problems.append(f"{where}: expected {words_for(kind)}, got {got}")
     return struct(**values)
@@ -130,6 +134,29 @@ def convert_table(
 @cache
 def _fields_of(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.name: field for field in msgspec.structs.fields(struct)}
+
+
+def _words_within(kind: Any) -> tuple[str, ...]:
+    """Give the words that a list of this type may have; none where it may have others, too."""
+    info = kind if isinstance(kind, inspect.Type) else inspect.type_info(kind)
+    if isinstance(info, inspect.Metadata):
+        return _words_within(info.type)
+    if isinstance(info, inspect.UnionType):
+        return tuple(word for part in info.types for word in _words_within(part))
+    if isinstance(info, inspect.VarTupleType) and isinstance(info.item_type, inspect.LiteralType):
+        return tuple(map(str, info.item_type.values))
+    return ()
+
+
+def _others(entries: Sequence[str], kind: Any, path: str) -> Sequence[str]:
+    """Name the entries that are none of the words which a list of this type may have."""
+    words = _words_within(kind)
+    expected = " or ".join(map(repr, words))
+    return [
+        f"{path}[{place}]: expected {expected}, got {article(entry)}{suggest(entry, words)}"
+        for place, entry in enumerate(entries)
+        if words and entry not in words
+    ]
 
 
 def _only_strings(entries: list[Any], path: str, problems: list[str]) -> list[str]:

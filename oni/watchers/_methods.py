@@ -13,7 +13,8 @@ from oni.interfaces import IModelEventWatcher
 
 __all__ = ["MethodModelEventWatcher", "has_methods"]
 
-_NAME = re.compile(r"process\w+(Created|Modified|Deleted)")
+_ACTIONS = ("Created", "Modified", "Deleted")
+_NAME = re.compile(rf"process\w+({'|'.join(_ACTIONS)})")
 
 
 @implementer(IModelEventWatcher)
@@ -53,12 +54,20 @@ class MethodModelEventWatcher:
         """See :class:`oni.interfaces.IModelEventWatcher`."""
         return self._call("Deleted", model, id, details)
 
+    def hears(self, model: str) -> bool:
+        """Say whether there is a method for anything that becomes of a model's rows."""
+        return any(self._method(action, model) is not None for action in _ACTIONS)
+
     def _call(self, action: str, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        name = f"process{model.rpartition('.')[2]}{action}"
-        method = getattr(self.target, name, None)
+        method = self._method(action, model)
         if method is None:
             return None
         return method(id, **_wanted(method, details))
+
+    def _method(self, action: str, model: str) -> Callable[..., Any] | None:
+        name = f"process{model.rpartition('.')[2]}{action}"
+        found: Callable[..., Any] | None = getattr(self.target, name, None)
+        return found
 
 
 def has_methods(target: object) -> bool:

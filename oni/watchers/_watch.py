@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from twisted.logger import Logger
+
 from oni.interfaces import IEventSources, IModelEventWatcher
 from oni.values import ChangeAction, Event, ModelChange, model_name
 from oni.watchers._base import CompositeModelEventWatcher
@@ -14,8 +16,9 @@ from oni.watchers._methods import MethodModelEventWatcher
 
 __all__ = ["details_of", "parts_of", "tell", "watch_models"]
 
-_ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted")
+_log = Logger()
 
+_ACTIONS: tuple[ChangeAction, ...] = ("created", "modified", "deleted")
 
 _ATTEMPTS = 1_000_000  # with five minutes between two of them, for ever
 
@@ -34,7 +37,8 @@ def watch_models(
     :doc:`/how-to/django`. What is heard was kept in the transaction that did it, and is brought
     until the watcher has succeeded. Of a :class:`CompositeModelEventWatcher` each part succeeds
     and fails for itself. A :class:`DirectModelEventWatcher` is told by the thread that has
-    committed, and by no ledger.
+    committed, and by no ledger. A :class:`MethodModelEventWatcher` without any method for one of
+    the models is named in the log.
 
     Args:
         source: The event sources, an :class:`oni.interfaces.IEventSources`.
@@ -58,8 +62,10 @@ def watch_models(
         for part, named in parts_of(found, name):
             if isinstance(part, DirectModelEventWatcher):
                 for direct, _ in parts_of(part.watcher, None):
+                    _warn_if_deaf(direct, model)
                     sources.register_direct_handler(model, _Direct(direct), actions=_ACTIONS)
                 continue
+            _warn_if_deaf(part, model)
             handler = _Handler(part)
             names.append(
                 sources.register_change_handler(
@@ -81,6 +87,18 @@ def parts_of(watcher: Any, name: str | None) -> Iterator[tuple[Any, str]]:
     else:
         kind = type(watcher.target if isinstance(watcher, MethodModelEventWatcher) else watcher)
         yield watcher, name or f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _warn_if_deaf(watcher: Any, model: type | str) -> None:
+    """Say where names have to agree, and do not: what is misspelt would never be called."""
+    name = model_name(model)
+    if isinstance(watcher, MethodModelEventWatcher) and not watcher.hears(name):
+        _log.warn(
+            "{watcher} hears of {model}, and has no method for it, as process{short}Created is",
+            watcher=watcher,
+            model=name,
+            short=name.rpartition(".")[2],
+        )
 
 
 class _Handler:

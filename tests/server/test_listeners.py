@@ -61,7 +61,7 @@ class SettingsTests(SettingsCase):
             [
                 "listeners.a",
                 "listeners.b.use",
-                "listeners.b.actions",
+                "listeners.b.actions[0]",
                 "listeners.b.resources",
                 "listeners.c d",
                 "listeners.e.use",
@@ -69,6 +69,11 @@ class SettingsTests(SettingsCase):
             [problem.partition(":")[0] for problem in problems],
         )
         self.assert_problem("listeners = 5", "listeners: expected tables")
+        self.assert_problem(
+            'listeners.a = {use = "x", actions = ["create", "updated"]}',
+            "listeners.a.actions[1]: expected 'create' or ",
+            "got 'updated' (did you mean 'update'?)",
+        )
 
 
 class OniTests(SettingsCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import NotNowError
@@ -13,6 +14,7 @@ from oni.sources import EventSources
 from oni.values import UNKNOWN, ModelChange
 from oni.watchers import (
     CompositeModelEventWatcher,
+    DirectModelEventWatcher,
     MethodModelEventWatcher,
     _configure,
     watch_models,
@@ -75,6 +77,24 @@ class WatchTests(SynchronousTestCase):
         key = heard[0][2].pop("key")
         self.assertTrue(key.startswith("oni/"), key)
         self.assertEqual([("blog.Post", 1, details)], heard)
+
+    def test_no_method(self) -> None:
+        """A model that no method is named after is told of in the log: it may be misspelt."""
+
+        class Methods:
+            def processPostDeleted(self, id: Any) -> None:
+                """Hear of posts."""
+
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        methods = MethodModelEventWatcher(Methods())
+        watch_models(self.sources, ["blog.Post", "blog.Pots"], methods)
+        watch_models(self.sources, ["blog.Post", "blog.Past"], DirectModelEventWatcher(methods))
+        warned = [
+            event["model"] for event in said if "has no method for it" in event["log_format"]
+        ]
+        self.assertEqual(["blog.Pots", "blog.Past"], warned)
 
     def test_the_same_key_each_time(self) -> None:
         """Which tells one who has heard of it before."""
