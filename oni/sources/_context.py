@@ -26,7 +26,7 @@ VERSION = 1
 """The version of what is written. What has a higher one is left alone."""
 
 _DEEPEST = 64  # one in the other
-_LARGEST_BITS = 8192  # of a whole number; Python reads no larger ones than about this
+_LARGEST_BITS = 8192  # of a whole number; Python reads none of more than 4300 digits
 
 
 class UnknownVersionError(Exception):

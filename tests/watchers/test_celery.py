@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from celery import Celery
 from celery._state import get_current_app
@@ -34,6 +35,7 @@ from oni.errors import (
     ForkedProcessError,
     LedgerUnavailableError,
     LedgerUrlError,
+    MissingExtraError,
     NotNowError,
     SettingsError,
     UnsendableError,
@@ -155,6 +157,22 @@ class SenderTests(SynchronousTestCase):
             self.assertIn("no broker's address", str(error))
             told = "".join(traceback.format_exception(error))
             self.assertEqual([], [part for part in ("s3c", "r3t", "nothing://") if part in told])
+
+    def test_without_redis_client(self) -> None:
+        """The error names the extra; other brokers need none."""
+        for scheme in ("redis", "rediss", "redis+socket", "sentinel"):
+            broker = f"{scheme}://ann:s3c@127.0.0.1/0"
+            with patch.dict(sys.modules, {"redis": None}):
+                for ask in (
+                    lambda broker=broker: ModelEventWatcherCelerySender(broker=broker),
+                    lambda broker=broker: ModelEventWatcherCelerySender.from_settings(
+                        {"web.celery.broker": broker}, "web"
+                    ),
+                ):
+                    error = self.assertRaises(MissingExtraError, ask)
+                    self.assertEqual("redis", error.extra)
+                    self.assertNotIn("s3c", str(error))
+                ModelEventWatcherCelerySender(broker="amqp://127.0.0.1//")
 
     def test_no_call_in_the_caller_s_thread(self) -> None:
         """Nothing of the broker's is done in the thread that tells it."""
@@ -593,6 +611,23 @@ class LostTests(SynchronousTestCase):
         """Lose nothing so."""
         post: Any = SimpleNamespace(kept=lambda queue: None)
         self.assertFalse(LostAndFound(lambda: post, ["posts"], 600.0).look(post))
+
+    def test_until_it_is_known(self) -> None:
+        """A broker that is away is asked again; what can lose nothing keeps no connection."""
+        closed: list[int] = []
+        asked: list[str] = []
+
+        def kept(queue: str) -> None:
+            asked.append(queue)
+            if len(asked) == 1:
+                raise OperationalError("refused")
+
+        post: Any = SimpleNamespace(kept=kept, close=lambda: closed.append(len(asked)))
+        looking = LostAndFound(lambda: post, ["posts"], 600.0)
+        looking._interval = 0.0
+        looking._live()
+        self.assertEqual(["posts", "posts"], asked)
+        self.assertEqual([1, 2], closed)
 
 
 class LedgerTests(ReceiverCase):

@@ -350,10 +350,12 @@ class ThreadedTests(SynchronousTestCase):
         inner = Recorder()
         watcher = self.threaded(inner)
         told = [watcher.created("blog.Post", number, {}) for number in range(100)]
+        thread = watcher._thread
+        assert thread is not None
         self.assertEqual(0, self.end(watcher))
         self.assertEqual(100, len(inner.heard))
         self.assertTrue(all(each.called for each in told))
-        self.assertFalse([t for t in threading.enumerate() if t.name == "oni-watcher"])
+        self.assertFalse(thread.is_alive())
 
     def test_hangs_at_the_stop(self) -> None:
         """After the time what waits is given up, and fails."""
@@ -402,9 +404,11 @@ class ThreadedTests(SynchronousTestCase):
             self.reactor.until(lambda told=told: told.called)
             [(phase, kind, stop)] = triggers
             self.assertEqual(("after", "shutdown"), (phase, kind))
+            thread = watcher._thread
+            assert thread is not None
             stopped = stop()
             self.reactor.until(lambda stopped=stopped: stopped.called)
-            self.assertFalse([t for t in threading.enumerate() if t.name == "oni-watcher"])
+            self.assertFalse(thread.is_alive())
 
     def test_capacity(self) -> None:
         """It is a positive integer."""

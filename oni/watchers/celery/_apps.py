@@ -13,7 +13,7 @@ from celery import Celery
 from kombu.connection import Connection
 from twisted.logger import Logger
 
-from oni.errors import SettingsError
+from oni.errors import MissingExtraError, SettingsError
 
 __all__ = [
     "BROKER",
@@ -34,6 +34,8 @@ QUEUE = "oni"
 FOLDER = "oni-broker"
 """Where messages lie when no broker is said: below the folder that the process works in."""
 
+_OF_REDIS = ("redis", "rediss", "sentinel")  # schemes
+
 
 def app_for(app: Any, broker: str | None, folder: str | None, queue: str | None) -> Any:
     """Give the app; nothing is connected yet.
@@ -47,7 +49,8 @@ def app_for(app: Any, broker: str | None, folder: str | None, queue: str | None)
 
     Raises:
         ValueError: More than one of app, broker and folder is given, or the address is none.
-        ImportError: What Celery needs for this broker is not installed.
+        MissingExtraError: The broker is a Redis, whose client is not installed.
+        ImportError: What Celery needs for another broker is not installed.
     """
     if sum(each is not None for each in (app, broker, folder)) > 1:
         raise ValueError("an app has its broker, and a broker needs no folder: give one of them")
@@ -63,6 +66,12 @@ def app_for(app: Any, broker: str | None, folder: str | None, queue: str | None)
 
 
 def _check(broker: str) -> None:
+    scheme = broker.partition(":")[0]
+    if scheme.partition("+")[0] in _OF_REDIS:
+        try:
+            import_module("redis")  # without it what kombu raises does not tell what is missing
+        except ImportError as error:
+            raise MissingExtraError(f"a broker at {scheme}:", "redis", error) from error
     try:
         Connection(broker).transport  # noqa: B018 - nothing is connected
     except (KeyError, TypeError, ValueError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
-from threading import Event, Thread
+from threading import Thread
 
 from oni.watchers.celery._post import Post
 
@@ -15,12 +16,15 @@ _log = logging.getLogger(__name__)
 
 
 class LostAndFound:
-    """Looks after the messages of some queues, in a thread that never ends.
+    """Looks after the messages of some queues, in a thread of its own.
+
+    The thread ends with the process; where the broker can lose nothing so, after its first look.
 
     Args:
         make_post: Makes a connection to the broker.
         queues: The queues' names.
-        seconds: After so long a message counts as lost, if its queue is empty.
+        seconds: After so long a message counts as lost, if its queue is empty. An eighth of it,
+            but no more than 30 and no less than 0.5, lies between two looks.
     """
 
     def __init__(
@@ -37,15 +41,15 @@ class LostAndFound:
 
     def _live(self) -> None:
         post = self._make_post()
-        pause = Event()
         is_needed = True
         while is_needed:
-            pause.wait(self._interval)
+            time.sleep(self._interval)
             try:
                 is_needed = self.look(post)
             except Exception as error:  # noqa: BLE001 - Celery says when the broker is away
                 _log.debug("lost messages cannot be looked for: %s", error)
                 post.close()
+        post.close()
 
     def look(self, post: Post) -> bool:
         """Send again what is lost; say whether this broker can lose anything so."""

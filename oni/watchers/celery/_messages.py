@@ -19,7 +19,7 @@ VERSION = 1
 """The version of what is written. What has a higher one is for a newer program."""
 
 _DEEPEST = 64  # one in the other
-_LARGEST_BITS = 8192  # of a whole number; Python reads no larger ones than about this
+_LARGEST_BITS = 8192  # of a whole number; Python reads none of more than 4300 digits
 
 Action = Literal["created", "modified", "deleted"]
 

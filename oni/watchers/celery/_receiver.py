@@ -94,8 +94,9 @@ class ModelEventWatcherCeleryReceiver:
 
     Raises:
         LedgerUrlError: The ledger's address is none.
-        MissingExtraError: What that ledger needs is not installed.
-        ValueError: ``transaction`` without a ledger, or the app has a receiver already.
+        MissingExtraError: What that ledger, or a broker that is a Redis, needs is not installed.
+        ValueError: ``transaction`` without a ledger, or the app has a receiver already; or as for
+            the sender.
     """
 
     def __init__(

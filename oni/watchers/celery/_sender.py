@@ -43,6 +43,10 @@ class ModelEventWatcherCelerySender:
         timeout: Seconds in which the broker must have confirmed a message.
         capacity: How many messages may wait to be sent.
         reactor: Where the Deferreds fire; the global one when first needed.
+
+    Raises:
+        MissingExtraError: The broker is a Redis, whose client is not installed.
+        ValueError: More than one of app, broker and folder is given, or the address is none.
     """
 
     def __init__(
