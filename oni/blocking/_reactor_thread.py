@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from threading import Lock, get_ident
+from threading import Lock, Thread, current_thread, get_ident
 from typing import Any, Protocol, cast
 
 from twisted.python import threadable
@@ -199,7 +199,29 @@ def _global_reactor() -> IsReactor:
 
 
 def _start_reactor() -> None:
-    """Let crochet run the reactor in a thread."""
+    """Let crochet run the reactor in a thread that is no daemon, in whichever thread this is."""
+    if not current_thread().daemon:
+        _set_up_crochet()
+        return
+    # Threads are daemons if the one is that makes them, like those that some servers call an
+    # application in. As daemons crochet's would die with the main thread, and nothing would be
+    # done that is to be done before the reactor stops.
+    raised: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            _set_up_crochet()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+
+    starting = Thread(target=start, name="OniReactorStart", daemon=False)
+    starting.start()
+    starting.join()
+    if raised:
+        raise raised[0]
+
+
+def _set_up_crochet() -> None:
     # Not before it is needed: crochet makes a thread when it is imported, and the first releases
     # of Python 3.13 do not start a thread that was made before a fork.
     import crochet

@@ -63,6 +63,54 @@ def test_calls_and_end() -> None:
     assert (done.stdout, done.stderr) == ("(42,)\n", "")
 
 
+@pytest.mark.parametrize("first", ["pass", "import crochet"])
+def test_end_after_setup_in_a_daemon(first: str) -> None:
+    """The process waits for what its reactor does at its end, if a daemon has set it up, too."""
+    done = run(f"""
+        ready = threading.Event()
+
+        def say_goodbye():
+            from twisted.internet import reactor
+            ending = Deferred().addCallback(lambda _: print("in good order", flush=True))
+            reactor.callLater(0.2, ending.callback, None)
+            return ending
+
+        def begin():
+            {first}
+            setup()
+            from twisted.internet import reactor
+            reactor.callFromThread(
+                reactor.addSystemEventTrigger, "before", "shutdown", say_goodbye)
+            reactor.callFromThread(ready.set)
+            threading.Event().wait()
+
+        threading.Thread(target=begin, daemon=True).start()
+        assert ready.wait(30)
+    """)
+    assert done.stdout == "in good order\n"
+
+
+def test_setup_that_fails_in_a_daemon() -> None:
+    """What setup fails with is raised in the daemon's thread that calls it."""
+    done = run("""
+        sys.modules["crochet"] = None
+        raised = []
+
+        def begin():
+            try:
+                setup()
+            except ImportError as error:
+                raised.append(error.name)
+
+        daemon = threading.Thread(target=begin, daemon=True)
+        daemon.start()
+        daemon.join(20)
+        print(raised)
+    """)
+    assert done.stdout == "['crochet']\n"
+    assert done.stderr == ""
+
+
 def test_one_crossing_per_call() -> None:
     """Counted on the real reactor: ten events, ten crossings; a timeout needs a second one."""
     done = run("""
@@ -273,7 +321,7 @@ def test_fork_of_a_program_that_uses_crochet_itself() -> None:
         from twisted.internet import reactor
         ready = threading.Event()
         reactor.callFromThread(ready.set)
-        ready.wait(10)
+        ready.wait(30)
         print(in_child(lambda: face.fire_event(1)))
         """)
     assert done.stdout.startswith("ForkedProcessError: ")
