@@ -31,12 +31,12 @@ def check_example(name: str) -> None:
         _check(address.strip())
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
 
 
 def _check(address: str) -> None:
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:
         assert b"WebSocket" in answer.read()
     events = address.replace("http", "ws") + "events"
     with connect(events, proxy=None) as one:
@@ -60,7 +60,7 @@ def _see_all(address: str, *sockets: Any) -> None:
     last = _post(address)
     for numbers, socket in zip(heard, sockets, strict=True):
         while numbers[-1] != last:
-            numbers.append(_number(socket.recv(timeout=10)))
+            numbers.append(_number(socket.recv(timeout=30)))
         assert numbers == list(range(numbers[0], last + 1))
 
 
@@ -76,7 +76,7 @@ def _post(address: str) -> int:
         json.dumps({"number": _posted}).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.status == 201
         assert json.load(answer)["offset"] > 0
     return _posted

@@ -237,7 +237,7 @@ class Bare:
 
     def next(self) -> dict[str, Any]:
         """Give the next message of the server; more than one in a frame is a mistake here."""
-        found = json.loads(self.socket.recv(timeout=10))
+        found = json.loads(self.socket.recv(timeout=30))
         assert isinstance(found, dict)
         return found
 
@@ -247,7 +247,7 @@ class Bare:
 
         try:
             while True:
-                self.socket.recv(timeout=10)
+                self.socket.recv(timeout=30)
         except ConnectionClosed as closed:
             assert closed.rcvd is not None, "the connection was dropped without a word"
             return closed.rcvd.code, closed.rcvd.reason

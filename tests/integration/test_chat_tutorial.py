@@ -63,7 +63,7 @@ def chat(folder: Path) -> Iterator[tuple[str, RunningDaemon]]:
             yield address, running
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 async def enter(page: Any, address: str, name: str) -> None:

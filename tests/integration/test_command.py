@@ -125,7 +125,7 @@ class Tail:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal; give the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(30)
 
 
 @contextmanager
@@ -379,7 +379,7 @@ def test_closed_pipe(running: RunningDaemon, news: str) -> None:
     try:
         wait_until(subscribed, "the subscription", 30)
         running.publish(news, 1)
-        out, err = shell.communicate(timeout=20)
+        out, err = shell.communicate(timeout=30)
     finally:
         if shell.poll() is None:
             shell.kill()
@@ -430,7 +430,7 @@ def in_terminal(running: RunningDaemon, columns: int, *arguments: str) -> tuple[
                 if not data:
                     break
                 shown += data
-        return process.wait(10), shown.decode()
+        return process.wait(30), shown.decode()
     finally:
         if process.poll() is None:
             process.kill()

@@ -74,7 +74,7 @@ def example(tmp_path: Path) -> Iterator[Example]:
         example = Example(f"127.0.0.1:{port}", process)
         yield example
         example.stop()
-        told, _ = process.communicate(timeout=20)
+        told, _ = process.communicate(timeout=30)
         assert process.returncode == ENDED, told
         assert "Traceback" not in told, told
     finally:
@@ -88,7 +88,7 @@ def ask(address: str, body: bytes | None = None, **headers: str) -> bytes:
     request = urllib.request.Request(
         address, body, {name.replace("_", "-"): value for name, value in headers.items()}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return bytes(answer.read())
 
 
@@ -104,7 +104,7 @@ def test_example(example: Example) -> None:
     ) as client:
 
         def told() -> dict[str, object]:
-            found = json.loads(client.recv(timeout=10))
+            found = json.loads(client.recv(timeout=30))
             assert isinstance(found, dict)
             return found
 
@@ -122,6 +122,6 @@ def test_example(example: Example) -> None:
         assert "x" * 40000 in json.dumps(told()["push"])
         example.stop()
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=15)
+            client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 3001

@@ -45,7 +45,7 @@ def served(command: list[str]) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=20)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -58,7 +58,7 @@ def ask(address: str, body: Any = None) -> tuple[int, Any]:
     if body is not None:
         request.data = json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

@@ -170,7 +170,7 @@ def proxied(folder: Path, server: str = "") -> Iterator[Proxied]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=10)
+                process.communicate(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
@@ -179,7 +179,7 @@ def proxied(folder: Path, server: str = "") -> Iterator[Proxied]:
 def ask(client: Any, **command: Any) -> Any:
     """Send a command, and give what comes next."""
     client.send(json.dumps(command))
-    return json.loads(client.recv(timeout=10))
+    return json.loads(client.recv(timeout=30))
 
 
 def test_page_as_written(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_page_as_written(tmp_path: Path) -> None:
                     data = stream.recv(4096)
                     assert data, found
                     found += data
-            assert json.loads(client.recv(timeout=10))["push"]["pub"]["data"] == {"n": 7}
+            assert json.loads(client.recv(timeout=30))["push"]["pub"]["data"] == {"n": 7}
 
 
 def test_other_origins(tmp_path: Path) -> None:

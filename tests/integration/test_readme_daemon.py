@@ -54,7 +54,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=20)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -84,7 +84,7 @@ def publish(address: str, event: str) -> dict[str, object]:
     request = urllib.request.Request(
         f"{address}/api/publish", json.dumps(body).encode(), headers, method="POST"
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return dict(json.loads(answer.read()))
 
 
@@ -103,5 +103,5 @@ def test_the_key_is_asked_for(address: str) -> None:
     """Without the key nothing is published."""
     request = urllib.request.Request(f"{address}/api/publish", b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=30)
     assert caught.value.code == 401

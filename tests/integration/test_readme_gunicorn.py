@@ -78,7 +78,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 def get(address: str) -> str:
     """Ask the application once."""
-    with urllib.request.urlopen(address, timeout=20) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:
         return str(answer.read().decode())
 
 

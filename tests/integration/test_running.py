@@ -134,7 +134,7 @@ def test_a_blocked_reactor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         supervisor.listen(0.2)  # what was told before
         assert supervisor.listen(1.5) == []  # systemd would wait for one second
         running.process.send_signal(signal.SIGABRT)  # as it does then
-        assert running.process.wait(10) == -signal.SIGABRT
+        assert running.process.wait(30) == -signal.SIGABRT
         assert running.log().count("has not turned") == 1
 
 
@@ -145,7 +145,7 @@ def test_a_blocked_reactor_without_a_supervisor(tmp_path: Path) -> None:
         tmp_path, settings, modules={"shop.py": BLOCKING}, more=APP, tracebacks=True
     ) as running:
         publish_in_background(running, "news")
-        assert running.process.wait(20) == GIVEN_UP
+        assert running.process.wait(30) == GIVEN_UP
         assert "blocking_handler" in running.log()
 
 
@@ -162,7 +162,7 @@ def test_under_a_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         running.process.send_signal(signal.SIGTERM)
         supervisor.wait_for("STOPPING=1")
         supervisor.wait_for("EXTEND_TIMEOUT_USEC=5000000")
-        assert running.process.wait(10) == ENDED
+        assert running.process.wait(30) == ENDED
 
 
 def test_another_process_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_eleven_lost_threads(tmp_path: Path) -> None:
             wait_until(lambda n=number: lost(running) == n + 1, "the loss of a thread")
         assert "result" in running.publish("news", 1)
         publish_in_background(running, "hang")
-        assert running.process.wait(20) == GIVEN_UP, running.log()
+        assert running.process.wait(30) == GIVEN_UP, running.log()
         assert "11 threads of blocking handlers never returned" in running.log()
 
 
@@ -365,7 +365,7 @@ def test_a_signal_during_the_start(tmp_path: Path) -> None:
         try:
             time.sleep(delays[number])
             process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
+            code = process.wait(30)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -90,11 +89,10 @@ class OutgoingTests(SynchronousTestCase):
     def test_confirmed(self) -> None:
         """In order, in one thread, which is none of the caller's."""
         self.post.answer = self.hang
-        began = time.monotonic()
         sent = [self.outgoing.send(text, "k") for text in "abc"]
-        self.assertLess(time.monotonic() - began, 10)  # it did not wait for the broker
         for each in sent:
             self.assertNoResult(each)
+        self.assertEqual([], self.post.sent)  # nobody has waited for the broker
         self.go_on.set()
         self.ended(*sent)
         self.assertEqual(["a", "b", "c"], self.post.sent)
