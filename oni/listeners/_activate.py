@@ -275,7 +275,7 @@ def _in_reactor(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent
         if not isInIOThread():
             return later(event)  # fire_here lets coroutines run there
         told = maybeDeferred(call, event)  # nobody may wait for it in this thread
-        told.addErrback(lambda failure: _log.failure("A listener has failed", failure=failure))
+        told.addErrback(lambda failure: _log_failure(tell, failure))
         return None
 
     return tell
@@ -295,10 +295,14 @@ def _in_thread(call: Callable[[ResourceEvent], Any]) -> Callable[[ResourceEvent]
         if not isInIOThread():
             return try_it(event)
         told = maybeDeferred(pool.call, try_it, event)  # nobody may wait for it in this thread
-        told.addErrback(lambda failure: _log.failure("A listener has failed", failure=failure))
+        told.addErrback(lambda failure: _log_failure(tell, failure))
         return None
 
     return tell
+
+
+def _log_failure(tell: Callable[..., Any], failure: Failure) -> None:
+    _log.failure("{listener} has failed", failure=failure, listener=tell.__qualname__)
 
 
 def _tell_after(
@@ -308,6 +312,7 @@ def _tell_after(
     call: Callable[[ResourceEvent], Any],
 ) -> None:
     """Let a listener hear after the commit, from the dispatcher alone."""
+    call.__qualname__ = f"listener.{each.name}"  # what the log calls it, with a ledger or without
     for kind, actions in (
         (AfterResourceChanged, [action for action in each.actions if action != "read"]),
         (AfterResourceRead, [action for action in each.actions if action == "read"]),

@@ -269,6 +269,35 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(1, len([text for text in formats if "succeeds again" in text]))
         self.flushLoggedErrors(ValueError)
 
+    def test_named_when_it_fails(self) -> None:
+        """The log names the listener that has failed, in whichever thread it was called."""
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+
+        class Pool:
+            def __init__(self, threads: int) -> None:
+                pass
+
+            def call(self, function: Any, event: Any) -> Any:
+                return function(event)
+
+        self.patch(_activate, "ThreadLimit", Pool)
+        self.patch(_activate, "isInIOThread", lambda: True)
+        for kind in ("of no kind", "in_reactor", "blocks"):
+            self.patch(Recorder, "in_reactor", kind == "in_reactor")
+            self.patch(Recorder, "blocks", kind == "blocks")
+            said.clear()
+            listeners = activate(settings(), self.dispatcher)
+            listeners.by_name["one"].fails = ValueError("no")
+            self.commit()
+            listeners.close()
+            self.assertEqual(1, len(self.flushLoggedErrors(ValueError)), kind)
+            [text] = [
+                event["log_format"].format(**event) for event in said if "log_failure" in event
+            ]
+            self.assertTrue(text.startswith("listener.one "), text)
+
     def test_later(self) -> None:
         """A Deferred or coroutine counts when it has ended."""
         listeners = Listeners(seconds=(times := iter(range(100))).__next__)
