@@ -35,6 +35,17 @@ def save(folder: Path, *titles: str) -> str:
     return str(done.stdout)
 
 
+def take_time(folder: Path) -> None:
+    """Let sending take as long as it may on a busy machine, where nothing is to be away."""
+    for name, old, new in (
+        ("oni.toml", "# celery.broker", "celery.timeout = 80\n# celery.broker"),
+        ("save.py", "PATIENCE = 10.0", "PATIENCE = 80.0"),
+    ):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+
 @contextmanager
 def working(folder: Path) -> Iterator[Path]:
     """Run the worker, which ends well; give its log."""
@@ -68,6 +79,7 @@ def told(log: Path, title: str) -> None:
 
 def test_without_a_broker(folder: Path) -> None:
     """Messages lie in a folder until there is a worker."""
+    take_time(folder)
     assert save(folder, "First post") == "saved 1\n"
     assert len(list((folder / "oni-broker" / "queue").iterdir())) == 1
     with working(folder) as log:
