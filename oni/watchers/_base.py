@@ -13,7 +13,12 @@ from zope.interface import implementer
 from oni.errors import WatchersFailedError
 from oni.interfaces import IModelEventWatcher
 
-__all__ = ["BaseModelEventWatcher", "CompositeModelEventWatcher", "NoopModelEventWatcher"]
+__all__ = [
+    "BaseModelEventWatcher",
+    "CompositeModelEventWatcher",
+    "NoopModelEventWatcher",
+    "PassingOn",
+]
 
 
 @implementer(IModelEventWatcher)
@@ -50,6 +55,29 @@ class NoopModelEventWatcher:
 
     def deleted(self, model: str, id: Any, details: Mapping[str, Any]) -> None:
         """Do nothing."""
+
+
+@implementer(IModelEventWatcher)
+class PassingOn:
+    """Passes what it hears on to one other watcher. To inherit from.
+
+    Attributes:
+        watcher: Who is told.
+    """
+
+    watcher: Any
+
+    def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Pass it on."""
+        return self.watcher.created(model, id, details)
+
+    def modified(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Pass it on."""
+        return self.watcher.modified(model, id, details)
+
+    def deleted(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
+        """Pass it on."""
+        return self.watcher.deleted(model, id, details)
 
 
 @implementer(IModelEventWatcher)

@@ -6,19 +6,16 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
-from zope.interface import implementer
-
 from oni.errors import InvalidHandlerError
 from oni.interfaces import IModelEventWatcher
-from oni.watchers._base import CompositeModelEventWatcher
+from oni.watchers._base import CompositeModelEventWatcher, PassingOn
 from oni.watchers._configure import make_watcher
 from oni.watchers._threaded import ThreadedModelEventWatcher
 
 __all__ = ["DirectModelEventWatcher"]
 
 
-@implementer(IModelEventWatcher)
-class DirectModelEventWatcher:
+class DirectModelEventWatcher(PassingOn):
     """Lets another watcher be called in the thread that made a change, right after its commit.
 
     That thread goes on when the watcher has returned. No ledger is needed, and nothing is kept:
@@ -49,18 +46,6 @@ class DirectModelEventWatcher:
             WatcherNameError: The settings name none there.
         """
         return cls(make_watcher(settings, task_name, "directmodelwatcher"))
-
-    def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.created(model, id, details)
-
-    def modified(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.modified(model, id, details)
-
-    def deleted(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.deleted(model, id, details)
 
 
 def _check(watcher: Any) -> None:

@@ -18,12 +18,12 @@ from celery.signals import worker_ready
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from oni.blocking import setup
 from oni.errors import NotNowError, UnreadableMessageError
 from oni.interfaces import ILedger, IModelEventWatcher
 from oni.ledger import Ledger, store_for
+from oni.watchers._base import PassingOn
 from oni.watchers._configure import make_watcher
 from oni.watchers._watch import parts_of
 from oni.watchers.celery._apps import (
@@ -60,8 +60,7 @@ _SIGNALLED = range(-255, -128)  # what a child of Celery's pool exits with when 
 _taken: WeakSet[Any] = WeakSet()  # apps that have a receiver
 
 
-@implementer(IModelEventWatcher)
-class ModelEventWatcherCeleryReceiver:
+class ModelEventWatcherCeleryReceiver(PassingOn):
     """Lets a worker of Celery's call a watcher for each message of a sender.
 
     It adds a task to a Celery app, whose workers then deal with the messages:
@@ -168,18 +167,6 @@ class ModelEventWatcherCeleryReceiver:
         watcher = make_watcher(settings, task_name, "celerymodelwatcher")
         with settings_of(task_name):
             return cls(watcher, name=task_name, **found)
-
-    def created(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.created(model, id, details)
-
-    def modified(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.modified(model, id, details)
-
-    def deleted(self, model: str, id: Any, details: Mapping[str, Any]) -> Any:
-        """Pass it on."""
-        return self.watcher.deleted(model, id, details)
 
     # --- In a worker
 
