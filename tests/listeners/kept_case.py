@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
 
-from oni.ledger import Ledger, MemoryStore
+from oni.ledger import MemoryStore
 from oni.listeners import Listeners, ResourceEvents, activate, new_dispatcher
 from oni.sources import EventSources
-from tests.ledger.threads import AtOnce
+from tests.sources.driven import DrivenCase
 from tests.sources.house import HandPool
 from tests.watchers.test_watchers import Reactor
 
 __all__ = ["KeptCase"]
 
 
-class KeptCase(SynchronousTestCase):
+class KeptCase(DrivenCase):
     """Event sources over a ledger in memory, and a dispatcher for resources.
 
     Attributes:
@@ -42,12 +40,7 @@ class KeptCase(SynchronousTestCase):
 
     def make_sources(self) -> EventSources:
         """Make event sources over the store, as a process does that begins."""
-        ledger = Ledger(
-            self.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
-        )
-        return EventSources(
-            ledger, reactor=self.clock, random=lambda: 0.5, make_pool=lambda size: HandPool()
-        )
+        return self.sources_over(self.store, make_pool=lambda size: HandPool())
 
     def switch_on(self, settings: dict[str, Any]) -> Listeners:
         """Switch listeners on, and start."""
@@ -56,16 +49,6 @@ class KeptCase(SynchronousTestCase):
         self.addCleanup(self.stop, self.sources)
         self.said.clear()
         return listeners
-
-    def stop(self, sources: EventSources) -> None:
-        """Stop event sources."""
-        stopped: Deferred[None] = sources.stop(1)
-        self.run_for(2)
-        self.successResultOf(stopped)
-
-    def run_for(self, seconds: float) -> None:
-        """Let time go by."""
-        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
 
     def transact(
         self, resource: str = "article", *, id: int = 1, rolled_back: bool = False, **said: Any
@@ -76,15 +59,17 @@ class KeptCase(SynchronousTestCase):
             resource, "create", id=id, uri=f"/{resource}/{id}", new=new, rolled_back=rolled_back
         )
 
+    def events_in(self, transaction: Any) -> ResourceEvents:
+        """Begin to say what becomes of records in a transaction of the store's."""
+        return ResourceEvents(
+            self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
+        )
+
     def record_in_one(self, *said: Any, rolled_back: bool = False, **more: Any) -> None:
         """Say what becomes of a record, in a transaction of its own."""
         try:
             with self.store.transaction() as transaction:
-                events = ResourceEvents(
-                    self.dispatcher,
-                    sources=self.sources,
-                    connection=lambda: transaction.connection,
-                )
+                events = self.events_in(transaction)
                 events.record(*said, **more)
                 events.before_commit()
                 if rolled_back:

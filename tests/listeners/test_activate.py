@@ -541,9 +541,7 @@ class KeptTests(KeptCase):
         """What is too large to be kept in one is brought in parts, each in its place, in order."""
         self.listener.heard.clear()
         with self.store.transaction() as transaction:
-            events = ResourceEvents(
-                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
-            )
+            events = self.events_in(transaction)
             for number in range(300):
                 new = {"text": "x" * 1_000, "n": number}
                 events.record("user", "create", id=number, uri=f"/{number}", user_id="me", new=new)
@@ -569,11 +567,7 @@ class KeptTests(KeptCase):
 
         def commit() -> None:
             with self.store.transaction() as transaction:
-                events = ResourceEvents(
-                    self.dispatcher,
-                    sources=self.sources,
-                    connection=lambda: transaction.connection,
-                )
+                events = self.events_in(transaction)
                 for size in (10, 70_000, 10):
                     events.record("tag", "create", id=1, uri="/", new={"text": "x" * size})
                 events.before_commit()
@@ -616,9 +610,7 @@ class KeptTests(KeptCase):
     def test_told_twice_before_one_commit(self) -> None:
         """What was kept is not kept again when the transaction goes on before its end."""
         with self.store.transaction() as transaction:
-            events = ResourceEvents(
-                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
-            )
+            events = self.events_in(transaction)
             for number in (1, 2):
                 events.record("article", "create", id=number, uri="/", new={})
                 events.before_commit()

@@ -53,9 +53,7 @@ class ChapterZeroTests(KeptCase):
     def test_no_listener_before_the_commit(self) -> None:
         """A listener hears when the transaction is over, and nothing of one that was undone."""
         with self.store.transaction() as transaction:
-            events = ResourceEvents(
-                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
-            )
+            events = self.events_in(transaction)
             events.record("article", "create", id=1, uri="/", new={})
             events.before_commit()
             self.assertEqual([], self.put())
@@ -72,11 +70,7 @@ class ChapterZeroTests(KeptCase):
 
         def commit() -> None:
             with self.store.transaction() as transaction:
-                events = ResourceEvents(
-                    self.dispatcher,
-                    sources=self.sources,
-                    connection=lambda: transaction.connection,
-                )
+                events = self.events_in(transaction)
                 events.record("article", "create", id=1, uri="/", new={})
                 events.before_commit()
                 raise RefusedError
@@ -88,9 +82,7 @@ class ChapterZeroTests(KeptCase):
     def test_killed_after_the_commit(self) -> None:
         """The process dies before anybody is told: the next one finds it."""
         with self.store.transaction() as transaction:
-            events = ResourceEvents(
-                self.dispatcher, sources=self.sources, connection=lambda: transaction.connection
-            )
+            events = self.events_in(transaction)
             events.record("article", "create", id=1, uri="/", new={})
             events.before_commit()
         del events  # neither committed() nor a wake-up
@@ -213,11 +205,7 @@ class ChapterZeroTests(KeptCase):
         events = None
         try:
             with self.store.transaction() as transaction:
-                events = ResourceEvents(
-                    self.dispatcher,
-                    sources=self.sources,
-                    connection=lambda: transaction.connection,
-                )
+                events = self.events_in(transaction)
                 events.record("article", "create", id=1, uri="/", new={})
                 events.before_commit()
         except EventAbortedError:

@@ -14,19 +14,18 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from oni.carriers.memory import MemoryCarrier, MemoryConnection
 from oni.channels import Channels
 from oni.errors import NotNowError, StopTimeoutError
-from oni.ledger import Ledger
 from oni.ledger.sqlalchemy import SqlAlchemyStore
 from oni.sources import EventSources
 from oni.values import StreamOptions
 from oni.watchers import ThreadedModelEventWatcher, watch_models
-from tests.ledger.threads import AtOnce
+from tests.sources.driven import DrivenCase
 from tests.sources.sqlalchemy_case import Author, BlogCase, Post
 from tests.watchers.test_watchers import Reactor, Recorder
 
 MODEL = "tests.sources.sqlalchemy_case.Post"
 
 
-class ChapterZeroTests(BlogCase):
+class ChapterZeroTests(DrivenCase, BlogCase):
     """Rows of a real database, and watchers of them."""
 
     def setUp(self) -> None:
@@ -42,10 +41,7 @@ class ChapterZeroTests(BlogCase):
 
     def make_sources(self) -> EventSources:
         """Make event sources over the blog's ledger, as a process does that begins."""
-        ledger = Ledger(
-            self.blog.store, interval=None, reactor=self.clock, make_threads=lambda *_: AtOnce()
-        )
-        return EventSources(ledger, reactor=self.clock, random=lambda: 0.5)
+        return self.sources_over(self.blog.store)
 
     def start(self, watcher: Any) -> EventSources:
         """Let a watcher hear of posts."""
@@ -54,16 +50,6 @@ class ChapterZeroTests(BlogCase):
         self.successResultOf(sources.start())
         self.addCleanup(self.stop, sources)
         return sources
-
-    def stop(self, sources: EventSources) -> None:
-        """Stop event sources."""
-        stopped: Deferred[None] = sources.stop(1)
-        self.run_for(2)
-        self.successResultOf(stopped)
-
-    def run_for(self, seconds: float) -> None:
-        """Let time go by."""
-        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
 
     def post(self, id: int) -> None:
         """Commit a post."""

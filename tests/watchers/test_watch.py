@@ -6,11 +6,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
 
 from oni.errors import NotNowError
-from oni.ledger import Ledger, MemoryStore
-from oni.sources import EventSources
+from oni.ledger import MemoryStore
 from oni.values import UNKNOWN, ModelChange
 from oni.watchers import (
     CompositeModelEventWatcher,
@@ -19,7 +17,7 @@ from oni.watchers import (
     _configure,
     watch_models,
 )
-from tests.ledger.threads import AtOnce
+from tests.sources.driven import DrivenCase
 from tests.watchers.test_watchers import Reactor, Recorder
 
 CHANGE = ModelChange(
@@ -27,31 +25,15 @@ CHANGE = ModelChange(
 )
 
 
-class WatchTests(SynchronousTestCase):
+class WatchTests(DrivenCase):
     """Changes that are committed come to watchers."""
 
     def setUp(self) -> None:
         """Start event sources over a ledger in memory."""
         self.clock = Reactor()
-        ledger = Ledger(
-            MemoryStore(clock=self.clock.seconds),
-            interval=None,
-            reactor=self.clock,
-            make_threads=lambda name, size: AtOnce(),
-        )
-        self.sources = EventSources(ledger, reactor=self.clock, random=lambda: 0.5)
+        self.sources = self.sources_over(MemoryStore(clock=self.clock.seconds))
         self.successResultOf(self.sources.start())
-        self.addCleanup(self.stop)
-
-    def stop(self) -> None:
-        """Stop them."""
-        stopped: Deferred[None] = self.sources.stop(1)
-        self.run_for(2)
-        self.successResultOf(stopped)
-
-    def run_for(self, seconds: float) -> None:
-        """Let time go by."""
-        self.clock.pump([0] * 20 + [seconds / 20] * 20 + [0] * 20)
+        self.addCleanup(self.stop, self.sources)
 
     def commit(self, *changes: ModelChange) -> None:
         """Let changes be admitted, as a watched session does when it commits."""
